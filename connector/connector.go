@@ -1,0 +1,108 @@
+// Package connector is the socket between the core and a source: what a connector hands in (Delivery through the Door),
+// what it can be asked (Asker), and how what came through is stamped as that source's.
+//
+// Connectors live one folder a kind below this one. They speak their protocol, know nothing of stores, people's rights or
+// each other, and give R4 resources under the source's *own* ids: ids and references become this server's only in Stamp, which
+// the core calls, so that no source can claim to be another. connectortest holds every kind to these words.
+package connector
+
+import (
+	"context"
+	"time"
+
+	"tombolo/dataset"
+	"tombolo/events"
+	"tombolo/fhir"
+)
+
+// A Delivery is one thing that arrived from a source and concerns at most one patient.
+type Delivery struct {
+	Source string // id of the system in the region file
+
+	// ID is the sender's own name for this delivery: MSH-3^MSH-4^MSH-10, a file name and row, a Bundle's identifier. With
+	// Source it is the once-only key. Empty: the content's hash is the key.
+	ID string
+
+	Received    time.Time
+	ContentType string // media type of Raw
+	Raw         []byte // exactly what arrived, kept for as long as what was made of it
+
+	// Content is R4, ids and references as the source has them ("Patient/12345", "Practitioner/C123").
+	// One resource of type Patient at the most is the delivery's patient; others of its patient compartment refer to it.
+	// A merge is told by a second Patient with link.type replaced-by.
+	Content []*fhir.Resource
+	// Delete names resources, by the source's own ids, that the source has taken back.
+	Delete []fhir.Ref
+	// Patient is the source's own id of the patient; "" if the delivery is nobody's (an organisation list).
+	Patient string
+
+	Map    string        // name and version of the mapping that made Content, "hl7v2-adt/1"
+	Issues []*fhir.Issue // what could not be taken from Raw, each with its place; kept with the delivery and listed
+
+	// Rejected is set when nothing could be made of Raw. The door keeps Raw in quarantine with the reason, and Content is ignored.
+	Rejected *fhir.Issue
+
+	// Reply is what the connector will answer if the delivery is accepted (an HL7 ACK). It is stored with the delivery, so
+	// that a repeat gets the same answer.
+	Reply []byte
+}
+
+// A Receipt says what became of a Delivery.
+type Receipt struct {
+	Seq       events.Seq // durable up to and including here
+	Duplicate bool       // the same delivery was accepted before; nothing was done again
+	Reused    bool       // the same ID came before with other content; accepted as new and flagged
+	Reply     []byte     // the stored reply: of the first acceptance where Duplicate
+}
+
+// A Door is the one way in. Accept returns nil only after the delivery is durable and can be found (or, if Rejected, is
+// durable in quarantine). An error of type fhir.Transient or fhir.NoStore means: nothing is promised, do not
+// acknowledge, the sender shall send again. Any other error is the content's fault, and Raw has been kept in quarantine.
+// Accept may be called with the same delivery any number of times, and from many goroutines.
+type Door interface {
+	Accept(ctx context.Context, d Delivery) (Receipt, error)
+}
+
+// A Runner is a connector that receives by itself: it listens, polls or watches until ctx ends.
+type Runner interface {
+	Run(ctx context.Context, door Door) error
+}
+
+// An Asker is a source that can be asked live for what it holds about one person. Ask obeys ctx's deadline. A source's
+// failure is an error with a fhir issue type (Timeout, Transient, Throttled, Structure, NotFound …); what it gave before it failed
+// may come with it as a non-nil Answer. "I do not know this patient" is NotFound.
+type Asker interface {
+	Ask(ctx context.Context, q Question) (*Answer, error)
+}
+
+// A Question asks one source about one person.
+type Question struct {
+	Identifiers []fhir.Identifier // how the person may be known there, national numbers first
+	Patient     string            // the source's own patient id, if a pointer told us; may be empty
+	Headings    []dataset.Heading // what may be asked; a source is never asked for more
+	Requester   Requester
+}
+
+// A Requester is who is really asking, for sources that want it in their audit (GP Connect's JWT claims, IUA).
+type Requester struct {
+	UserID, UserName         string // local id; display name
+	SDSUserID, SDSRoleID     string // "UNK" where there is none
+	RoleName                 string
+	OrganisationODS, OrgName string
+	Purpose                  string // v3-PurposeOfUse code, e.g. TREAT
+	TraceID                  string // UUID of this request, for both sides' logs
+}
+
+// An Answer is what a source said.
+type Answer struct {
+	// Patient is the demographics the source holds, to be checked against the person asked for. A source whose protocol
+	// returns none leaves it nil, and the core then trusts nothing else about identity either.
+	Patient *fhir.Resource
+	Content []*fhir.Resource // R4, the source's own ids; without Patient
+	// States has an entry for each heading asked that the source answered about: Present, NoneRecorded, NotShared. A
+	// heading that is missing here is NotKnown.
+	States map[dataset.Heading]dataset.State
+	Issues []*fhir.Issue // warnings to pass on: withheld items, data in transit, parts that could not be mapped
+	Map    string        // name and version of the mapping
+	Bytes  int64         // size of what came over the wire
+}

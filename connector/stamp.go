@@ -1,0 +1,104 @@
+package connector
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base32"
+	"strings"
+
+	"tombolo/fhir"
+)
+
+// A Stamper turns a source's ids into this server's, so that two sources can never be confused and an id tells nothing of
+// what it was made from (a source may well use NHS numbers as ids). The same source, type and id always give the same answer.
+type Stamper struct{ Key []byte }
+
+var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// ID is this server's id for a source's resource.
+func (s Stamper) ID(source, typ, id string) string {
+	m := hmac.New(sha256.New, s.Key)
+	for _, part := range [...]string{source, typ, id} {
+		m.Write([]byte(part))
+		m.Write([]byte{0})
+	}
+	return idEncoding.EncodeToString(m.Sum(nil)[:16])
+}
+
+// Ref is this server's reference for a source's resource.
+func (s Stamper) Ref(source string, r fhir.Ref) fhir.Ref {
+	return fhir.MakeRef(r.Type(), s.ID(source, r.Type(), r.ID()))
+}
+
+// Stamp gives a source's resource this server's id, rewrites the relative references in it likewise, and sets meta.source to
+// the source (with the original id as fragment) in place of whatever was claimed. Everything else stays byte for byte. References
+// that are absolute, contained ("#x") or by identifier are left alone.
+func (s Stamper) Stamp(source string, r *fhir.Resource) (*fhir.Resource, error) {
+	if r.ID() == "" {
+		return nil, fhir.Errorf(fhir.Required, "a resource from a source needs the source's id").At(r.Type() + ".id").From(source)
+	}
+	id := s.ID(source, r.Type(), r.ID())
+	root := r.Value()
+	raw := root.Rewrite(func(v fhir.Value) ([]byte, bool) {
+		if v.Key() != "reference" || !v.IsString() {
+			return nil, false
+		}
+		if ref, ok := relative(v.Str()); ok {
+			return fhir.JSON(s.Ref(source, ref)), true
+		}
+		return nil, false
+	})
+	out, err := fhir.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	meta := fhir.M{}
+	for m := range root.Member("meta").Children() {
+		switch m.Key() {
+		case "versionId", "lastUpdated", "source": // ours to say
+		default:
+			meta[m.Key()] = fhirRaw(m)
+		}
+	}
+	meta["source"] = SourceURI(source) + "#" + fragment(r.ID())
+	return out.With("meta", meta).With("id", id), nil
+}
+
+func fhirRaw(v fhir.Value) any { return rawJSON(v.Raw()) }
+
+type rawJSON []byte
+
+func (r rawJSON) MarshalJSON() ([]byte, error) { return r, nil }
+
+// relative reads "Type/id", and "Type/id/_history/3" without its version. "urn:uuid:" is not relative: connectors resolve those.
+func relative(ref string) (fhir.Ref, bool) {
+	parts := strings.Split(ref, "/")
+	if len(parts) != 2 && !(len(parts) == 4 && parts[2] == "_history") {
+		return "", false
+	}
+	if !fhir.IsType(parts[0]) || parts[1] == "" {
+		return "", false
+	}
+	return fhir.MakeRef(parts[0], parts[1]), true
+}
+
+// fragment hides an id that has the form of a national number: the original stays in the source, not in our answers' metadata.
+func fragment(id string) string {
+	if _, err := fhir.ParseNHSNumber(id); err == nil {
+		return "withheld"
+	}
+	return id
+}
+
+// SourceURI is how a source is named in meta.source.
+func SourceURI(source string) string { return "urn:tombolo:source:" + source }
+
+// SourceOf reads the source's id back out of a stamped resource's meta.source, "" if it has none.
+func SourceOf(r *fhir.Resource) string {
+	s, ok := strings.CutPrefix(r.Text("meta.source"), "urn:tombolo:source:")
+	if !ok {
+		return ""
+	}
+	s, _, _ = strings.Cut(s, "#")
+	return s
+}

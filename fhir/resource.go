@@ -1,0 +1,165 @@
+package fhir
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"regexp"
+	"strings"
+)
+
+// A Ref names a resource on this server, "Patient/7f3a".
+type Ref string
+
+// MakeRef joins a type and an id.
+func MakeRef(typ, id string) Ref { return Ref(typ + "/" + id) }
+
+// Type is the part before the slash.
+func (r Ref) Type() string { t, _, _ := strings.Cut(string(r), "/"); return t }
+
+// ID is the part after the slash.
+func (r Ref) ID() string { _, id, _ := strings.Cut(string(r), "/"); return id }
+
+// A Resource is one FHIR R4 resource: the JSON that arrived, and a read-only tree over it.
+// It is immutable and may be shared between goroutines.
+type Resource struct {
+	typ, id string
+	root    Value
+}
+
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9\-.]{1,64}$`)
+
+// ValidID reports whether s may be a resource's logical id. FHIR R4 datatypes.html#id
+func ValidID(s string) bool { return idPattern.MatchString(s) }
+
+// Parse reads one R4 resource strictly: valid JSON without duplicate names, a resourceType that R4 knows, an
+// id (if any) of the right form. The resource refers to data, which must not change afterwards.
+func Parse(data []byte) (*Resource, error) {
+	root, err := ParseValue(data)
+	if err != nil {
+		return nil, err
+	}
+	return FromValue(root)
+}
+
+// FromValue makes a resource of an object inside a larger document, such as a Bundle's entry.
+func FromValue(root Value) (*Resource, error) {
+	if !root.IsObject() {
+		return nil, Errorf(Structure, "a resource is a JSON object; this is something else")
+	}
+	typ := root.Member("resourceType").Str()
+	if typ == "" {
+		return nil, Errorf(Required, "resourceType is missing: is this FHIR?").At("resourceType")
+	}
+	if !IsType(typ) {
+		return nil, Errorf(NotSupported, "resourceType %.40q is not a FHIR R4 resource type", typ).At("resourceType")
+	}
+	id := root.Member("id")
+	if id.Exists() && !ValidID(id.Str()) {
+		return nil, Errorf(ValueError, "a resource id has 1 to 64 letters, digits, '-' or '.'").At(typ + ".id")
+	}
+	return &Resource{typ: typ, id: id.Str(), root: root}, nil
+}
+
+// New builds a resource from fields; id may be "". It panics when a field cannot be JSON, which is a
+// mistake in the calling code and never depends on outside data.
+func New(typ, id string, fields M) *Resource {
+	var b bytes.Buffer
+	b.WriteString(`{"resourceType":`)
+	b.Write(mustJSON(typ))
+	if id != "" {
+		b.WriteString(`,"id":`)
+		b.Write(mustJSON(id))
+	}
+	if len(fields) > 0 {
+		body := mustJSON(fields)
+		b.WriteByte(',')
+		b.Write(body[1:])
+	} else {
+		b.WriteByte('}')
+	}
+	r, err := Parse(b.Bytes())
+	if err != nil {
+		panic("fhir.New(" + typ + "): " + err.Error())
+	}
+	return r
+}
+
+func mustJSON(v any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic("fhir: " + err.Error())
+	}
+	return bytes.TrimRight(b.Bytes(), "\n")
+}
+
+// Type is the resource type, "Observation".
+func (r *Resource) Type() string { return r.typ }
+
+// ID is the logical id, "" before one is given.
+func (r *Resource) ID() string { return r.id }
+
+// Ref is type and id.
+func (r *Resource) Ref() Ref { return MakeRef(r.typ, r.id) }
+
+// Raw is the resource's JSON, byte for byte as it arrived. The caller must not change it.
+func (r *Resource) Raw() []byte { return r.root.Raw() }
+
+// Value is the root of the tree.
+func (r *Resource) Value() Value { return r.root }
+
+// Get, Text and All read by dotted path; see Value.
+func (r *Resource) Get(path string) Value { return r.root.Get(path) }
+
+// Text is the string at a dotted path, "" if absent.
+func (r *Resource) Text(path string) string { return r.root.Text(path) }
+
+// Concept decodes the CodeableConcept at a path; zero if absent or misshapen.
+func (r *Resource) Concept(path string) CodeableConcept {
+	var c CodeableConcept
+	_ = r.root.Get(path).Decode(&c)
+	return c
+}
+
+// Identifiers are the resource's own identifiers, in canonical spelling; misshapen ones are left out.
+func (r *Resource) Identifiers() []Identifier {
+	var out []Identifier
+	for v := range r.root.All("identifier") {
+		var id Identifier
+		if v.Decode(&id) == nil && id.Value != "" {
+			out = append(out, id.Canonical())
+		}
+	}
+	return out
+}
+
+// With returns a copy in which the top-level member name has the given value (any JSON-able thing), added
+// at the end where there was none. All other bytes stay.
+func (r *Resource) With(name string, value any) *Resource {
+	body := mustJSON(value)
+	var data []byte
+	if m := r.root.Member(name); m.Exists() {
+		data = r.root.Rewrite(func(v Value) ([]byte, bool) { return body, v.i == m.i })
+	} else {
+		raw := r.Raw()
+		data = append(data, raw[:len(raw)-1]...)
+		data = append(data, ',')
+		data = append(data, mustJSON(name)...)
+		data = append(data, ':')
+		data = append(data, body...)
+		data = append(data, '}')
+	}
+	out, err := Parse(data)
+	if err != nil {
+		panic("fhir: With(" + name + "): " + err.Error())
+	}
+	return out
+}
+
+// LogValue prints the reference only: clinical content never reaches a log line.
+func (r *Resource) LogValue() slog.Value { return slog.StringValue(string(r.Ref())) }
+
+// String is the reference; see LogValue.
+func (r *Resource) String() string { return string(r.Ref()) }

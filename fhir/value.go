@@ -1,0 +1,290 @@
+package fhir
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"iter"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Limits on JSON from outside. A FHIR resource nests far less than MaxDepth; the rest of a bound on
+// memory is the caller's byte limit, since the tree costs a small multiple of the text.
+const (
+	MaxDepth = 64
+)
+
+// A Value is one JSON value inside a parsed document: read-only, in the order it arrived, with numbers
+// kept as text. The zero Value is "absent"; every method may be called on it.
+type Value struct {
+	doc *document
+	i   int32
+}
+
+type document struct {
+	src   []byte
+	nodes []node
+}
+
+type node struct {
+	kind       jsontext.Kind
+	start, end int32 // the value's bytes in src
+	key        string
+	first      int32 // first child, 0 if none (node 0 is the root and nobody's child)
+	next       int32 // next sibling, 0 if none
+}
+
+// ParseValue reads one JSON document strictly (RFC 8259, UTF-8, no duplicate names, at most MaxDepth
+// deep, nothing after it). The Value refers to data, which must not change afterwards.
+func ParseValue(data []byte) (Value, error) {
+	if len(data) > 1<<31-2 {
+		return Value{}, Errorf(TooLong, "JSON document of %d bytes is larger than this program reads", len(data))
+	}
+	p := parser{dec: jsontext.NewDecoder(bytes.NewBuffer(data)), doc: &document{src: data}}
+	p.doc.nodes = make([]node, 0, len(data)/24+4)
+	if _, err := p.value("", 0); err != nil {
+		return Value{}, Errorf(Structure, "not valid JSON: %s", jsonProblem(err, data))
+	}
+	if _, err := p.dec.ReadToken(); err != io.EOF {
+		return Value{}, Errorf(Structure, "not valid JSON: something follows the end of the document at byte %d", p.dec.InputOffset())
+	}
+	return Value{p.doc, 0}, nil
+}
+
+// jsonProblem says where a document is wrong without quoting what it holds, which may be clinical.
+func jsonProblem(err error, data []byte) string {
+	if IssueOf(err) != nil {
+		return err.Error()
+	}
+	off := int64(len(data))
+	if se, ok := err.(*jsontext.SyntacticError); ok {
+		off = se.ByteOffset
+		err = se.Err
+	}
+	off = min(off, int64(len(data)))
+	line := 1 + bytes.Count(data[:off], []byte("\n"))
+	if err == io.ErrUnexpectedEOF || err == io.EOF {
+		return "it ends too early, at byte " + strconv.FormatInt(off, 10) + " (line " + strconv.Itoa(line) + "); was it cut off?"
+	}
+	what := "syntax error"
+	if err == jsontext.ErrDuplicateName {
+		what = "a member name stands twice in one object"
+	}
+	return what + " at byte " + strconv.FormatInt(off, 10) + " (line " + strconv.Itoa(line) + ")"
+}
+
+type parser struct {
+	dec *jsontext.Decoder
+	doc *document
+}
+
+func (p *parser) value(key string, depth int) (int32, error) {
+	if depth > MaxDepth {
+		return 0, Errorf(TooCostly, "nested more than %d deep", MaxDepth)
+	}
+	i := int32(len(p.doc.nodes))
+	p.doc.nodes = append(p.doc.nodes, node{key: key})
+	kind := p.dec.PeekKind()
+	if kind != '{' && kind != '[' {
+		raw, err := p.dec.ReadValue()
+		if err != nil {
+			return 0, err
+		}
+		end := int32(p.dec.InputOffset())
+		n := &p.doc.nodes[i]
+		n.kind, n.start, n.end = kind, end-int32(len(raw)), end
+		return i, nil
+	}
+	if _, err := p.dec.ReadToken(); err != nil {
+		return 0, err
+	}
+	start := int32(p.dec.InputOffset()) - 1
+	closing := jsontext.Kind('}')
+	if kind == '[' {
+		closing = ']'
+	}
+	last := int32(0)
+	for p.dec.PeekKind() != closing {
+		name := ""
+		if kind == '{' {
+			tok, err := p.dec.ReadToken()
+			if err != nil {
+				return 0, err
+			}
+			name = tok.String()
+		}
+		c, err := p.value(name, depth+1)
+		if err != nil {
+			return 0, err
+		}
+		if last == 0 {
+			p.doc.nodes[i].first = c
+		} else {
+			p.doc.nodes[last].next = c
+		}
+		last = c
+	}
+	if _, err := p.dec.ReadToken(); err != nil {
+		return 0, err
+	}
+	n := &p.doc.nodes[i]
+	n.kind, n.start, n.end = kind, start, int32(p.dec.InputOffset())
+	return i, nil
+}
+
+// Exists reports whether the value is there at all (null counts as there).
+func (v Value) Exists() bool { return v.doc != nil }
+
+func (v Value) n() *node { return &v.doc.nodes[v.i] }
+
+// IsObject, IsArray and IsString report the JSON kind.
+func (v Value) IsObject() bool { return v.doc != nil && v.n().kind == '{' }
+
+// IsArray reports whether v is a JSON array.
+func (v Value) IsArray() bool { return v.doc != nil && v.n().kind == '[' }
+
+// IsString reports whether v is a JSON string.
+func (v Value) IsString() bool { return v.doc != nil && v.n().kind == '"' }
+
+// Raw is the value's JSON exactly as it arrived; nil if absent. The caller must not change it.
+func (v Value) Raw() []byte {
+	if v.doc == nil {
+		return nil
+	}
+	n := v.n()
+	return v.doc.src[n.start:n.end:n.end]
+}
+
+// Key is the member name under which v stands; "" for array items and the root.
+func (v Value) Key() string {
+	if v.doc == nil {
+		return ""
+	}
+	return v.n().key
+}
+
+// Str is the text of a string, or the verbatim text of a number or boolean; "" for anything else.
+func (v Value) Str() string {
+	if v.doc == nil {
+		return ""
+	}
+	switch raw := v.Raw(); v.n().kind {
+	case '"':
+		if bytes.IndexByte(raw, '\\') < 0 {
+			return string(raw[1 : len(raw)-1])
+		}
+		b, _ := jsontext.AppendUnquote(nil, raw)
+		return string(b)
+	case '0', 't', 'f':
+		return string(raw)
+	}
+	return ""
+}
+
+// Bool is true only for the JSON literal true.
+func (v Value) Bool() bool { return v.doc != nil && v.n().kind == 't' }
+
+// Children yields the members of an object or the items of an array, in order; the Key of each names it.
+func (v Value) Children() iter.Seq[Value] {
+	return func(yield func(Value) bool) {
+		if v.doc == nil {
+			return
+		}
+		for i := v.n().first; i != 0; i = v.doc.nodes[i].next {
+			if !yield(Value{v.doc, i}) {
+				return
+			}
+		}
+	}
+}
+
+// Member is the named member of an object; absent if there is none or v is no object.
+func (v Value) Member(name string) Value {
+	if !v.IsObject() {
+		return Value{}
+	}
+	for i := v.n().first; i != 0; i = v.doc.nodes[i].next {
+		if v.doc.nodes[i].key == name {
+			return Value{v.doc, i}
+		}
+	}
+	return Value{}
+}
+
+// All yields every value reached by a dotted path such as "name.given", going through arrays as
+// FHIRPath does. An array at the end is flattened too. "" yields v itself (its items, if an array).
+func (v Value) All(path string) iter.Seq[Value] {
+	return func(yield func(Value) bool) { v.walk(path, yield) }
+}
+
+func (v Value) walk(path string, yield func(Value) bool) bool {
+	if v.doc == nil {
+		return true
+	}
+	if v.IsArray() {
+		for c := range v.Children() {
+			if !c.walk(path, yield) {
+				return false
+			}
+		}
+		return true
+	}
+	if path == "" {
+		return yield(v)
+	}
+	head, rest, _ := strings.Cut(path, ".")
+	return v.Member(head).walk(rest, yield)
+}
+
+// Get is the first value that All(path) yields, or absent.
+func (v Value) Get(path string) Value {
+	for c := range v.All(path) {
+		return c
+	}
+	return Value{}
+}
+
+// Text is Get(path).Str().
+func (v Value) Text(path string) string { return v.Get(path).Str() }
+
+// Decode unmarshals v into a typed view such as *CodeableConcept. Members the view lacks are passed over.
+// An absent value leaves the view as it is.
+func (v Value) Decode(view any) error {
+	if v.doc == nil {
+		return nil
+	}
+	if err := json.Unmarshal(v.Raw(), view); err != nil {
+		return Errorf(Structure, "element %q does not have the shape of %T", v.Key(), view)
+	}
+	return nil
+}
+
+// Rewrite returns a copy of data in which each value for which edit answers (replacement, true) is
+// replaced; everything else, white space included, stays byte for byte. edit is called parents first
+// and not inside what it replaced. A replacement must be valid JSON.
+func (v Value) Rewrite(edit func(Value) ([]byte, bool)) []byte {
+	if v.doc == nil {
+		return nil
+	}
+	root := v.n()
+	out := make([]byte, 0, int(root.end-root.start)+64)
+	at := root.start
+	var visit func(Value)
+	visit = func(c Value) {
+		n := c.n()
+		if repl, ok := edit(c); ok {
+			out = append(out, v.doc.src[at:n.start]...)
+			out = append(out, repl...)
+			at = n.end
+			return
+		}
+		for k := range c.Children() {
+			visit(k)
+		}
+	}
+	visit(v)
+	return append(out, v.doc.src[at:root.end]...)
+}

@@ -1,0 +1,91 @@
+package gather
+
+import (
+	"time"
+
+	"tombolo/dataset"
+	"tombolo/fhir"
+)
+
+// A Record is one person's record as joined for one session: what every face renders.
+type Record struct {
+	Person     Person
+	Lanes      []Lane    // one per source considered, in region-file order
+	Sections   []Section // one per heading, in dataset order; all headings, also those with nothing
+	At         time.Time // when the gathering ended
+	Took       time.Duration
+	Notice     string // the constant sentence that some information may be withheld
+	BrokeGlass bool   // opened against an objection, in an emergency
+}
+
+// A Person is who the record is about, as the identity index knows them.
+type Person struct {
+	ID           string // opaque; the id in /fhir/Patient/{id}
+	NHSNumber    fhir.NHSNumber
+	Identifiers  []fhir.Identifier
+	Name         fhir.HumanName
+	BirthDate    string
+	Gender       string
+	Address      *fhir.Address // nil when there is none or the location is restricted
+	Phone        string
+	Deceased     string // date, "true", or ""
+	Practice     string // ODS code of the registered GP practice
+	PracticeName string
+	Restricted   bool     // location withheld (PDS meta.security R)
+	Merged       []string // identifiers that were superseded by this one, for the banner notice
+}
+
+// A LaneState says how a source's part of the gathering stands.
+type LaneState string
+
+// The lane states.
+const (
+	Asking   LaneState = "asking"   // no answer yet
+	Answered LaneState = "answered" // in full
+	Partly   LaneState = "partly"   // some of it; Issue says what is missing
+	Failed   LaneState = "failed"   // no answer; Issue says why
+	Refused  LaneState = "refused"  // not asked: not shared with this user
+	NotHere  LaneState = "not-here" // the source does not know the person, or no pointer leads there
+)
+
+// A Lane is one source's part in a record.
+type Lane struct {
+	Source       string // system id, or neighbour id
+	Name         string // "Hilltop Surgery"
+	Organisation string // ODS code
+	Kind         string // region.Kind, or "neighbour"
+	Way          string // stored, live, neighbour
+	State        LaneState
+	Took         time.Duration
+	AsOf         time.Time     // for stored data: when the source last sent anything
+	Count        int           // entries given
+	Issue        *fhir.Issue   // nil when all is well
+	Warnings     []*fhir.Issue // withheld items, data in transit, parts not mapped
+	Headings     map[dataset.Heading]dataset.State
+}
+
+// A Section is one heading of the joined record.
+type Section struct {
+	Heading dataset.Heading
+	Title   string
+	State   dataset.State // over all sources: present if any has entries; none-recorded only if every source that gives it said so
+	Entries []Entry       // newest first
+	// Unknown names the sources (Lane.Name) whose part of this heading is not known, NotShared those that do not share it.
+	Unknown, NotShared []string
+}
+
+// An Entry is one thing, said once, by one source or several.
+type Entry struct {
+	Lead     *fhir.Resource // the version shown
+	Members  []Member       // every source's version, Lead's own first
+	Conflict string         // what the sources disagree about, in words; "" if nothing
+	Related  []Entry        // issues under their repeat prescription; results under their report
+}
+
+// A Member is one source's version of an entry.
+type Member struct {
+	Resource *fhir.Resource
+	Source   string // Lane.Source
+	Name     string // Lane.Name
+	Received time.Time
+}

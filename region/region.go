@@ -1,0 +1,109 @@
+// Package region is the region file: which organisations there are, which systems they run and what each gives and how, what has
+// been agreed between them, and which neighbours are joined. One file is run, checked and drawn (design law 11).
+package region
+
+import (
+	"time"
+
+	"tombolo/dataset"
+)
+
+// A Region is one parsed region file.
+type Region struct {
+	ID            string
+	Name          string
+	Organisations []Organisation
+	Systems       []System
+	Agreements    []Agreement
+	Neighbours    []Neighbour
+	Users         []User
+}
+
+// A Kind of organisation, which decides how it is drawn and whether it is asked as a person's registered practice.
+type Kind string
+
+// The kinds of organisation.
+const (
+	KindGP           Kind = "gp"
+	KindAcute        Kind = "acute"
+	KindMentalHealth Kind = "mental-health"
+	KindCommunity    Kind = "community"
+	KindSocialCare   Kind = "social-care"
+	KindAmbulance    Kind = "ambulance"
+	KindMaternity    Kind = "maternity"
+	KindPrison       Kind = "prison"
+	KindPharmacy     Kind = "pharmacy"
+	KindHospice      Kind = "hospice"
+	KindCareHome     Kind = "care-home"
+	KindOther        Kind = "other"
+)
+
+// An Organisation is a legal body with an ODS code.
+type Organisation struct {
+	ODS  string
+	Name string
+	Kind Kind
+}
+
+// A Way in which a system gives a heading.
+type Way string
+
+// The ways.
+const (
+	Push Way = "push" // it sends, we keep
+	Live Way = "live" // we ask when somebody looks
+)
+
+// A System is one installed product at one organisation: a source.
+type System struct {
+	ID           string
+	Name         string // what people call it; the organisation's name where the file gives none
+	Organisation string // ODS code
+	Product      string
+	Connector    string // hl7v2, fhirapi, gpconnect, extract, document
+	Listen       string // address it sends to, host:port
+	Address      string // URL at which it is asked
+	Drop         string // folder in which its files appear
+	Mapping      string // mapping file, relative to the region file
+	ASID         string // its accredited system id, for GP Connect
+	Gives        map[dataset.Heading]Way
+	Deadline     time.Duration // how long it may take to answer; 2 s if not given
+	Release      Release
+	Options      map[string]string // connector-specific settings
+}
+
+// A Release says for whom a system's data is switched on.
+type Release struct {
+	Off, Testers, All bool
+	ODS               []string // only users of these organisations
+}
+
+// An Agreement is a dated, machine-readable data sharing agreement.
+type Agreement struct {
+	ID          string
+	Parties     []string // ODS codes
+	Purposes    []string // direct-care, emergency …
+	AllHeadings bool
+	Headings    []dataset.Heading
+	From, Until time.Time // Until zero: open-ended
+}
+
+// A Neighbour is another region's record system.
+type Neighbour struct {
+	ID      string
+	Name    string
+	Kind    string // tombolo
+	Address string
+	Token   string // name of the environment variable or file that holds the credential: never the secret itself
+	Options map[string]string
+}
+
+// A User may sign in at a small site that has no identity provider.
+type User struct {
+	ID           string
+	Name         string
+	Role         string
+	Organisation string
+	TokenSHA256  string // hex
+	PersonRef    string // for a citizen: how the node knows whose record is theirs
+}

@@ -1,0 +1,44 @@
+package search
+
+import (
+	"context"
+
+	"tombolo/fhir"
+)
+
+// A Searcher answers FHIR searches: the local store, a remote FHIR server, a neighbour.
+type Searcher interface {
+	Search(ctx context.Context, q Query) (*Page, error)
+}
+
+// A Query is a parsed FHIR search on one resource type. FHIR R4 search.html
+type Query struct {
+	Type   string
+	Params []Param // all must hold
+	Sort   []SortKey
+	Count  int    // page size wanted; 0: the searcher's own
+	Cursor string // opaque, from Page.Next
+	// Patient, if set, keeps the search inside one source patient's compartment: its id on this server.
+	Patient string
+}
+
+// A Param is one search parameter: any of Values may match.
+type Param struct {
+	Name     string
+	Modifier string
+	Values   []string
+}
+
+// A SortKey is one key of _sort.
+type SortKey struct {
+	Name string
+	Desc bool
+}
+
+// A Page is part of the answer. Issues are warnings that belong in the Bundle as an outcome.
+type Page struct {
+	Resources []*fhir.Resource
+	Next      string // cursor of the next page, "" at the end
+	Total     int    // -1: not counted
+	Issues    []*fhir.Issue
+}
