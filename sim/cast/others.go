@@ -108,7 +108,7 @@ func marek(t time.Time) Person {
 func harold(t time.Time) Person {
 	return Person{
 		Key: "harold", Shows: "a person who has died", Died: day(t, 14),
-		NHS: NHSNumber("999000112"), NHSStatus: "01", Prefix: "Mr", Given: []string{"Harold"}, Family: "Pike",
+		NHS: NHSNumber("999000113"), NHSStatus: "01", Prefix: "Mr", Given: []string{"Harold"}, Family: "Pike",
 		Born: "1934-01-25", Sex: "male", Address: []string{"Seaview Nursing Home"}, City: "Severnmouth", Postcode: "GL99 8QR", Phone: "01632 960107",
 		Ethnicity: "A", Practice: "M85002", Known: []string{Acute, Community, Council},
 		Items: []Item{
@@ -122,7 +122,7 @@ func harold(t time.Time) Person {
 func fiona(t time.Time) Person {
 	return Person{
 		Key: "fiona", Shows: "a visitor from Scotland, known by a CHI number",
-		CHI: NHSNumber("010185126"), NHSStatus: "07", Prefix: "Ms", Given: []string{"Fiona"}, Family: "MacLeod",
+		CHI: NHSNumber("010185127"), NHSStatus: "07", Prefix: "Ms", Given: []string{"Fiona"}, Family: "MacLeod",
 		Born: "1985-01-01", Sex: "female", Address: []string{"12 Bank Street"}, City: "Portree", Postcode: "IV51 9DA",
 		Ethnicity: "A", Known: []string{Acute},
 		Items:      []Item{penicillin(Acute)},
