@@ -1,0 +1,181 @@
+package pebble
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"tombolo/kv"
+)
+
+// Commit applies b. Many commits may be under way at once: checking, positions and application happen one after the other
+// under a mutex, and the waiting for the disk, which is nearly all of the time, happens outside it and together.
+func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
+	if err := e.gate.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer e.gate.leave()
+	if err := checkBatch(b); err != nil {
+		return 0, err
+	}
+	empty := len(b.Put)+len(b.Delete)+len(b.Append) == 0
+	if !empty {
+		if e.opts.ReadOnly {
+			return 0, fmt.Errorf("commit to store %s: it was opened read-only", e.opts.Dir)
+		}
+		if err := e.space.enough(); err != nil {
+			return 0, err
+		}
+	}
+
+	// Look at the preconditions before taking the mutex: if no commit comes between, they need not be looked at again inside.
+	seen := e.applied.Load()
+	if err := e.expect(b.Expect); err != nil {
+		return 0, err
+	}
+	batch := e.db.NewBatchWithSize(batchSize(b))
+	defer func() { _ = batch.Close() }()
+	if err := fill(batch, b); err != nil {
+		return 0, fmt.Errorf("commit: %w", err)
+	}
+
+	nth, at, err := e.apply(batch, b, seen, empty)
+	if err != nil {
+		return 0, err
+	}
+	if empty {
+		// Whoever is told that all stands as expected may act on it: so what was seen must be durable.
+		return at, e.settle(nth)
+	}
+	if err := batch.SyncWait(); err != nil {
+		return 0, fmt.Errorf("commit: sync the write-ahead log: %w", err)
+	}
+	e.durable(nth, at)
+	return at, nil
+}
+
+// apply gives the batch its log positions and makes it visible. It returns which commit it is and the log's tail with it.
+func (e *Engine) apply(batch *pebble.Batch, b kv.Batch, seen uint64, empty bool) (nth uint64, at kv.Position, err error) {
+	e.commitMu.Lock()
+	defer e.commitMu.Unlock()
+	if e.applied.Load() != seen {
+		if err := e.expect(b.Expect); err != nil {
+			return 0, 0, err
+		}
+	}
+	if empty {
+		return e.applied.Load(), e.tail, nil
+	}
+	at = e.tail
+	for _, record := range b.Append {
+		at++
+		if err := batch.Set(logKey(at), record, nil); err != nil {
+			return 0, 0, fmt.Errorf("commit: %w", err)
+		}
+	}
+	if err := e.db.ApplyNoSyncWait(batch, pebble.Sync); err != nil {
+		return 0, 0, fmt.Errorf("commit: %w", err)
+	}
+	e.tail = at
+	return e.applied.Add(1), at, nil
+}
+
+// durable records that commit nth, and so all before it (they stand before it in the write-ahead log), survived.
+func (e *Engine) durable(nth uint64, at kv.Position) {
+	for old := e.synced.Load(); old < nth && !e.synced.CompareAndSwap(old, nth); old = e.synced.Load() {
+	}
+	e.log.reveal(at)
+}
+
+// settle waits until commit nth and all before it are durable.
+func (e *Engine) settle(nth uint64) error {
+	if e.synced.Load() >= nth {
+		return nil
+	}
+	// An empty record, synced, stands behind them all in the write-ahead log.
+	if err := e.db.LogData(nil, pebble.Sync); err != nil {
+		return fmt.Errorf("sync the write-ahead log: %w", err)
+	}
+	return nil
+}
+
+// expect looks whether the preconditions hold now.
+func (e *Engine) expect(pre []kv.Precondition) error {
+	if len(pre) == 0 {
+		return nil
+	}
+	if len(pre) == 1 {
+		v, closer, err := e.db.Get(appendKey(nil, pre[0].Key.Part, pre[0].Key.Key))
+		if errors.Is(err, pebble.ErrNotFound) {
+			return met(pre[0], nil, false)
+		}
+		if err != nil {
+			return fmt.Errorf("commit: read a precondition: %w", err)
+		}
+		return errors.Join(met(pre[0], v, true), closer.Close())
+	}
+	return lookUp(e.db, len(pre), func(i int) kv.Key { return pre[i].Key }, func(i int, v []byte, ok bool) error {
+		return met(pre[i], v, ok)
+	})
+}
+
+func met(p kv.Precondition, v []byte, ok bool) error {
+	if p.Absent == ok || ok && !bytes.Equal(p.Value, v) {
+		return kv.ErrConflict
+	}
+	return nil
+}
+
+func checkBatch(b kv.Batch) error {
+	for _, p := range b.Expect {
+		if err := checkPart(p.Key.Part); err != nil {
+			return err
+		}
+	}
+	for _, p := range b.Put {
+		if err := checkPart(p.Key.Part); err != nil {
+			return err
+		}
+	}
+	for _, k := range b.Delete {
+		if err := checkPart(k.Part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func batchSize(b kv.Batch) int {
+	n := 64
+	for _, p := range b.Put {
+		n += len(p.Key.Part) + len(p.Key.Key) + len(p.Value) + 16
+	}
+	for _, k := range b.Delete {
+		n += len(k.Part) + len(k.Key) + 16
+	}
+	for _, r := range b.Append {
+		n += len(r) + 16
+	}
+	return n
+}
+
+// fill writes puts and deletes in the order of the contract: a key that is both put and deleted ends deleted.
+func fill(batch *pebble.Batch, b kv.Batch) error {
+	var key []byte
+	for _, p := range b.Put {
+		key = appendKey(key[:0], p.Key.Part, p.Key.Key)
+		if err := batch.Set(key, p.Value, nil); err != nil {
+			return err
+		}
+	}
+	for _, k := range b.Delete {
+		key = appendKey(key[:0], k.Part, k.Key)
+		if err := batch.Delete(key, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,300 @@
+// Package pebble is the embedded engine: kv on Pebble, CockroachDB's log-structured store, in one directory of one process.
+//
+// Every commit is in the synced write-ahead log before it is acknowledged; commits that arrive together share one
+// sync. Reads see a commit as soon as it is applied, a moment before it is durable; the log, Tail, snapshots and the
+// acknowledgement of any commit (also one that writes nothing) wait until all that came before is durable, so nothing that
+// was promised to anybody can rest on what a power cut takes away. The key layout is in docs/storage.md.
+package pebble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"tombolo/kv"
+)
+
+// Options for Open. Only Dir must be set.
+type Options struct {
+	Dir        string       // made if it does not exist
+	CacheBytes int64        // memory for blocks of the store; 128 MiB if 0. Buffers of writes take up to as much again
+	ReadOnly   bool         // refuse commits; the directory must exist
+	Reserve    int64        // commits are refused while the disk has fewer bytes free; 128 MiB if 0, no reserve if < 0
+	Log        *slog.Logger // faults of the store and its disk; slog.Default() if nil
+}
+
+// An Engine is one open directory. It implements kv.Engine.
+type Engine struct {
+	opts  Options
+	db    *pebble.DB
+	cache *pebble.Cache
+	lock  *pebble.Lock
+	space space
+
+	gate gate // who is inside, and whether the door is shut
+
+	// applied counts commits that readers can see. It changes under commitMu only.
+	applied atomic.Uint64
+	// synced is the highest commit of which it is known that it and all before it are durable.
+	synced atomic.Uint64
+
+	commitMu sync.Mutex // guards the order of commits: checks, positions, application
+	tail     kv.Position
+
+	log durableLog
+
+	snapMu    sync.Mutex
+	snapshots map[*snapshot]struct{}
+}
+
+var _ kv.Engine = (*Engine)(nil)
+
+// formatValue marks a directory as written by this engine in this layout.
+const formatValue = "tombolo kv 1"
+
+// Open opens or makes the store in opts.Dir. It says so plainly when another process has it open or when it is damaged.
+func Open(opts Options) (*Engine, error) {
+	if opts.Dir == "" {
+		return nil, errors.New("open store: no directory given")
+	}
+	if opts.CacheBytes == 0 {
+		opts.CacheBytes = 128 << 20
+	}
+	if opts.Reserve == 0 {
+		opts.Reserve = 128 << 20
+	}
+	if opts.Log == nil {
+		opts.Log = slog.Default()
+	}
+	if !opts.ReadOnly {
+		if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open store: make directory %s: %w", opts.Dir, err)
+		}
+	} else if _, err := os.Stat(opts.Dir); err != nil {
+		return nil, fmt.Errorf("open store %s read-only: %w", opts.Dir, err)
+	}
+	lock, err := pebble.LockDirectory(opts.Dir, vfs.Default)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: another process has it open (or its LOCK file cannot be written): "+
+			"stop that process, or give this one its own directory: %w", opts.Dir, err)
+	}
+	e := &Engine{opts: opts, lock: lock, snapshots: map[*snapshot]struct{}{}}
+	e.gate.idle = sync.NewCond(&e.gate.mu)
+	e.space = space{dir: opts.Dir, reserve: opts.Reserve}
+	e.cache = pebble.NewCache(opts.CacheBytes)
+	if e.db, err = pebble.Open(opts.Dir, e.settings()); err != nil {
+		e.cache.Unref()
+		_ = lock.Close()
+		return nil, openError(opts.Dir, err)
+	}
+	if err := e.begin(); err != nil {
+		_ = e.db.Close()
+		e.cache.Unref()
+		_ = lock.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func openError(dir string, err error) error {
+	if pebble.IsCorruptionError(err) {
+		return fmt.Errorf("open store %s: its files are damaged; keep this directory as it is, restore the newest checkpoint into "+
+			"another, and let the sources send again what came since: %w", dir, err)
+	}
+	return fmt.Errorf("open store %s: %w", dir, err)
+}
+
+// settings are tuned for records of a few hundred bytes to a few kilobytes that are written in random order of patient and
+// read a patient at a time; figures in docs/storage.md.
+func (e *Engine) settings() *pebble.Options {
+	o := &pebble.Options{
+		Cache:                       e.cache,
+		Lock:                        e.lock,
+		ReadOnly:                    e.opts.ReadOnly,
+		FormatMajorVersion:          pebble.FormatNewest,
+		MemTableSize:                uint64(min(max(e.opts.CacheBytes/4, 4<<20), 64<<20)),
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       2,
+		L0StopWritesThreshold:       32,
+		LBaseMaxBytes:               64 << 20,
+		MaxOpenFiles:                1000,
+		BytesPerSync:                1 << 20,
+		WALBytesPerSync:             0,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, max(2, runtime.NumCPU()/2) },
+		Logger:                      logger{e.opts.Log, e.opts.Dir},
+	}
+	for i := range o.Levels {
+		o.Levels[i].BlockSize = 16 << 10
+		o.Levels[i].IndexBlockSize = 64 << 10
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most look-ups of a new resource's key find nothing
+	}
+	// Left alone, Pebble ends the process when it meets a damaged block. One damaged block must cost no more than the reads
+	// that need it: they get an error, the operator gets a line.
+	o.EventListener = &pebble.EventListener{
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			e.opts.Log.Error("store: damaged block on disk; restore a checkpoint", "dir", e.opts.Dir, "file", info.Path, "err", info.Details)
+		},
+		BackgroundError: func(err error) {
+			if !errors.Is(err, pebble.ErrCancelledCompaction) {
+				e.opts.Log.Error("store: background work failed and will be tried again", "dir", e.opts.Dir, "err", err)
+			}
+		},
+	}
+	return o
+}
+
+// begin checks that the directory is ours and finds the end of the log.
+func (e *Engine) begin() error {
+	v, closer, err := e.db.Get(formatKey)
+	switch {
+	case err == nil:
+		got := string(v)
+		_ = closer.Close()
+		if got != formatValue {
+			return fmt.Errorf("open store %s: written in format %.40q, this program reads %q: use the version of the program that wrote it", e.opts.Dir, got, formatValue)
+		}
+	case !errors.Is(err, pebble.ErrNotFound):
+		return openError(e.opts.Dir, err)
+	case e.opts.ReadOnly:
+		return fmt.Errorf("open store %s read-only: there is no store in it", e.opts.Dir)
+	default:
+		if err := e.mustBeEmpty(); err != nil {
+			return err
+		}
+		if err := e.db.Set(formatKey, []byte(formatValue), pebble.Sync); err != nil {
+			return fmt.Errorf("open store %s: %w", e.opts.Dir, err)
+		}
+		// The directory's own entry must survive a power cut too.
+		if err := syncDir(filepath.Dir(filepath.Clean(e.opts.Dir))); err != nil {
+			return fmt.Errorf("open store %s: %w", e.opts.Dir, err)
+		}
+	}
+	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: logKey(0), UpperBound: logEnd})
+	if err != nil {
+		return openError(e.opts.Dir, err)
+	}
+	if it.Last() {
+		e.tail = logPosition(it.Key())
+	}
+	if err := it.Close(); err != nil {
+		return openError(e.opts.Dir, err)
+	}
+	e.log.start(e.tail)
+	return nil
+}
+
+func (e *Engine) mustBeEmpty() error {
+	it, err := e.db.NewIter(nil)
+	if err != nil {
+		return openError(e.opts.Dir, err)
+	}
+	some := it.First()
+	if err := it.Close(); err != nil {
+		return openError(e.opts.Dir, err)
+	}
+	if some {
+		return fmt.Errorf("open store %s: the directory holds a database of some other program: give another directory", e.opts.Dir)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	return errors.Join(err, d.Close())
+}
+
+// Checkpoint writes a copy of one moment into dir. On the same file system its unchanging files are hard links, so that it is
+// quick; move it to another disk for it to be a backup.
+func (e *Engine) Checkpoint(ctx context.Context, dir string) error {
+	if err := e.gate.enter(ctx); err != nil {
+		return err
+	}
+	defer e.gate.leave()
+	if _, err := os.Lstat(dir); err == nil {
+		return fmt.Errorf("checkpoint: %s exists already: name a new directory", dir)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if err := e.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
+		return fmt.Errorf("checkpoint into %s: %w", dir, err)
+	}
+	return nil
+}
+
+// Close waits for calls under way (a Scan that is being read is one, so do not call it from inside one's loop), then closes
+// the store and whatever snapshots are still open. A second Close does nothing.
+func (e *Engine) Close() error {
+	if !e.gate.shut() {
+		return nil
+	}
+	e.log.close()
+	e.snapMu.Lock()
+	for s := range e.snapshots {
+		_ = s.snap.Close()
+	}
+	e.snapshots = nil
+	e.snapMu.Unlock()
+	err := e.db.Close()
+	e.cache.Unref()
+	if err := errors.Join(err, e.lock.Close()); err != nil {
+		return fmt.Errorf("close store %s: %w", e.opts.Dir, err)
+	}
+	return nil
+}
+
+// A gate counts the calls inside the engine, so that Close neither pulls the store from under one nor lets a new one in.
+type gate struct {
+	mu     sync.Mutex
+	inside int
+	closed bool
+	idle   *sync.Cond
+}
+
+func (g *gate) enter(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return kv.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	g.inside++
+	return nil
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inside--; g.inside == 0 {
+		g.idle.Broadcast()
+	}
+}
+
+// shut closes the gate and waits until nobody is inside. It answers false if it was shut before.
+func (g *gate) shut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.closed = true
+	for g.inside > 0 {
+		g.idle.Wait()
+	}
+	return true
+}
