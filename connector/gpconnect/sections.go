@@ -1,0 +1,198 @@
+package gpconnect
+
+import (
+	"regexp"
+	"strings"
+
+	"tombolo/dataset"
+	"tombolo/fhir"
+)
+
+func listForm() *form {
+	return &form{to: "List", profile: "UKCore-List", members: members("status mode title code subject encounter date source orderedBy emptyReason", shape{
+		"identifier": many("identifier"), "note": many("note"), "entry": many("entry"),
+	})}
+}
+
+// A query is one thing that a practice can be asked for, the list that answers it and the headings that it fills.
+type query struct {
+	name     string // parameter
+	list     string // SNOMED code of the list
+	plain    string
+	headings []dataset.Heading
+	// spread: the list holds several headings' entries, and that none of them is of one heading does not mean that the source has none.
+	spread bool
+}
+
+// GP Connect 1.6 accessrecord_structured_development_list.html
+var queries = []query{
+	{"includeAllergies", "886921000000105", "allergies", []dataset.Heading{dataset.Allergies}, false},
+	{"includeMedication", "933361000000108", "medication", []dataset.Heading{dataset.Medications}, false},
+	{"includeConsultations", "1149501000000101", "consultations", []dataset.Heading{dataset.Encounters}, false},
+	{"includeProblems", "717711000000103", "problems", []dataset.Heading{dataset.Problems}, false},
+	{"includeImmunisations", "1102181000000102", "immunisations", []dataset.Heading{dataset.Immunisations}, false},
+	{"includeUncategorisedData", "826501000000100", "other coded entries", []dataset.Heading{dataset.Observations, dataset.SocialContext, dataset.FamilyHistory}, true},
+	{"includeInvestigations", "887191000000108", "investigations", []dataset.Heading{dataset.Results}, false},
+	{"includeReferrals", "792931000000107", "referrals", []dataset.Heading{dataset.Referrals}, false},
+	{"includeDiaryEntries", "714311000000108", "diary entries", []dataset.Heading{dataset.CarePlans}, false},
+}
+
+const endedAllergies = "1103671000000101"
+
+// secondary are the words by which the secondary lists name what is in them ("problems-medications-related-to-problems").
+var secondary = []struct {
+	word    string
+	heading dataset.Heading
+}{
+	{"medications-", dataset.Medications}, {"allergies-", dataset.Allergies}, {"uncategorised-data-", dataset.Observations},
+	{"immunisations-", dataset.Immunisations}, {"immunizations-", dataset.Immunisations}, {"investigations-", dataset.Results},
+	{"referrals-", dataset.Referrals}, {"outbound-referrals-", dataset.Referrals}, {"diary-entries-", dataset.CarePlans},
+	{"consultations-related", dataset.Encounters}, {"linked-problems-", dataset.Problems}, {"problems-", dataset.Problems},
+}
+
+type kind struct {
+	heading   dataset.Heading
+	secondary bool
+}
+
+// sectionOf says which heading a list of this code answers for; nil for lists that are part of the record itself, as those of a
+// consultation are.
+func sectionOf(code string) *kind {
+	for i := range queries {
+		if queries[i].list == code {
+			return &kind{heading: queries[i].headings[0]}
+		}
+	}
+	if code == endedAllergies || code == "TBD" { // the specification's older examples had no code yet
+		return &kind{heading: dataset.Allergies}
+	}
+	rest, fromProblems := strings.CutPrefix(code, "problems-")
+	if !fromProblems {
+		var fromConsultations bool
+		if rest, fromConsultations = strings.CutPrefix(code, "consultations-"); !fromConsultations {
+			return nil
+		}
+	}
+	for _, s := range secondary {
+		if strings.HasPrefix(rest, s.word) {
+			return &kind{heading: s.heading, secondary: true}
+		}
+	}
+	return &kind{secondary: true}
+}
+
+var sinceDate = regexp.MustCompile(`\b\d{1,2}-[A-Z][a-z]{2}-\d{4}\b`)
+
+// section reads a list of a query's answer; not ok if it is a list of the record itself.
+func (c *converter) section(e *entry, r *fhir.Resource) (Section, bool) {
+	if e.from != "List" {
+		return Section{}, false
+	}
+	var k *kind
+	var code string
+	for v := range e.v.All("code.coding") {
+		if code = v.Text("code"); sectionOf(code) != nil {
+			k = sectionOf(code)
+			break
+		}
+	}
+	if k == nil {
+		return Section{}, false
+	}
+	s := Section{Code: code, Title: e.v.Text("title"), Heading: k.heading, Secondary: k.secondary, List: r}
+	for x := range e.v.All("extension") {
+		if strings.HasSuffix(x.Text("url"), "ListWarningCode-1") {
+			s.Warnings = append(s.Warnings, x.Text("valueCode"))
+		}
+	}
+	for n := range e.v.All("note.text") {
+		if d := sinceDate.FindString(n.Str()); d != "" {
+			s.Since = d
+		}
+	}
+	for x := range e.v.All("emptyReason.coding.code") {
+		s.Empty = s.Empty || x.Str() == "no-content-recorded" || x.Str() == "nocontentrecorded"
+	}
+	for ref := range r.Value().All("entry.item.reference") {
+		s.Entries = append(s.Entries, fhir.Ref(ref.Str()))
+	}
+	return s, true
+}
+
+// classify gives each resource the heading that its type alone does not say.
+func (c *converter) classify() {
+	byRef := map[string]int{}
+	for i := range c.entries {
+		byRef[c.entries[i].typ+"/"+c.entries[i].id] = i
+	}
+	var results []int
+	for i := range c.entries {
+		c.cur = &c.entries[i]
+		switch e := &c.entries[i]; e.from {
+		case "DiagnosticReport":
+			for ref := range e.v.All("result.reference") {
+				if j, ok := byRef[c.resolve(ref.Str())]; ok {
+					results = append(results, j)
+				}
+			}
+		case "ProcedureRequest":
+			// A diary entry is planned care; anything else is a request for a test.
+			if e.tag = dataset.Results; e.v.Text("intent") == "plan" {
+				e.tag = dataset.CarePlans
+			}
+		case "Observation":
+			e.tag = observationHeading(e.v)
+			if e.tag == dataset.Results {
+				results = append(results, i)
+			}
+		}
+	}
+	for len(results) > 0 { // results, their groups' members, and the members of those
+		i := results[len(results)-1]
+		results = results[:len(results)-1]
+		e := &c.entries[i]
+		c.cur = e
+		if e.from != "Observation" || e.seen {
+			continue
+		}
+		e.tag, e.seen = dataset.Results, true
+		for rel := range e.v.All("related") {
+			if rel.Text("type") == "has-member" {
+				if j, ok := byRef[c.resolve(rel.Text("target.reference"))]; ok {
+					results = append(results, j)
+				}
+			}
+		}
+	}
+}
+
+// Codes that general practice records among its uncategorised data and that the data set reads under a heading of its own.
+var headingOfCode = map[string]dataset.Heading{
+	"394595002": dataset.Results, // Pathology, as category of a test result
+	"77176002":  dataset.SocialContext, "8517006": dataset.SocialContext, "266919005": dataset.SocialContext,
+	"8392000": dataset.SocialContext, "65568007": dataset.SocialContext, "160603005": dataset.SocialContext,
+	"449868002": dataset.SocialContext, "229819007": dataset.SocialContext, "365981007": dataset.SocialContext,
+	"160573003": dataset.SocialContext, "897148007": dataset.SocialContext, "105542008": dataset.SocialContext,
+	"57177007": dataset.FamilyHistory, "416471007": dataset.FamilyHistory, "281666001": dataset.FamilyHistory,
+	"430679000": dataset.FamilyHistory, "160274005": dataset.FamilyHistory,
+}
+
+func observationHeading(v fhir.Value) dataset.Heading {
+	for _, path := range [...]string{"category.coding", "code.coding"} {
+		for k := range v.All(path) {
+			if k.Text("system") != fhir.SystemSNOMED {
+				continue
+			}
+			if h, ok := headingOfCode[k.Text("code")]; ok {
+				return h
+			}
+			d := strings.ToLower(k.Text("display"))
+			for _, p := range [...]string{"family history", "fh: ", "no family history", "no fh: "} {
+				if strings.HasPrefix(d, p) {
+					return dataset.FamilyHistory
+				}
+			}
+		}
+	}
+	return ""
+}
