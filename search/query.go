@@ -18,11 +18,21 @@ type Query struct {
 	Sort   []SortKey
 	Count  int    // page size wanted; 0: the searcher's own
 	Cursor string // opaque, from Page.Next
-	// Patient, if set, keeps the search inside one source patient's compartment: its id on this server.
+
+	// Patient, if set, keeps the search inside one source patient's compartment: its id on this server. It says where to
+	// look, which the searcher knows best (a Medication names no patient), so Matches does not judge it.
 	Patient string
+
+	// Base is the service's own base URL, without a slash at the end: absolute references below it mean the same as relative ones.
+	Base string
+
+	Total    string   // _total: none, estimate, accurate; "" if not said
+	Summary  string   // _summary: true, text, data, count, false; "" if not said
+	Elements []string // _elements: keep only these (and what is mandatory) in the answer
 }
 
-// A Param is one search parameter: any of Values may match.
+// A Param is one search parameter: any of Values may match. Values stand as in a decoded URL, one alternative each, with
+// prefix ("ge2026-01-01"), "system|code" and FHIR's own escapes (`\,` `\|` `\$` `\\`) still in them; see Token and Escape.
 type Param struct {
 	Name     string
 	Modifier string
