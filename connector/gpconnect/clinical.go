@@ -1,6 +1,10 @@
 package gpconnect
 
-import "tombolo/fhir"
+import (
+	"strings"
+
+	"tombolo/fhir"
+)
 
 // allergyForm: GP Connect 1.6 accessrecord_structured_development_allergyintolerance.html -> R4 allergyintolerance.html
 func allergyForm() *form {
@@ -21,7 +25,7 @@ func conditionForm() *form {
 			"evidence": many("evidence"), "note": many("note"), "stage": many("stage"),
 			"clinicalStatus":     concept("clinicalStatus", terminology+"condition-clinical"),
 			"verificationStatus": {do: conditionVerification},
-			"context":            context("Condition"),
+			"context":            encounterOf("Condition"),
 			"assertedDate":       as("recordedDate"),
 			"abatementBoolean":   carry("Condition", "abatement", "valueBoolean"),
 		})}
@@ -38,8 +42,9 @@ func conditionVerification(c *converter, o *object, v fhir.Value) {
 
 func immunizationForm() *form {
 	f := &form{to: "Immunization", profile: "UKCore-Immunization", members: members(
-		"vaccineCode patient encounter primarySource reportOrigin location manufacturer lotNumber expirationDate site route doseQuantity", shape{
+		"patient encounter primarySource reportOrigin location manufacturer lotNumber expirationDate site route doseQuantity", shape{
 			"identifier": many("identifier"), "note": many("note"), "reaction": many("reaction"),
+			"vaccineCode":         {do: vaccineCode},
 			"status":              {do: immunizationStatus},
 			"notGiven":            {do: immunizationNotGiven},
 			"date":                as("occurrenceDateTime"),
@@ -64,6 +69,36 @@ func immunizationForm() *form {
 		},
 	}
 	return f
+}
+
+// vaccineCode: a practice that does not know the product sends a null there and says what was done in an extension. Its own words for
+// that become the text, since "unknown" would be all that a reader is shown.
+func vaccineCode(c *converter, o *object, v fhir.Value) {
+	said := v.Text("coding.system") != "http://hl7.org/fhir/v3/NullFlavor"
+	said = said || v.Text("text") != "" && v.Text("text") != "Unknown"
+	var words string
+	for e := range o.src.All("extension") {
+		if strings.HasSuffix(e.Text("url"), "CareConnect-VaccinationProcedure-1") {
+			p := e.Member("valueCodeableConcept")
+			if words = p.Text("text"); words == "" {
+				words = p.Text("coding.display")
+			}
+		}
+	}
+	c.key("vaccineCode")
+	if said || words == "" {
+		c.copy(v)
+		return
+	}
+	c.out = append(c.out, '{')
+	for m := range v.Children() {
+		if m.Key() != "text" {
+			c.copyMember(v, m)
+		}
+	}
+	c.key("text")
+	c.str(words)
+	c.out = append(c.out, '}')
 }
 
 // A vaccination that was not given is told by a flag in STU3 and by the status in R4: to lose the flag would be to say that it was.
@@ -153,7 +188,7 @@ func procedureForm() *form {
 			"complication": many("complication"), "complicationDetail": many("complicationDetail"), "followUp": many("followUp"),
 			"note": many("note"), "focalDevice": many("focalDevice"), "usedReference": many("usedReference"), "usedCode": many("usedCode"),
 			"definition": carry("Procedure", "definition", "valueReference"),
-			"context":    context("Procedure"),
+			"context":    encounterOf("Procedure"),
 			"status": {do: func(c *converter, o *object, v fhir.Value) {
 				if o.src.Member("notDone").Bool() && v.Str() != "entered-in-error" {
 					c.carry(&o.ext, "Procedure", "status", "valueCode", v)

@@ -42,8 +42,8 @@ func (c *converter) coded(system string, code fhir.Value) {
 	c.raw("}]}")
 }
 
-// context is the encounter that an entry belongs to; an episode of care has no place in R4.
-func context(typ string) rule {
+// encounterOf is the encounter that an entry belongs to; an episode of care has no place in R4.
+func encounterOf(typ string) rule {
 	return rule{do: func(c *converter, o *object, v fhir.Value) {
 		ref := v.Text("reference")
 		if refLike(ref) && !strings.HasPrefix(c.resolve(ref), "Encounter/") {

@@ -10,7 +10,7 @@ func observationForm() *form {
 		"status code subject issued dataAbsentReason bodySite method specimen device "+choice("effective", "DateTime Period")+choice("value", values), shape{
 			"identifier": many("identifier"), "basedOn": many("basedOn"), "category": many("category"), "performer": many("performer"),
 			"interpretation": many("interpretation"), "referenceRange": many("referenceRange"),
-			"context":         context("Observation"),
+			"context":         encounterOf("Observation"),
 			"valueAttachment": carry("Observation", "value", "valueAttachment"),
 			"comment":         {do: comment},
 			"related":         {do: related},
@@ -77,7 +77,7 @@ func reportForm() *form {
 			"identifier": many("identifier"), "basedOn": many("basedOn"), "category": many("category"), "specimen": many("specimen"),
 			"result": many("result"), "imagingStudy": many("imagingStudy"), "image": many("media"), "codedDiagnosis": many("conclusionCode"),
 			"presentedForm": many("presentedForm"),
-			"context":       context("DiagnosticReport"),
+			"context":       encounterOf("DiagnosticReport"),
 			"performer":     {do: reportPerformer},
 		})}
 }
@@ -116,7 +116,7 @@ func procedureRequestForm() *form {
 			"relevantHistory": many("relevantHistory"),
 			"definition":      carry("ProcedureRequest", "definition", "valueReference"),
 			"status":          codes("ProcedureRequest", "status", requestStatus),
-			"context":         context("ProcedureRequest"),
+			"context":         encounterOf("ProcedureRequest"),
 			"requester":       requester("ProcedureRequest"),
 		})}
 }
@@ -131,7 +131,7 @@ func referralForm() *form {
 			"groupIdentifier": as("requisition"), "specialty": as("performerType"),
 			"definition":       carry("ReferralRequest", "definition", "valueReference"),
 			"status":           codes("ReferralRequest", "status", requestStatus),
-			"context":          context("ReferralRequest"),
+			"context":          encounterOf("ReferralRequest"),
 			"requester":        requester("ReferralRequest"),
 			"serviceRequested": {do: serviceRequested},
 			"description":      none, "note": none,

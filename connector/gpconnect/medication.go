@@ -67,7 +67,7 @@ func medicationRequestForm() *form {
 			"reasonReference": many("reasonReference"), "note": many("note"), "detectedIssue": many("detectedIssue"), "eventHistory": many("eventHistory"),
 			"supportingInformation": many("supportingInformation"),
 			"definition":            carry("MedicationRequest", "definition", "valueReference"),
-			"context":               context("MedicationRequest"),
+			"context":               encounterOf("MedicationRequest"),
 			"requester":             requester("MedicationRequest"),
 			"dosageInstruction":     each("dosageInstruction", dosageMembers),
 			"dispenseRequest":       one("dispenseRequest", members("validityPeriod numberOfRepeatsAllowed quantity expectedSupplyDuration performer", nil)),
