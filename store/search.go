@@ -1,0 +1,224 @@
+package store
+
+import (
+	"context"
+	"encoding/base64"
+	"slices"
+	"strconv"
+	"strings"
+
+	"tombolo/fhir"
+	"tombolo/kv"
+	"tombolo/search"
+)
+
+// Bounds of one call of Search. What they cut short is said in an Issue, and Next goes on from there.
+const (
+	pageDefault = 50
+	pageMost    = 1000
+	examineMost = 10_000 // resources read and matched
+)
+
+// Search finds current resources by search.Matches, the candidates coming from the index where a parameter has one. Pages are in the
+// order of record, type and id, which stays the same while others write; with q.Sort, in the order asked, of all that match.
+// The answer is exact, but for two things that are said in Page.Issues: a search that had to look at more than it may in one
+// call (the page is then short, and Next goes on), and stored resources that are damaged.
+//
+// FHIR R4 search.html
+func (db *DB) Search(ctx context.Context, q search.Query) (*search.Page, error) {
+	if !fhir.IsType(q.Type) {
+		return nil, fhir.Errorf(fhir.NotSupported, "%.40q is not a FHIR R4 resource type", q.Type)
+	}
+	m, err := search.Compile(q)
+	if err != nil {
+		return nil, err
+	}
+	count := q.Count
+	switch {
+	case count < 0:
+		return nil, fhir.Errorf(fhir.ValueError, "_count is a number of resources, not less than 0")
+	case count == 0:
+		count = pageDefault
+	}
+	f := &finder{db: db, q: q, m: m, count: min(count, pageMost)}
+	if len(q.Sort) > 0 {
+		return f.sorted(ctx)
+	}
+	return f.page(ctx)
+}
+
+type finder struct {
+	db     *DB
+	q      search.Query
+	m      *search.Matcher
+	count  int
+	issues []*fhir.Issue
+}
+
+// page is the page after the cursor.
+func (f *finder) page(ctx context.Context) (*search.Page, error) {
+	after, err := parseCursor(f.q.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	p := &search.Page{Total: -1}
+	if f.q.Summary == "count" { // FHIR R4 search.html#summary
+		p.Total, err = f.total(ctx)
+		p.Issues = f.issues
+		return p, err
+	}
+	last := after
+	end, err := f.matches(ctx, after, func(at place, r *fhir.Resource) bool {
+		if len(p.Resources) == f.count {
+			return false
+		}
+		p.Resources = append(p.Resources, r)
+		last = at
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case end.cut:
+		p.Next = cursorOf(end.at)
+		f.warn(fhir.Incomplete, "this page is short: %d resources were looked at and the search is not at its end. Follow the next link, or narrow the search by a patient, an identifier or a code", examineMost)
+	case end.stopped:
+		p.Next = cursorOf(last)
+	case after == place{}:
+		p.Total = len(p.Resources)
+	}
+	if f.q.Total == "accurate" && p.Total < 0 {
+		if p.Total, err = f.total(ctx); err != nil {
+			return nil, err
+		}
+	}
+	p.Issues = f.issues
+	return p, nil
+}
+
+// total counts all matches, or answers -1 and says why.
+func (f *finder) total(ctx context.Context) (int, error) {
+	n := 0
+	counter := &finder{db: f.db, q: f.q, m: f.m}
+	end, err := counter.matches(ctx, place{}, func(place, *fhir.Resource) bool { n++; return true })
+	if err != nil {
+		return -1, err
+	}
+	if end.cut {
+		f.warn(fhir.TooCostly, "not counted: more than %d resources would have to be looked at. Narrow the search", examineMost)
+		return -1, nil
+	}
+	return n, nil
+}
+
+// sorted finds all matches and puts them in order; its cursor is how many have been given.
+func (f *finder) sorted(ctx context.Context) (*search.Page, error) {
+	skip := 0
+	if f.q.Cursor != "" {
+		n, ok := strings.CutPrefix(f.q.Cursor, "n")
+		var err error
+		if skip, err = strconv.Atoi(n); !ok || err != nil || skip < 0 {
+			return nil, badCursor()
+		}
+	}
+	var all []*fhir.Resource
+	end, err := f.matches(ctx, place{}, func(_ place, r *fhir.Resource) bool {
+		all = append(all, r)
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := &search.Page{Total: len(all)}
+	if end.cut {
+		p.Total = -1
+		f.warn(fhir.Incomplete, "only part of what matches is here: %d resources were looked at, which is as many as can be sorted. Narrow the search, or leave _sort out to page through everything", examineMost)
+	}
+	search.Sort(f.q.Type, f.q.Sort, all)
+	if f.q.Summary != "count" {
+		all = all[min(skip, len(all)):]
+		if len(all) > f.count {
+			all = all[:f.count]
+			p.Next = "n" + strconv.Itoa(skip+f.count)
+		}
+		p.Resources = all
+	}
+	p.Issues = f.issues
+	return p, nil
+}
+
+func (f *finder) warn(t fhir.IssueType, format string, args ...any) {
+	i := fhir.Errorf(t, format, args...)
+	i.Severity = fhir.Warning
+	f.issues = append(f.issues, i)
+}
+
+// ending says how a walk over the matches ended.
+type ending struct {
+	stopped bool  // visit wanted no more
+	cut     bool  // as many were looked at as may be
+	at      place // the last one looked at, if cut
+}
+
+// matches calls visit with each match after a place, in order.
+func (f *finder) matches(ctx context.Context, after place, visit func(place, *fhir.Resource) bool) (ending, error) {
+	examined := 0
+	last := after
+	for c, err := range f.candidates(ctx, after) {
+		if err != nil {
+			return ending{}, err
+		}
+		if examined == examineMost {
+			return ending{cut: true, at: last}, nil
+		}
+		examined++
+		last = c.at
+		r, err := c.resource(f.q.Type)
+		if err != nil {
+			i := *fhir.IssueOf(err)
+			f.issues = append(f.issues, &i)
+			continue
+		}
+		if f.m.Match(r) && !visit(c.at, r) {
+			return ending{stopped: true}, nil
+		}
+	}
+	return ending{}, nil
+}
+
+// A candidate may match.
+type candidate struct {
+	at    place
+	value []byte // as stored
+}
+
+func (c candidate) resource(typ string) (*fhir.Resource, error) {
+	s, err := decode(fhir.MakeRef(typ, c.at.id), c.value)
+	if err != nil {
+		return nil, err
+	}
+	return s.Resource()
+}
+
+// Cursors are opaque to callers: the place of the last resource given.
+func cursorOf(p place) string {
+	return "p" + base64.RawURLEncoding.EncodeToString([]byte(p.String()))
+}
+
+func parseCursor(s string) (place, error) {
+	if s == "" {
+		return place{}, nil
+	}
+	code, ok := strings.CutPrefix(s, "p")
+	data, err := base64.RawURLEncoding.DecodeString(code)
+	part, id, ok2 := strings.Cut(string(data), "\x00")
+	if !ok || !ok2 || err != nil || !fhir.ValidID(id) || !slices.Contains([]string{patientPrefix, sourcePrefix}, part[:min(2, len(part))]) {
+		return place{}, badCursor()
+	}
+	return place{kv.Part(part), id}, nil
+}
+
+func badCursor() error {
+	return fhir.Errorf(fhir.ValueError, "this is not a cursor of this search: take the next link as it was given")
+}

@@ -1,0 +1,258 @@
+// Package store is the FHIR store, written once over kv: resources with their versions and history, the index keys by which
+// they are found, rooms' private buckets, and the event of every change, all of it in one transaction (Update).
+//
+// It is organised around the patient: what belongs to one source patient's record lies in one partition, in the order of
+// type and id, so that a record is a scan and not a join. What is served is byte for byte what was written; its SHA-256 is
+// checked on every read. Who may see what is not decided here. The keys are listed one by one in docs/storage.md.
+package store
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"tombolo/events"
+	"tombolo/fhir"
+	"tombolo/kv"
+	"tombolo/search"
+)
+
+// Options for Open.
+type Options struct {
+	Engine kv.Engine        // Close closes it
+	Now    func() time.Time // time.Now if nil
+}
+
+// A DB is one store. It may be used from many goroutines.
+type DB struct {
+	engine kv.Engine
+	now    func() time.Time
+}
+
+var (
+	_ search.Searcher = (*DB)(nil)
+	_ events.Log      = (*DB)(nil)
+)
+
+// Open makes a store of an engine.
+func Open(o Options) (*DB, error) {
+	if o.Engine == nil {
+		return nil, errors.New("open store: no engine given")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &DB{engine: o.Engine, now: o.Now}, nil
+}
+
+// Close closes the engine.
+func (db *DB) Close() error { return db.engine.Close() }
+
+// Checkpoint writes a complete copy of one moment into dir, which must not exist, while work goes on.
+func (db *DB) Checkpoint(ctx context.Context, dir string) error {
+	return db.engine.Checkpoint(ctx, dir)
+}
+
+// A Stored is one version of a resource as it lies in the store.
+type Stored struct {
+	Ref     fhir.Ref
+	Version int
+	At      time.Time
+	Source  string
+	Heading string
+	Deleted bool   // a tombstone: Body is empty
+	Body    []byte // its JSON, whole and checked, with meta.versionId and meta.lastUpdated
+}
+
+// Resource parses the body.
+func (s Stored) Resource() (*fhir.Resource, error) {
+	r, err := fhir.Parse(s.Body)
+	if err != nil {
+		return nil, fhir.Errorf(fhir.Exception, "%s is stored and cannot be read: %w", s.Ref, err)
+	}
+	if r.Ref() != s.Ref {
+		return nil, fhir.Errorf(fhir.Exception, "%s is stored and says that it is something else", s.Ref)
+	}
+	return r, nil
+}
+
+// Read returns the current version. It fails with fhir.NotFound if there never was one, fhir.Deleted if it was deleted, and
+// fhir.Exception if what is stored is damaged.
+func (db *DB) Read(ctx context.Context, ref fhir.Ref) (*fhir.Resource, error) {
+	s, err := db.ReadRaw(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return s.Resource()
+}
+
+// ReadRaw is Read for those who only pass the bytes on.
+func (db *DB) ReadRaw(ctx context.Context, ref fhir.Ref) (Stored, error) {
+	for range 3 { // between the two reads the resource may move or go
+		e, _, err := readEntry(ctx, db.engine, ref)
+		if err != nil {
+			return Stored{}, err
+		}
+		if err := e.present(ref); err != nil {
+			return Stored{}, err
+		}
+		v, ok, err := db.engine.Get(ctx, currentKey(e.part, ref))
+		if err != nil {
+			return Stored{}, readError(err)
+		}
+		if ok {
+			return decode(ref, v)
+		}
+	}
+	return Stored{}, fhir.Errorf(fhir.Exception, "%s is in the index and not where the index says", ref)
+}
+
+// ReadVersion returns one version. A version that is a deletion fails with fhir.Deleted.
+//
+// FHIR R4 http.html#vread
+func (db *DB) ReadVersion(ctx context.Context, ref fhir.Ref, version int) (*fhir.Resource, error) {
+	for range 3 {
+		e, _, err := readEntry(ctx, db.engine, ref)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil || version < 1 || version > e.version {
+			return nil, fhir.Errorf(fhir.NotFound, "%s has no version %d", ref, version)
+		}
+		keys := []kv.Key{}
+		for _, part := range e.parts() {
+			keys = append(keys, historyKey(part, ref, version), currentKey(part, ref))
+		}
+		values, err := db.engine.MultiGet(ctx, keys)
+		if err != nil {
+			return nil, readError(err)
+		}
+		for i, v := range values {
+			if v == nil {
+				continue
+			}
+			s, err := decode(ref, v)
+			if err != nil && i%2 == 0 {
+				return nil, err // this very version is damaged
+			}
+			if err != nil || s.Version != version {
+				continue
+			}
+			if s.Deleted {
+				return nil, fhir.Errorf(fhir.Deleted, "%s was deleted in version %d", ref, version)
+			}
+			return s.Resource()
+		}
+	}
+	return nil, fhir.Errorf(fhir.Exception, "%s: version %d is damaged or missing", ref, version)
+}
+
+// History returns all versions, newest first, deletions among them. A damaged version is left out and told of in err, which comes
+// together with the others.
+//
+// FHIR R4 http.html#history
+func (db *DB) History(ctx context.Context, ref fhir.Ref) ([]Stored, error) {
+	e, _, err := readEntry(ctx, db.engine, ref)
+	if err != nil {
+		return nil, err
+	}
+	if e == nil {
+		return nil, notFound(ref)
+	}
+	var ranges []kv.Range
+	for _, part := range e.parts() {
+		now := currentKey(part, ref)
+		ranges = append(ranges, kv.Prefix(part, historyPrefix(ref)), kv.Range{Part: part, From: now.Key, To: now.Key + "\x00"})
+	}
+	byVersion := map[int]Stored{}
+	var bad error
+	newest := 0
+	for en, err := range db.engine.Scan(ctx, ranges, 0) {
+		if err != nil {
+			return nil, readError(err)
+		}
+		s, err := decode(ref, en.Value)
+		if err != nil {
+			bad = err
+			continue
+		}
+		byVersion[s.Version], newest = s, max(newest, s.Version)
+	}
+	var out []Stored
+	for v := newest; v > 0; v-- {
+		if s, ok := byVersion[v]; ok {
+			out = append(out, s)
+		}
+	}
+	return out, bad
+}
+
+// Patient yields every current resource in the records of these source patients, by patient, type and id. A damaged one is an error
+// of type fhir.Exception that names it; reading goes on after it. Any other error ends the sequence.
+func (db *DB) Patient(ctx context.Context, patientIDs ...string) iter.Seq2[*fhir.Resource, error] {
+	return func(yield func(*fhir.Resource, error) bool) {
+		for s, err := range db.PatientRaw(ctx, patientIDs...) {
+			var r *fhir.Resource
+			if err == nil {
+				r, err = s.Resource()
+			}
+			if !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+// PatientRaw is Patient for those who only pass the bytes on: nothing is parsed.
+func (db *DB) PatientRaw(ctx context.Context, patientIDs ...string) iter.Seq2[Stored, error] {
+	return func(yield func(Stored, error) bool) {
+		ranges := make([]kv.Range, 0, len(patientIDs))
+		for _, id := range patientIDs {
+			ranges = append(ranges, kv.Prefix(patientPart(id), currentPrefix))
+		}
+		if len(ranges) == 0 {
+			return
+		}
+		for en, err := range db.engine.Scan(ctx, ranges, 0) {
+			if err != nil {
+				yield(Stored{}, readError(err))
+				return
+			}
+			s, err := decode(refOfCurrent(en.Key.Key), en.Value)
+			if !yield(s, err) {
+				return
+			}
+		}
+	}
+}
+
+// Patients yields the ids of all source patients that ever had a record here, in order.
+func (db *DB) Patients(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for en, err := range db.engine.Scan(ctx, []kv.Range{kv.Prefix(cataloguePart, patientPrefix)}, 0) {
+			if err != nil {
+				yield("", readError(err))
+				return
+			}
+			if !yield(en.Key.Key[len(patientPrefix):], nil) {
+				return
+			}
+		}
+	}
+}
+
+func notFound(ref fhir.Ref) error { return fhir.Errorf(fhir.NotFound, "%s is not known here", ref) }
+
+// readError gives an engine's failure a type on which callers can act.
+func readError(err error) error {
+	switch {
+	case fhir.IssueOf(err) != nil:
+		return err
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fhir.Errorf(fhir.Timeout, "the store was not read in time: %w", err)
+	case errors.Is(err, kv.ErrClosed):
+		return fhir.Errorf(fhir.Transient, "the store is being closed: %w", err)
+	}
+	return fhir.Errorf(fhir.Exception, "the store cannot be read: %w", err)
+}
