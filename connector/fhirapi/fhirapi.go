@@ -108,10 +108,10 @@ func parseBase(address string) (*url.URL, error) {
 // for being unsupported or refused), the answer has what the others gave, and the error says how many failed.
 func (c *Client) Ask(ctx context.Context, q connector.Question) (*connector.Answer, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends what is still under way when the answer is ready
 	a := &asking{Client: c, q: q, budget: newBudget(c.o.MaxBytes), seen: map[fhir.Ref]bool{}}
 	a.answer = &connector.Answer{States: map[dataset.Heading]dataset.State{}, Map: mapping}
-	capability := a.askCapability(ctx) // while the patient is being looked for
+	capability, ended := a.askCapability(ctx) // while the patient is being looked for
+	defer func() { cancel(); <-ended }()      // nothing is under way once the answer is ready
 	patient, err := a.findPatient(ctx)
 	a.answer.Bytes = a.budget.used()
 	if err != nil {

@@ -323,10 +323,14 @@ const capabilityTTL = time.Hour
 // capabilityWait is how long a question waits for the CapabilityStatement once it could go on without.
 const capabilityWait = 500 * time.Millisecond
 
-// askCapability starts asking what the server offers, and returns how to learn it: nil if it does not say in time.
-func (a *asking) askCapability(ctx context.Context) func() map[string]bool {
-	offers := make(chan map[string]bool, 1)
-	go func() { offers <- a.capability(ctx, a) }()
+// askCapability starts asking what the server offers, and returns how to learn it (nil if it does not say in time) and what is closed
+// when the asking has ended.
+func (a *asking) askCapability(ctx context.Context) (learn func() map[string]bool, ended <-chan struct{}) {
+	offers, done := make(chan map[string]bool, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		offers <- a.capability(ctx, a)
+	}()
 	return func() map[string]bool {
 		select {
 		case o := <-offers:
@@ -342,7 +346,7 @@ func (a *asking) askCapability(ctx context.Context) func() map[string]bool {
 		case <-ctx.Done():
 		}
 		return nil
-	}
+	}, done
 }
 
 // capability is the types that the server says can be searched; nil if it does not say. It is asked once an hour.
