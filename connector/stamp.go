@@ -40,10 +40,11 @@ func (s Stamper) Stamp(source string, r *fhir.Resource) (*fhir.Resource, error) 
 	id := s.ID(source, r.Type(), r.ID())
 	root := r.Value()
 	raw := root.Rewrite(func(v fhir.Value) ([]byte, bool) {
-		if v.Key() != "reference" || !v.IsString() {
+		if (v.Key() != "reference" && v.Key() != "url") || !v.IsString() {
 			return nil, false
 		}
-		if ref, ok := relative(v.Str()); ok {
+		// An attachment's url may be a relative reference to a Binary; other urls are never of that form.
+		if ref, ok := relative(v.Str()); ok && (v.Key() == "reference" || ref.Type() == "Binary") {
 			return fhir.JSON(s.Ref(source, ref)), true
 		}
 		return nil, false

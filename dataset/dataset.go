@@ -121,7 +121,7 @@ var byType = map[string]Heading{
 	"Composition": Documents, "CarePlan": CarePlans, "Goal": CarePlans, "RiskAssessment": RiskAssessments,
 	"Consent": Legal, "FamilyMemberHistory": FamilyHistory, "Device": Devices, "DeviceUseStatement": Devices,
 	"Questionnaire": AboutMe, "QuestionnaireResponse": AboutMe, "DetectedIssue": Alerts,
-	"AdverseEvent": Allergies, "Communication": Encounters, "Binary": Documents, "NutritionOrder": CarePlans,
+	"AdverseEvent": Allergies, "Communication": Encounters, "NutritionOrder": CarePlans,
 	"DeviceRequest": Devices, "Task": Referrals, "List": Encounters,
 }
 
@@ -166,3 +166,12 @@ func HeadingOf(r *fhir.Resource) Heading {
 
 // Tag is the meta.tag that puts a resource under a heading.
 func Tag(h Heading) fhir.Coding { return fhir.Coding{System: fhir.SystemHeading, Code: string(h)} }
+
+// AllHeadings is every heading, in display order.
+func AllHeadings() []Heading {
+	out := make([]Heading, len(All))
+	for i, info := range All {
+		out[i] = info.Heading
+	}
+	return out
+}

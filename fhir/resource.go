@@ -163,3 +163,14 @@ func (r *Resource) LogValue() slog.Value { return slog.StringValue(string(r.Ref(
 
 // String is the reference; see LogValue.
 func (r *Resource) String() string { return string(r.Ref()) }
+
+// Without returns a copy that lacks the top-level member name.
+func (r *Resource) Without(name string) *Resource {
+	m := M{}
+	for v := range r.root.Children() {
+		if k := v.Key(); k != name && k != "resourceType" && k != "id" && k != "_"+name {
+			m[k] = json.RawMessage(v.Raw())
+		}
+	}
+	return New(r.typ, r.id, m)
+}

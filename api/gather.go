@@ -1,0 +1,136 @@
+package api
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"tombolo/access"
+	"tombolo/dataset"
+	"tombolo/fhir"
+	"tombolo/gather"
+	"tombolo/policy"
+)
+
+// everything is Patient/$everything: the joined record of one person. FHIR R4 patient-operation-everything.html
+func (s *server) everything(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	var types []string
+	for name, values := range r.URL.Query() {
+		switch name {
+		case "_type":
+			for t := range strings.SplitSeq(strings.Join(values, ","), ",") {
+				if !fhir.IsType(t) {
+					return fhir.Errorf(fhir.ValueError, "%.40q is not a resource type", t).At("_type")
+				}
+				types = append(types, t)
+			}
+		case "_format":
+		default:
+			return fhir.Errorf(fhir.NotSupported, "$everything does not take this parameter here: leave it out").At(name)
+		}
+	}
+	rec, err := s.o.Gather.Record(r.Context(), session, r.PathValue("id"), gather.Ask{Query: "$everything " + strings.Join(types, ",")})
+	if err != nil {
+		return err
+	}
+	self := s.base(r) + "/Patient/" + rec.Person.ID + "/$everything"
+	if len(types) > 0 {
+		self += "?_type=" + strings.Join(types, ",")
+	}
+	write(w, http.StatusOK, rec.Searchset(s.base(r), self, func(res *fhir.Resource) bool {
+		return len(types) == 0 || slices.Contains(types, res.Type())
+	}))
+	return nil
+}
+
+// A gatherRequest is what $gather takes: identifier (Identifier, or "system|value", or ten digits of an NHS number), any
+// number of heading, purpose (v3-PurposeOfUse code or this program's word), and reason to open a record in an emergency.
+type gatherRequest struct {
+	identifier fhir.Identifier
+	headings   []dataset.Heading
+	purpose    policy.Purpose
+	reason     string
+}
+
+func parseGather(params fhir.Value) (q gatherRequest, err error) {
+	for p := range params.All("parameter") {
+		name := p.Text("name")
+		switch name {
+		case "identifier":
+			if v := p.Get("valueIdentifier"); v.Exists() {
+				err = v.Decode(&q.identifier)
+			} else {
+				q.identifier = readIdentifier(p.Text("valueString"))
+			}
+		case "heading":
+			h := dataset.Heading(p.Text("valueCode") + p.Text("valueString"))
+			if !h.Valid() {
+				return q, fhir.Errorf(fhir.CodeInvalid, "%.60q is not a heading of the data set", string(h)).At("heading")
+			}
+			q.headings = append(q.headings, h)
+		case "purpose":
+			var ok bool
+			if q.purpose, ok = policy.ParsePurpose(p.Text("valueCode") + p.Text("valueString") + p.Text("valueCoding.code")); !ok {
+				return q, fhir.Errorf(fhir.CodeInvalid, "not a purpose: use TREAT, ETREAT, SAFETY, PATADMIN or PATRQT").At("purpose")
+			}
+		case "reason":
+			q.reason = p.Text("valueString")
+		default:
+			return q, fhir.Errorf(fhir.NotSupported, "$gather takes identifier, heading, purpose and reason").At(name)
+		}
+		if err != nil {
+			return q, err
+		}
+	}
+	if q.identifier.Value == "" {
+		return q, fhir.Errorf(fhir.Required, "say whose record: give an identifier").At("identifier")
+	}
+	return q, nil
+}
+
+// readIdentifier reads "system|value"; a bare number is an NHS number.
+func readIdentifier(s string) fhir.Identifier {
+	if system, value, ok := strings.Cut(s, "|"); ok {
+		return fhir.Identifier{System: system, Value: value}.Canonical()
+	}
+	return fhir.Identifier{System: fhir.SystemNHSNumber, Value: s}.Canonical()
+}
+
+// gather is POST /fhir/$gather.
+func (s *server) gather(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	params, err := parameters(r)
+	if err != nil {
+		return err
+	}
+	q, err := parseGather(params)
+	if err != nil {
+		return err
+	}
+	if q.purpose != "" {
+		session = session.For(q.purpose)
+	}
+	personID, err := s.find(r, session, q)
+	if err != nil {
+		return err
+	}
+	if q.purpose == policy.Emergency && q.reason != "" {
+		if session, err = session.InEmergency(personID, q.reason, time.Now().Add(time.Minute)); err != nil {
+			return err
+		}
+	}
+	rec, err := s.o.Gather.Record(r.Context(), session, personID, gather.Ask{Headings: q.headings, Query: "$gather"})
+	if err != nil {
+		return err
+	}
+	write(w, http.StatusOK, rec.Bundle(s.base(r), s.base(r)+"/$gather"))
+	return nil
+}
+
+// find resolves the identifier. In an emergency the record may be one that is shut to ordinary finding.
+func (s *server) find(r *http.Request, session *access.Session, q gatherRequest) (string, error) {
+	if q.purpose == policy.Emergency && q.reason != "" {
+		return s.o.Gather.FindInEmergency(r.Context(), session, q.identifier, q.reason)
+	}
+	return s.o.Gather.Find(r.Context(), session, q.identifier)
+}

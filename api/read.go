@@ -1,0 +1,35 @@
+package api
+
+import (
+	"net/http"
+
+	"tombolo/access"
+	"tombolo/fhir"
+)
+
+// readPatient is the person as the identity index knows them.
+func (s *server) readPatient(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	p, err := s.o.Gather.Who(r.Context(), session, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	write(w, http.StatusOK, p.Resource().Raw())
+	return nil
+}
+
+// read is one kept resource by id. FHIR R4 http.html#read
+func (s *server) read(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	typ, id := r.PathValue("type"), r.PathValue("id")
+	if !fhir.IsType(typ) || !fhir.ValidID(id) {
+		return fhir.Errorf(fhir.NotFound, "no record was found that you can open")
+	}
+	res, err := s.o.Gather.Read(r.Context(), session, fhir.MakeRef(typ, id))
+	if err != nil {
+		return err
+	}
+	if v := res.Text("meta.versionId"); v != "" {
+		w.Header().Set("ETag", `W/"`+v+`"`)
+	}
+	write(w, http.StatusOK, res.Raw())
+	return nil
+}

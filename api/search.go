@@ -1,0 +1,106 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"tombolo/access"
+	"tombolo/fhir"
+	"tombolo/gather"
+	"tombolo/search"
+)
+
+// query reads a search's parameters from the URL, and from the form of a POST _search. FHIR R4 http.html#search
+func query(r *http.Request) (url.Values, error) {
+	if err := r.ParseForm(); err != nil {
+		return nil, err
+	}
+	v := r.Form
+	v.Del("_format")
+	return v, nil
+}
+
+// lenient reports whether unknown parameters may be passed over. FHIR R4 search.html#errors
+func lenient(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Prefer"), "handling=lenient")
+}
+
+// searchPatient finds people by identifier. National numbers are taken from a POST _search only: a URL is written to logs.
+func (s *server) searchPatient(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	v, err := query(r)
+	if err != nil {
+		return err
+	}
+	wanted := v.Get("identifier")
+	if wanted == "" || len(v) != 1 || len(v["identifier"]) != 1 {
+		return fhir.Errorf(fhir.NotSupported, "people are found by identifier alone: identifier=system|value").At("Patient?")
+	}
+	id := readIdentifier(wanted)
+	if r.URL.Query().Has("identifier") {
+		return fhir.Errorf(fhir.BusinessRule, "a person's number must not stand in a URL, which is logged on its way: use POST /fhir/Patient/_search with the parameters in the body").At("identifier")
+	}
+	self := fhir.Link{Relation: "self", URL: s.base(r) + "/Patient/_search"}
+	personID, err := s.o.Gather.Find(r.Context(), session, id)
+	if fhir.Is(err, fhir.NotFound) {
+		write(w, http.StatusOK, fhir.NewBundle("searchset", s.base(r), 0, 0, self).Bytes())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p, err := s.o.Gather.Who(r.Context(), session, personID)
+	if err != nil {
+		return err
+	}
+	b := fhir.NewBundle("searchset", s.base(r), 1, 1024, self)
+	b.Add(p.Resource(), "match")
+	write(w, http.StatusOK, b.Bytes())
+	return nil
+}
+
+// search is a search on one type inside one person's record: GET /fhir/Condition?patient={id}&…
+func (s *server) search(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	typ := r.PathValue("type")
+	if !fhir.IsType(typ) {
+		return fhir.Errorf(fhir.NotFound, "%.40q is not a resource type", typ)
+	}
+	v, err := query(r)
+	if err != nil {
+		return err
+	}
+	patient := strings.TrimPrefix(v.Get("patient"), "Patient/")
+	if v.Get("subject") != "" {
+		patient = strings.TrimPrefix(v.Get("subject"), "Patient/")
+	}
+	if patient == "" {
+		return fhir.Errorf(fhir.NotSupported, "a search here is inside one person's record: add patient={id}").At("patient")
+	}
+	self := s.base(r) + "/" + typ + "?" + v.Encode()
+	v.Del("patient")
+	v.Del("subject")
+	q, warnings, err := search.Parse(typ, v, !lenient(r))
+	if err != nil {
+		return err
+	}
+	rec, err := s.o.Gather.Record(r.Context(), session, patient, gather.Ask{Query: typ + "?" + v.Encode()})
+	if err != nil {
+		return err
+	}
+	var failed error
+	body := rec.Searchset(s.base(r), self, func(res *fhir.Resource) bool {
+		if res.Type() != typ {
+			return false
+		}
+		ok, err := search.Matches(q, res)
+		if err != nil {
+			failed = err
+		}
+		return ok
+	}, warnings...)
+	if failed != nil {
+		return failed
+	}
+	write(w, http.StatusOK, body)
+	return nil
+}

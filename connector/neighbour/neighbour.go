@@ -1,0 +1,207 @@
+// Package neighbour asks another region's Tombolo for what it can gather about a person.
+//
+// The neighbour decides by its own agreements and consents, and its answer is decided upon again here. It is asked by the same $gather
+// that any client uses; who is really asking goes with the request, so that its audit names them.
+package neighbour
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"tombolo/connector"
+	"tombolo/dataset"
+	"tombolo/fhir"
+)
+
+// Headers that tell a neighbour who is asking. The user's signed assertion takes their place when the two nodes
+// share a trust anchor (IHE IUA).
+const (
+	HeaderUser         = "Tombolo-On-Behalf-Of-User"
+	HeaderRole         = "Tombolo-On-Behalf-Of-Role"
+	HeaderOrganisation = "Tombolo-On-Behalf-Of-Organisation"
+	// HeaderHops counts the nodes a question has passed; a node that gets one asks no further neighbour.
+	HeaderHops = "Tombolo-Hops"
+)
+
+// Options of a neighbour.
+type Options struct {
+	Source   string // its id in the region file
+	Address  string // base URL, "https://record.wye.example:8443"; /fhir/$gather is below it
+	Token    string
+	HTTP     *http.Client
+	MaxBytes int64 // 0: 32 MiB
+}
+
+// A Neighbour is a connector.Asker.
+type Neighbour struct {
+	o   Options
+	url string
+}
+
+var _ connector.Asker = (*Neighbour)(nil)
+
+// New makes a Neighbour. A redirect is never followed: it would take the credential elsewhere.
+func New(o Options) (*Neighbour, error) {
+	u, err := url.Parse(o.Address)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, fhir.Errorf(fhir.ValueError, "the neighbour %s needs an address such as https://record.example.nhs.uk", o.Source)
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = 32 << 20
+	}
+	client := &http.Client{Transport: http.DefaultTransport}
+	if o.HTTP != nil {
+		*client = *o.HTTP
+	}
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	o.HTTP = client
+	return &Neighbour{o, strings.TrimSuffix(u.String(), "/") + "/fhir/$gather"}, nil
+}
+
+// Ask gathers at the neighbour.
+func (n *Neighbour) Ask(ctx context.Context, q connector.Question) (*connector.Answer, error) {
+	if len(q.Identifiers) == 0 {
+		return nil, fhir.Errorf(fhir.NotFound, "a neighbour can be asked only for somebody with a national number")
+	}
+	params := []fhir.M{{"name": "identifier", "valueIdentifier": q.Identifiers[0]}}
+	for _, h := range q.Headings {
+		params = append(params, fhir.M{"name": "heading", "valueCode": h})
+	}
+	params = append(params, fhir.M{"name": "purpose", "valueCode": q.Requester.Purpose})
+	body := fhir.New("Parameters", "", fhir.M{"parameter": params}).Raw()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.url, bytes.NewReader(body))
+	if err != nil {
+		return nil, fhir.Errorf(fhir.Exception, "the request could not be made")
+	}
+	for k, v := range map[string]string{
+		"Content-Type": "application/fhir+json", "Accept": "application/fhir+json", "Authorization": "Bearer " + n.o.Token,
+		"X-Request-Id": q.Requester.TraceID, HeaderUser: q.Requester.UserID, HeaderRole: q.Requester.RoleName,
+		HeaderOrganisation: q.Requester.OrganisationODS, HeaderHops: "1",
+	} {
+		req.Header.Set(k, clean(v))
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		req.Header.Set("Request-Timeout", time.Until(deadline).Round(time.Millisecond).String())
+	}
+	resp, err := n.o.HTTP.Do(req)
+	if err != nil {
+		return nil, failure(ctx, err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, n.o.MaxBytes+1))
+	if err != nil {
+		return nil, failure(ctx, err)
+	}
+	if int64(len(data)) > n.o.MaxBytes {
+		return nil, fhir.Errorf(fhir.TooLong, "the neighbour's answer is larger than %d bytes", n.o.MaxBytes)
+	}
+	if err := status(resp.StatusCode); err != nil {
+		return nil, err
+	}
+	return read(data, q)
+}
+
+// clean keeps a header value to one line of ASCII.
+func clean(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' {
+			return -1
+		}
+		return c
+	}, s)
+}
+
+func failure(ctx context.Context, err error) error {
+	var ne net.Error
+	if ctx.Err() != nil || errors.As(err, &ne) && ne.Timeout() {
+		return fhir.Errorf(fhir.Timeout, "the neighbour did not answer in time")
+	}
+	return fhir.Errorf(fhir.Transient, "the neighbour could not be reached")
+}
+
+func status(code int) error {
+	switch {
+	case code == http.StatusOK:
+		return nil
+	case code == http.StatusNotFound:
+		return fhir.Errorf(fhir.NotFound, "the neighbour has no record that it shares")
+	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+		return fhir.Errorf(fhir.Suppressed, "the neighbour refused this node: check the credential and the agreement")
+	case code == http.StatusTooManyRequests:
+		return fhir.Errorf(fhir.Throttled, "the neighbour is refusing further requests for now")
+	case code >= 300 && code < 400:
+		return fhir.Errorf(fhir.Transient, "the neighbour sent a redirect, which is not followed: mend its address")
+	case code >= 500:
+		return fhir.Errorf(fhir.Transient, "the neighbour failed with status %d", code)
+	}
+	return fhir.Errorf(fhir.NotSupported, "the neighbour refused the question with status %d", code)
+}
+
+// read takes a neighbour's Bundle apart: the person, the entries, the states, and what it says is missing.
+func read(data []byte, q connector.Question) (*connector.Answer, error) {
+	root, err := fhir.ParseValue(data)
+	if err != nil {
+		return nil, err
+	}
+	if root.Text("resourceType") != "Bundle" {
+		return nil, fhir.Errorf(fhir.Structure, "the neighbour's answer is not a Bundle")
+	}
+	a := &connector.Answer{States: map[dataset.Heading]dataset.State{}, Map: "tombolo/1", Bytes: int64(len(data))}
+	for e, err := range fhir.Entries(root) {
+		if err != nil || e.Resource == nil {
+			a.Issues = append(a.Issues, fhir.Errorf(fhir.Incomplete, "an entry of the neighbour's answer could not be read"))
+			continue
+		}
+		switch {
+		case e.Resource.Type() == "OperationOutcome":
+			outcome(a, e.Resource, q)
+		case e.Mode != "match":
+		case e.Resource.Type() == "Patient":
+			if a.Patient != nil {
+				return nil, fhir.Errorf(fhir.BusinessRule, "the neighbour answered about more than one person")
+			}
+			a.Patient = e.Resource
+		default:
+			a.Content = append(a.Content, e.Resource)
+		}
+	}
+	for _, r := range a.Content {
+		if h := dataset.HeadingOf(r); h != "" {
+			a.States[h] = dataset.Present
+		}
+	}
+	return a, nil
+}
+
+// outcome reads what the neighbour's own sources left open, and its heading states.
+func outcome(a *connector.Answer, r *fhir.Resource, q connector.Question) {
+	for i := range r.Value().All("issue") {
+		if i.Text("severity") == "information" {
+			continue
+		}
+		a.Issues = append(a.Issues, &fhir.Issue{Type: fhir.IssueType(i.Text("code")), Severity: fhir.Warning, Text: i.Text("diagnostics")})
+	}
+	for x := range r.Value().All("extension") {
+		var heading, state, source string
+		for p := range x.All("extension") {
+			switch p.Text("url") {
+			case "heading":
+				heading = p.Text("valueCode")
+			case "state":
+				state = p.Text("valueCode")
+			case "source":
+				source = p.Text("valueCode")
+			}
+		}
+		if h := dataset.Heading(heading); source == "" && h.Valid() {
+			a.States[h] = dataset.State(state)
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package gather
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"sort"
+	"strings"
+
+	"tombolo/fhir"
+	"tombolo/policy"
+)
+
+// audit remembers what is about to be shown, so that the view can be explained later: who, why, whose, by which decision, what every
+// source said, and which versions. An error means that nothing may be shown (design law 5).
+func (g *Gatherer) audit(ctx context.Context, op *opening, rec *Record) error {
+	kind := "read"
+	if rec.BrokeGlass {
+		kind = "break-glass"
+	}
+	e := g.event(op.session, kind)
+	e.Outcome, e.PersonID, e.NHSNumber, e.Query = "0", op.person.ID, rec.Person.NHSNumber, op.ask.Query
+	e.Purpose = op.facts.Purpose.Code()
+	e.What = append(e.What, "policy: "+op.decision.Version)
+	for _, r := range op.decision.Reasons {
+		e.What = append(e.What, "permitted: "+r.Code)
+	}
+	for _, o := range op.decision.Obligations {
+		e.What = append(e.What, "obligation: "+string(o))
+	}
+	if op.decision.Has(policy.AlertPrivacy) {
+		e.What = append(e.What, "emergency: "+op.facts.BreakGlass)
+	}
+	for _, l := range rec.Lanes {
+		s := fmt.Sprintf("source %s: %s, %d entries", l.Source, l.State, l.Count)
+		if l.Issue != nil {
+			s += ", " + string(l.Issue.Type)
+		}
+		e.What = append(e.What, s)
+	}
+	e.What = append(e.What, shown(rec)...)
+	if _, err := g.o.Audit.Append(ctx, e); err != nil {
+		return fhir.Errorf(fhir.NoStore, "the access could not be recorded, so nothing is shown: %w", err)
+	}
+	return nil
+}
+
+// shown lists the headings with the versions of what is in them.
+func shown(rec *Record) []string {
+	var out []string
+	for _, s := range rec.Sections {
+		if len(s.Entries) == 0 {
+			continue
+		}
+		var refs []string
+		for _, e := range s.Entries {
+			for _, m := range e.Members {
+				ref := string(m.Resource.Ref())
+				if v := m.Resource.Text("meta.versionId"); v != "" {
+					ref += "/_history/" + v
+				}
+				refs = append(refs, ref)
+			}
+		}
+		sort.Strings(refs)
+		out = append(out, string(s.Heading)+": "+strings.Join(refs, " "))
+	}
+	return out
+}
+
+func decodeBase64(s string) ([]byte, error) {
+	return base64.StdEncoding.DecodeString(strings.Map(func(c rune) rune {
+		if c == ' ' || c == '\n' || c == '\r' || c == '\t' {
+			return -1
+		}
+		return c
+	}, s))
+}

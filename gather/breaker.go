@@ -1,0 +1,50 @@
+package gather
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"tombolo/connector"
+	"tombolo/fhir"
+)
+
+// A breaker keeps a source that fails again and again from costing every reader its deadline: after five failures in a row it is
+// not asked for ten seconds, then tried once.
+type breaker struct {
+	cb *gobreaker.CircuitBreaker[*connector.Answer]
+}
+
+func newBreaker(source string) *breaker {
+	return &breaker{gobreaker.NewCircuitBreaker[*connector.Answer](gobreaker.Settings{
+		Name: source, Timeout: 10 * time.Second,
+		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= 5 },
+		IsSuccessful: func(err error) bool { return !sick(err) },
+	})}
+}
+
+// sick reports whether an error speaks of the source's health. That it does not know a patient, or does not share one, does not.
+func sick(err error) bool {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return false
+	}
+	i := fhir.IssueOf(err)
+	if i == nil {
+		return true
+	}
+	switch i.Type {
+	case fhir.NotFound, fhir.Suppressed, fhir.Forbidden, fhir.NotSupported, fhir.MultipleMatch, fhir.Incomplete, fhir.BusinessRule:
+		return false
+	}
+	return true
+}
+
+func (b *breaker) ask(ctx context.Context, a connector.Asker, q connector.Question) (*connector.Answer, error) {
+	ans, err := b.cb.Execute(func() (*connector.Answer, error) { return a.Ask(ctx, q) })
+	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
+		return nil, fhir.Errorf(fhir.Transient, "not asked: it has failed several times in a row and will be tried again in a few seconds")
+	}
+	return ans, err
+}

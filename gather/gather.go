@@ -1,0 +1,286 @@
+// Package gather is the one door out: it joins one person's record from every source that matters, for one session.
+//
+// The order never changes (design walk B): decide, identify, plan, ask all at once, check that each answer is about the person
+// asked for, reconcile, withhold, audit; only then does anything leave. A source that fails is data, not an error: the record says
+// what is missing and why. Faces get a *Record and turn it into HTML or a Bundle.
+package gather
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"slices"
+	"time"
+
+	"tombolo/access"
+	"tombolo/audit"
+	"tombolo/connector"
+	"tombolo/dataset"
+	"tombolo/fhir"
+	"tombolo/mpi"
+	"tombolo/policy"
+	"tombolo/region"
+)
+
+// People is the identity index. mpi.Index is one.
+type People interface {
+	// Person returns what is known of a person, or an issue of type NotFound.
+	Person(ctx context.Context, id string) (*mpi.Person, error)
+	// Resolve finds the person with an identifier, or an issue of type NotFound.
+	Resolve(ctx context.Context, id fhir.Identifier) (string, error)
+	// PersonOf finds the person to whom a source patient is linked, or an issue of type NotFound.
+	PersonOf(ctx context.Context, patientID string) (string, error)
+}
+
+// Pointers is the record locator. locator.Locator is one.
+type Pointers interface {
+	// Since tells when a source last sent or gave anything about any of these source patients; zero if it never has.
+	Since(ctx context.Context, patientIDs ...string) (time.Time, error)
+}
+
+// Kept is where pushed records lie. store.DB is one.
+type Kept interface {
+	Patient(ctx context.Context, patientIDs ...string) iter.Seq2[*fhir.Resource, error]
+	Read(ctx context.Context, ref fhir.Ref) (*fhir.Resource, error)
+}
+
+// Auditor remembers. audit.Log is one.
+type Auditor interface {
+	Append(ctx context.Context, e audit.Event) (audit.Entry, error)
+}
+
+// Options of a Gatherer.
+type Options struct {
+	Region   *region.Region
+	People   People
+	Pointers Pointers
+	Kept     Kept
+	Audit    Auditor
+	Askers   map[string]connector.Asker // by system id, and neighbours by neighbour id
+	Stamper  connector.Stamper
+	// Learn is told of each patient that a live source turned out to hold, so that identity and pointers know next time: it returns
+	// once they do. nil: nobody is told.
+	Learn  func(ctx context.Context, source string, patient *fhir.Resource) error
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+// A Gatherer opens records. It may be used from many goroutines.
+type Gatherer struct {
+	o        Options
+	breakers map[string]*breaker
+}
+
+// New makes a Gatherer.
+func New(o Options) *Gatherer {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	g := &Gatherer{o: o, breakers: map[string]*breaker{}}
+	for id := range o.Askers {
+		g.breakers[id] = newBreaker(id)
+	}
+	return g
+}
+
+// DefaultDeadline is how long a source may take when the region file does not say.
+const DefaultDeadline = 2 * time.Second
+
+// Notice stands on every record, whether or not anything was withheld, so that it tells nothing.
+const Notice = "Some information may be withheld, or not yet available from its source."
+
+// unknown is the one answer to "not there" and to "not for you" (design law 4).
+func unknown() *fhir.Issue {
+	return fhir.Errorf(fhir.NotFound, "no record was found that you can open")
+}
+
+// An Ask narrows what is gathered.
+type Ask struct {
+	Headings []dataset.Heading // none: all
+	Query    string            // what was asked for, for the audit; never shown
+}
+
+// Record gathers a person's record for a session and audits its disclosure. An error of type NotFound is also every refusal; one
+// of NoStore means that the audit entry could not be written, and so nothing may be shown.
+func (g *Gatherer) Record(ctx context.Context, s *access.Session, personID string, ask Ask) (*Record, error) {
+	op, err := g.open(ctx, s, personID, ask)
+	if err != nil {
+		return nil, err
+	}
+	var rec *Record
+	for rec = range op.run(ctx) {
+	}
+	if err := g.audit(ctx, op, rec); err != nil {
+		return nil, err
+	}
+	return rec, nil
+}
+
+// Watch gathers as Record does and yields the record as it grows: first with every lane asking, then each time a source has
+// answered, last complete. The opening is audited before the first is yielded, what was shown before the last.
+func (g *Gatherer) Watch(ctx context.Context, s *access.Session, personID string, ask Ask) iter.Seq2[*Record, error] {
+	return func(yield func(*Record, error) bool) {
+		op, err := g.open(ctx, s, personID, ask)
+		if err == nil {
+			err = g.audit(ctx, op, op.record())
+		}
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		if !yield(op.record(), nil) {
+			return
+		}
+		for rec := range op.run(ctx) {
+			if rec.complete() {
+				if err := g.audit(ctx, op, rec); err != nil {
+					yield(nil, err)
+					return
+				}
+			}
+			if !yield(rec, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (r *Record) complete() bool {
+	return !slices.ContainsFunc(r.Lanes, func(l Lane) bool { return l.State == Asking })
+}
+
+// Find gives the id of the person with an identifier, if the session may open their record. Somebody unknown and somebody
+// refused give the same error.
+func (g *Gatherer) Find(ctx context.Context, s *access.Session, id fhir.Identifier) (string, error) {
+	return g.find(ctx, s, id, "")
+}
+
+// FindInEmergency is Find by somebody who gives a reason to open the record whatever the person's choice was. Opening it
+// still needs a session that is InEmergency for the person.
+func (g *Gatherer) FindInEmergency(ctx context.Context, s *access.Session, id fhir.Identifier, reason string) (string, error) {
+	return g.find(ctx, s, id, reason)
+}
+
+func (g *Gatherer) find(ctx context.Context, s *access.Session, id fhir.Identifier, emergency string) (string, error) {
+	id = id.Canonical()
+	if err := id.Check(); err != nil {
+		return "", err // says what is wrong with what was typed, and nothing of who exists
+	}
+	if !g.mayOpen(s) {
+		return "", fhir.Errorf(fhir.Forbidden, "this role opens no records")
+	}
+	personID, err := g.o.People.Resolve(ctx, id)
+	if fhir.Is(err, fhir.NotFound) {
+		personID, err = g.trace(ctx, s, id)
+	}
+	if err != nil {
+		if fhir.Is(err, fhir.NotFound) {
+			return "", g.deny(ctx, s, "", id, nil)
+		}
+		return "", err
+	}
+	p, err := g.o.People.Person(ctx, personID)
+	if err != nil {
+		return "", err
+	}
+	if emergency != "" {
+		if s, err = s.InEmergency(personID, emergency, g.o.Now().Add(time.Minute)); err != nil {
+			return "", err
+		}
+	}
+	if d := policy.Decide(g.facts(s, p)); !d.Permit {
+		return "", g.deny(ctx, s, personID, id, d.Reasons)
+	}
+	return personID, nil
+}
+
+func (g *Gatherer) mayOpen(s *access.Session) bool {
+	info, ok := s.Role.Info()
+	return ok && info.Opens
+}
+
+// facts are what policy must know before anything is looked at.
+func (g *Gatherer) facts(s *access.Session, p *mpi.Person) policy.Facts {
+	now := g.o.Now()
+	f := policy.Facts{
+		Subject: s.Subject(), Purpose: s.Purpose, Agreements: g.o.Region.Agreements, At: now,
+		Person: policy.Person{Objects: p.Objects, Restricted: p.Restricted},
+	}
+	if reason := s.GlassFor(p.ID, now); reason != "" {
+		f.BreakGlass, f.Purpose = reason, policy.Emergency
+	}
+	if p.Practice != "" && p.Practice == s.Organisation {
+		f.Relationships = append(f.Relationships, policy.RegisteredPractice)
+	}
+	for _, sys := range g.o.Region.Systems {
+		if _, ok := p.At(sys.ID); ok && sys.Organisation == s.Organisation {
+			f.Relationships = append(f.Relationships, policy.KnownHere)
+			break
+		}
+	}
+	if s.Role == policy.Citizen {
+		for _, id := range p.Identifiers {
+			if id.System == s.Person.System && id.Value == s.Person.Value && id.Value != "" {
+				f.Relationships = append(f.Relationships, policy.Self)
+			}
+		}
+		return f
+	}
+	// Opening a record *is* the claim to care for the person: it is recorded as such where no system confirms it.
+	if info, _ := s.Role.Info(); info.Clinical && len(f.Relationships) == 0 {
+		f.Relationships = append(f.Relationships, policy.SelfClaimed)
+	}
+	return f
+}
+
+// deny audits a refusal and gives the one answer to it.
+func (g *Gatherer) deny(ctx context.Context, s *access.Session, personID string, id fhir.Identifier, reasons []policy.Reason) error {
+	e := g.event(s, "denied")
+	e.Outcome, e.PersonID = "4", personID
+	if personID == "" {
+		e.Kind = "search"
+	}
+	if id.System == fhir.SystemNHSNumber {
+		e.NHSNumber, _ = fhir.ParseNHSNumber(id.Value)
+	}
+	for _, r := range reasons {
+		e.What = append(e.What, "refused: "+r.Code)
+	}
+	if _, err := g.o.Audit.Append(ctx, e); err != nil {
+		return fhir.Errorf(fhir.NoStore, "the access could not be recorded, so nothing is shown: %w", err)
+	}
+	return unknown()
+}
+
+// open decides, and plans whom to ask. Nothing has been read of any record when it returns.
+func (g *Gatherer) open(ctx context.Context, s *access.Session, personID string, ask Ask) (*opening, error) {
+	if !g.mayOpen(s) {
+		return nil, fhir.Errorf(fhir.Forbidden, "this role opens no records")
+	}
+	p, err := g.o.People.Person(ctx, personID)
+	if fhir.Is(err, fhir.NotFound) {
+		return nil, g.deny(ctx, s, "", fhir.Identifier{}, nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	facts := g.facts(s, p)
+	d := policy.Decide(facts)
+	if !d.Permit {
+		return nil, g.deny(ctx, s, personID, fhir.Identifier{System: fhir.SystemNHSNumber, Value: p.NHSNumber}, d.Reasons)
+	}
+	op := &opening{g: g, session: s, person: p, facts: facts, decision: d, ask: ask, start: g.o.Now()}
+	op.plan()
+	return op, nil
+}
+
+func (g *Gatherer) organisation(ods string) region.Organisation {
+	i := slices.IndexFunc(g.o.Region.Organisations, func(o region.Organisation) bool { return o.ODS == ods })
+	if i < 0 {
+		return region.Organisation{ODS: ods, Name: ods}
+	}
+	return g.o.Region.Organisations[i]
+}

@@ -1,0 +1,166 @@
+package gather
+
+import (
+	"slices"
+	"time"
+
+	"tombolo/access"
+	"tombolo/connector"
+	"tombolo/dataset"
+	"tombolo/fhir"
+	"tombolo/mpi"
+	"tombolo/policy"
+	"tombolo/region"
+)
+
+// An opening is one record being gathered.
+type opening struct {
+	g        *Gatherer
+	session  *access.Session
+	person   *mpi.Person
+	facts    policy.Facts
+	decision policy.Decision
+	ask      Ask
+	start    time.Time
+	lanes    []*lane
+}
+
+// A lane is one source's part while it is being gathered. Only the goroutine that runs the opening touches it.
+type lane struct {
+	Lane
+	system   region.System
+	facts    policy.Facts      // with this source
+	permits  []dataset.Heading // what may be asked of it
+	patients []string          // this server's ids of the person's patients there
+	original string            // the source's own id of the patient, if known
+	deadline time.Duration
+	members  map[dataset.Heading][]Member
+}
+
+// plan decides for each system and heading, and then whom to ask how. A source that is refused is not looked at further: whether
+// it knows the person does not show.
+func (op *opening) plan() {
+	for _, sys := range op.g.o.Region.Systems {
+		if len(sys.Gives) == 0 {
+			continue
+		}
+		op.lanes = append(op.lanes, op.planSystem(sys))
+	}
+	for _, n := range op.g.o.Region.Neighbours {
+		if _, ok := op.g.o.Askers[n.ID]; ok {
+			op.lanes = append(op.lanes, op.planNeighbour(n))
+		}
+	}
+}
+
+func (op *opening) wanted(h dataset.Heading) bool {
+	return len(op.ask.Headings) == 0 || slices.Contains(op.ask.Headings, h)
+}
+
+func (op *opening) planSystem(sys region.System) *lane {
+	org := op.g.organisation(sys.Organisation)
+	l := &lane{system: sys, deadline: sys.Deadline, members: map[dataset.Heading][]Member{}}
+	l.Lane = Lane{Source: sys.ID, Name: sys.Name, Organisation: sys.Organisation, Kind: string(org.Kind), Way: "stored",
+		Headings: map[dataset.Heading]dataset.State{}}
+	if l.Name == "" {
+		l.Name = org.Name
+	}
+	if l.deadline <= 0 {
+		l.deadline = DefaultDeadline
+	}
+	if op.decision.Has(policy.WithholdLocation) && org.Kind == region.KindGP {
+		l.Name, l.Organisation = "GP practice (location withheld)", ""
+	}
+	l.facts = op.facts
+	l.facts.Source = &policy.Source{System: sys.ID, Organisation: sys.Organisation, Release: sys.Release, Gives: sys.Gives}
+	live := false
+	for _, info := range dataset.All {
+		h := info.Heading
+		way, gives := sys.Gives[h]
+		if !gives || !op.wanted(h) {
+			continue
+		}
+		l.facts.Heading = h
+		if !policy.Decide(l.facts).Permit {
+			l.Headings[h] = dataset.NotShared
+			continue
+		}
+		l.Headings[h] = dataset.NotKnown
+		l.permits = append(l.permits, h)
+		live = live || way == region.Live
+	}
+	if len(l.permits) == 0 {
+		l.State = Refused
+		l.Issue = fhir.Errorf(fhir.Suppressed, "%s does not share this with you", l.Name).From(sys.ID)
+		return l
+	}
+	l.patients = op.person.PatientIDs(sys.ID)
+	if pt, ok := op.person.At(sys.ID); ok {
+		l.original = pt.Original
+	}
+	if live {
+		l.Way = "live"
+	}
+	l.State = Asking
+	if !op.shouldAsk(l, org) {
+		l.State = NotHere
+	}
+	return l
+}
+
+// shouldAsk reports whether the source may hold something. A source that sends is looked at if it has ever sent anything about the
+// person. A practice is asked if the person is registered there, or is known there, or if no practice is known at all.
+func (op *opening) shouldAsk(l *lane, org region.Organisation) bool {
+	if len(l.patients) > 0 {
+		return true
+	}
+	if l.Way != "live" || len(op.identifiers()) == 0 {
+		return false
+	}
+	if org.Kind == region.KindGP {
+		return op.person.Practice == org.ODS || op.person.Practice == ""
+	}
+	return true
+}
+
+func (op *opening) planNeighbour(n region.Neighbour) *lane {
+	l := &lane{deadline: DefaultDeadline, members: map[dataset.Heading][]Member{}, facts: op.facts}
+	l.Lane = Lane{Source: n.ID, Name: n.Name, Kind: "neighbour", Way: "neighbour", State: Asking, Headings: map[dataset.Heading]dataset.State{}}
+	if l.Name == "" {
+		l.Name = n.ID
+	}
+	role, _ := op.session.Role.Info()
+	for _, info := range dataset.All {
+		if op.wanted(info.Heading) && (role.Headings == nil || slices.Contains(role.Headings, info.Heading)) {
+			l.permits = append(l.permits, info.Heading)
+			l.Headings[info.Heading] = dataset.NotKnown
+		}
+	}
+	if len(op.identifiers()) == 0 {
+		l.State = NotHere
+	}
+	return l
+}
+
+// identifiers are those by which other organisations may know the person: national numbers, the NHS number first.
+func (op *opening) identifiers() []fhir.Identifier {
+	var out []fhir.Identifier
+	if op.person.NHSNumber != "" {
+		out = append(out, fhir.Identifier{System: fhir.SystemNHSNumber, Value: op.person.NHSNumber})
+	}
+	for _, id := range op.person.Identifiers {
+		if (id.System == fhir.SystemCHI || id.System == fhir.SystemHCN) && id.Check() == nil {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func (op *opening) question(l *lane) connector.Question {
+	return connector.Question{Identifiers: op.identifiers(), Patient: l.original, Headings: l.permits, Requester: requester(op.session, op.facts.Purpose)}
+}
+
+func requester(s *access.Session, purpose policy.Purpose) connector.Requester {
+	return connector.Requester{UserID: s.User, UserName: s.Name, SDSUserID: "UNK", SDSRoleID: "UNK", RoleName: s.RoleName,
+		OrganisationODS: s.Organisation, OrgName: s.OrganisationName, Purpose: purpose.Code(), TraceID: s.Trace}
+}

@@ -1,0 +1,164 @@
+package gather
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"tombolo/access"
+	"tombolo/connector"
+	"tombolo/dataset"
+	"tombolo/fhir"
+	"tombolo/policy"
+)
+
+// Who gives the person as this session may see them: identity only, no source is asked. It is decided and audited like any reading.
+func (g *Gatherer) Who(ctx context.Context, s *access.Session, personID string) (Person, error) {
+	op, err := g.open(ctx, s, personID, Ask{Headings: []dataset.Heading{dataset.Demographics}})
+	if err != nil {
+		return Person{}, err
+	}
+	for _, l := range op.lanes {
+		if l.State == Asking {
+			l.State = NotHere // nobody is asked
+		}
+	}
+	rec := op.record()
+	if err := g.audit(ctx, op, rec); err != nil {
+		return Person{}, err
+	}
+	return rec.Person, nil
+}
+
+// Read gives one kept resource by its id on this server. Unknown, deleted, somebody's whom the session may not see: all the same answer.
+func (g *Gatherer) Read(ctx context.Context, s *access.Session, ref fhir.Ref) (*fhir.Resource, error) {
+	if !g.mayOpen(s) {
+		return nil, fhir.Errorf(fhir.Forbidden, "this role opens no records")
+	}
+	r, err := g.o.Kept.Read(ctx, ref)
+	if fhir.Is(err, fhir.NotFound) || fhir.Is(err, fhir.Deleted) {
+		return nil, g.deny(ctx, s, "", fhir.Identifier{}, nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	patient := patientOf(r)
+	if patient == "" {
+		if fhir.NeedsPatient(r.Type()) {
+			return nil, g.deny(ctx, s, "", fhir.Identifier{}, nil)
+		}
+		return r, nil // an organisation or practitioner is nobody's record
+	}
+	personID, err := g.o.People.PersonOf(ctx, patient)
+	if err != nil {
+		return nil, g.deny(ctx, s, "", fhir.Identifier{}, nil)
+	}
+	return g.disclose(ctx, s, personID, r)
+}
+
+func patientOf(r *fhir.Resource) string {
+	if r.Type() == "Patient" {
+		return r.ID()
+	}
+	for _, of := range fhir.Subjects(r) {
+		if id, ok := strings.CutPrefix(of.Reference, "Patient/"); ok {
+			return id
+		}
+	}
+	return ""
+}
+
+// disclose decides on one resource of a person, audits, and gives it out.
+func (g *Gatherer) disclose(ctx context.Context, s *access.Session, personID string, r *fhir.Resource) (*fhir.Resource, error) {
+	h := dataset.HeadingOf(r)
+	if r.Type() == "Binary" {
+		h = dataset.Documents
+	}
+	if h == "" {
+		return nil, unknown()
+	}
+	op, err := g.open(ctx, s, personID, Ask{Headings: []dataset.Heading{h}, Query: string(r.Ref())})
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(op.lanes, func(l *lane) bool { return l.Source == connector.SourceOf(r) })
+	if i < 0 || !slices.Contains(op.lanes[i].permits, h) || !op.discloses(op.lanes[i], h, r) {
+		return nil, g.deny(ctx, s, personID, fhir.Identifier{}, []policy.Reason{{Code: "not-shared"}})
+	}
+	for _, l := range op.lanes {
+		if l.State == Asking {
+			l.State = NotHere
+		}
+	}
+	op.lanes[i].State = Answered
+	op.lanes[i].members[h] = []Member{{Resource: r, Source: op.lanes[i].Source, Name: op.lanes[i].Name}}
+	if err := g.audit(ctx, op, op.record()); err != nil {
+		return nil, err
+	}
+	if op.decision.Has(policy.WithholdLocation) {
+		r = withoutLocation(r)
+	}
+	return r, nil
+}
+
+// A Document is content that can be opened.
+type Document struct {
+	Title       string
+	ContentType string
+	Data        []byte
+}
+
+// Document opens the content of a DocumentReference that is in the person's record.
+func (g *Gatherer) Document(ctx context.Context, s *access.Session, personID string, ref fhir.Ref) (*Document, error) {
+	doc, err := g.documentReference(ctx, s, personID, ref)
+	if err != nil {
+		return nil, err
+	}
+	var att fhir.Attachment
+	if err := doc.Get("content.attachment").Decode(&att); err != nil {
+		return nil, err
+	}
+	out := &Document{Title: att.Title, ContentType: att.ContentType}
+	data := att.Data
+	if id, ok := strings.CutPrefix(att.URL, "Binary/"); ok && data == "" {
+		b, err := g.o.Kept.Read(ctx, fhir.MakeRef("Binary", id))
+		if err != nil || connector.SourceOf(b) != connector.SourceOf(doc) {
+			return nil, fhir.Errorf(fhir.NotFound, "the document's content is not held here")
+		}
+		out.ContentType, data = b.Text("contentType"), b.Text("data")
+	}
+	if data == "" {
+		return nil, fhir.Errorf(fhir.NotFound, "the document's content is not held here: open it in the system that wrote it")
+	}
+	if out.Data, err = decodeBase64(data); err != nil {
+		return nil, fhir.Errorf(fhir.Structure, "the document's content is not valid base64")
+	}
+	return out, nil
+}
+
+// documentReference finds it among what is kept, else in the record as gathered live.
+func (g *Gatherer) documentReference(ctx context.Context, s *access.Session, personID string, ref fhir.Ref) (*fhir.Resource, error) {
+	if ref.Type() != "DocumentReference" {
+		return nil, unknown()
+	}
+	if r, err := g.o.Kept.Read(ctx, ref); err == nil {
+		if owner, err := g.o.People.PersonOf(ctx, patientOf(r)); err != nil || owner != personID {
+			return nil, g.deny(ctx, s, personID, fhir.Identifier{}, []policy.Reason{{Code: "other-person"}})
+		}
+		return g.disclose(ctx, s, personID, r)
+	}
+	rec, err := g.Record(ctx, s, personID, Ask{Query: string(ref)})
+	if err != nil {
+		return nil, err
+	}
+	for _, sec := range rec.Sections {
+		for _, e := range sec.Entries {
+			for _, m := range e.Members {
+				if m.Resource.Ref() == ref {
+					return m.Resource, nil
+				}
+			}
+		}
+	}
+	return nil, unknown()
+}

@@ -1,0 +1,384 @@
+package gather
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"tombolo/connector"
+	"tombolo/dataset"
+	"tombolo/fhir"
+	"tombolo/mpi"
+	"tombolo/policy"
+	"tombolo/region"
+)
+
+// run asks every lane at once and yields the record each time one has answered; the last record yielded is complete. It returns no
+// later than the slowest permitted deadline, whether or not the sources obey theirs.
+func (op *opening) run(ctx context.Context) iter.Seq[*Record] {
+	return func(yield func(*Record) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		answers := make(chan answered, len(op.lanes))
+		waiting := 0
+		var longest time.Duration
+		for _, l := range op.lanes {
+			if l.State != Asking {
+				continue
+			}
+			waiting++
+			longest = max(longest, l.deadline)
+			go func() { answers <- op.g.ask(ctx, op, l) }()
+		}
+		if waiting == 0 {
+			yield(op.record())
+			return
+		}
+		// A source whose connector does not obey its deadline is given up here.
+		end := time.NewTimer(longest + 20*time.Millisecond)
+		defer end.Stop()
+		for waiting > 0 {
+			select {
+			case a := <-answers:
+				op.take(a)
+				waiting--
+			case <-end.C:
+				waiting = 0
+			case <-ctx.Done():
+				waiting = 0
+			}
+			if waiting == 0 {
+				op.giveUp()
+			}
+			if !yield(op.record()) {
+				return
+			}
+		}
+	}
+}
+
+// giveUp closes the lanes that are still open when time is up.
+func (op *opening) giveUp() {
+	for _, l := range op.lanes {
+		if l.State == Asking {
+			l.State, l.Took = Failed, op.g.o.Now().Sub(op.start)
+			l.Issue = late(l)
+		}
+	}
+}
+
+func late(l *lane) *fhir.Issue {
+	return fhir.Errorf(fhir.Timeout, "%s did not answer within %s", l.Name, seconds(l.deadline)).From(l.Source)
+}
+
+func seconds(d time.Duration) string {
+	if d%time.Second == 0 {
+		return fmt.Sprintf("%d s", d/time.Second)
+	}
+	return fmt.Sprintf("%d ms", d/time.Millisecond)
+}
+
+// An answered lane: what a source said, in this server's ids.
+type answered struct {
+	lane    *lane
+	took    time.Duration
+	asOf    time.Time
+	content []*fhir.Resource
+	states  map[dataset.Heading]dataset.State
+	issue   *fhir.Issue // nil: answered in full
+	notHere bool
+	warn    []*fhir.Issue
+}
+
+// ask runs one lane to its end. It touches nothing that others touch.
+func (g *Gatherer) ask(ctx context.Context, op *opening, l *lane) (a answered) {
+	start := time.Now()
+	defer func() {
+		if r := recover(); r != nil { // one broken connector must not take the record down
+			g.o.Logger.Error("a connector failed badly", "source", l.Source, "panic", fmt.Sprintf("%T", r))
+			a = answered{lane: l, issue: fhir.Errorf(fhir.Exception, "%s could not be read: a fault in its connector", l.Name)}
+		}
+		a.took = time.Since(start)
+	}()
+	ctx, cancel := context.WithTimeout(ctx, l.deadline)
+	defer cancel()
+	a = answered{lane: l, states: map[dataset.Heading]dataset.State{}}
+	if len(l.patients) > 0 {
+		g.readKept(ctx, l, &a)
+	}
+	if l.Way == "stored" || a.issue != nil {
+		return a
+	}
+	g.askLive(ctx, op, l, &a)
+	return a
+}
+
+// readKept reads what the source has sent. A feed that has sent nothing under a heading has not said that there is nothing.
+func (g *Gatherer) readKept(ctx context.Context, l *lane, a *answered) {
+	var err error
+	if a.asOf, err = g.o.Pointers.Since(ctx, l.patients...); err == nil {
+		for r, rerr := range g.o.Kept.Patient(ctx, l.patients...) {
+			if rerr != nil {
+				err = rerr // one damaged entry does not hide the others
+				continue
+			}
+			h := dataset.HeadingOf(r)
+			if h == "" || l.system.Gives[h] != region.Push || !slices.Contains(l.permits, h) {
+				continue
+			}
+			a.content = append(a.content, r)
+		}
+	}
+	if err != nil {
+		g.o.Logger.Error("kept records could not be read", "source", l.Source, "error", err)
+		a.issue = fhir.Errorf(fhir.Incomplete, "what %s has sent could not be read in full", l.Name)
+	}
+}
+
+// askLive asks the source and takes in only what is proven to be about the person.
+func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answered) {
+	asker, ok := g.o.Askers[l.Source]
+	if !ok {
+		a.issue = fhir.Errorf(fhir.NotSupported, "%s cannot be asked: this node has no connection to it", l.Name)
+		return
+	}
+	q := op.question(l)
+	if l.Kind != "neighbour" {
+		q.Headings = slices.DeleteFunc(slices.Clone(q.Headings), func(h dataset.Heading) bool { return l.system.Gives[h] != region.Live })
+	}
+	ans, err := g.breakers[l.Source].ask(ctx, asker, q)
+	if err != nil {
+		if fhir.Is(err, fhir.NotFound) {
+			a.notHere = len(a.content) == 0
+			return
+		}
+		a.issue = explain(l, err)
+	}
+	if ans == nil {
+		return
+	}
+	if mismatch := g.check(op, l, ans); mismatch != nil {
+		a.issue = mismatch
+		a.content, a.states = nil, map[dataset.Heading]dataset.State{}
+		return
+	}
+	a.warn = append(a.warn, ans.Issues...)
+	a.warn = append(a.warn, demographicWarnings(op.person, ans.Patient, l)...)
+	for h, st := range ans.States {
+		if slices.Contains(q.Headings, h) {
+			a.states[h] = st
+		}
+	}
+	for _, r := range ans.Content {
+		h := dataset.HeadingOf(r)
+		if h != "" && !slices.Contains(q.Headings, h) {
+			continue // never more than was asked for
+		}
+		stamped, err := g.o.Stamper.Stamp(l.Source, r)
+		if err != nil {
+			a.warn = append(a.warn, fhir.Errorf(fhir.Incomplete, "an entry from %s could not be taken", l.Name))
+			continue
+		}
+		a.content = append(a.content, stamped)
+	}
+	if g.o.Learn != nil && len(l.patients) == 0 && l.Kind != "neighbour" && ans.Patient != nil {
+		go g.learn(context.WithoutCancel(ctx), l.Source, ans.Patient)
+	}
+}
+
+// check holds an answer to the identity asked for (design law 9). An answer that does not say whom it is about is not believed.
+func (g *Gatherer) check(op *opening, l *lane, ans *connector.Answer) *fhir.Issue {
+	if ans.Patient == nil {
+		if len(ans.Content) == 0 {
+			return nil
+		}
+		return fhir.Errorf(fhir.BusinessRule, "%s did not say whose record it sent, so it is not shown", l.Name).From(l.Source)
+	}
+	p := mpi.FromResource(l.Source, ans.Patient)
+	confirmed := false
+	for _, asked := range op.identifiers() {
+		for _, got := range p.Identifiers {
+			if got.System != asked.System || got.Use == "old" {
+				continue
+			}
+			if got.Value != asked.Value && !slices.Contains(op.person.Superseded, got.Value) {
+				return g.alarm(op, l)
+			}
+			confirmed = true
+		}
+	}
+	if !confirmed && !mpi.Agree(op.person.Name, p.Name, op.person.BirthDate, p.BirthDate) {
+		return g.alarm(op, l)
+	}
+	if confirmed && op.person.BirthDate != "" && p.BirthDate != "" && !mpi.Agree(op.person.Name, p.Name, op.person.BirthDate, p.BirthDate) {
+		return g.alarm(op, l)
+	}
+	return nil
+}
+
+// alarm is loud: a source that answers about somebody else is a danger to two people.
+func (g *Gatherer) alarm(op *opening, l *lane) *fhir.Issue {
+	g.o.Logger.Error("WRONG PATIENT: a source answered about somebody else; its answer was dropped", "source", l.Source, "trace", op.session.Trace)
+	e := g.event(op.session, "wrong-patient")
+	e.Outcome, e.PersonID = "8", op.person.ID
+	e.What = []string{"source: " + l.Source, "the answer was about somebody else and was dropped"}
+	if _, err := g.o.Audit.Append(context.Background(), e); err != nil {
+		g.o.Logger.Error("the wrong-patient alarm could not be audited", "source", l.Source, "error", err)
+	}
+	return fhir.Errorf(fhir.BusinessRule, "%s answered about a different person: its answer was dropped and the alarm raised", l.Name).From(l.Source)
+}
+
+// demographicWarnings shows where the source's demographics differ. GP Connect: consumers SHALL cross-check and show.
+func demographicWarnings(p *mpi.Person, r *fhir.Resource, l *lane) []*fhir.Issue {
+	if r == nil {
+		return nil
+	}
+	q := mpi.FromResource(l.Source, r)
+	var out []*fhir.Issue
+	if p.BirthDate != "" && q.BirthDate != "" && p.BirthDate != q.BirthDate {
+		out = append(out, fhir.Errorf(fhir.Incomplete, "%s holds a different date of birth for this NHS number: check that it is the same person", l.Name))
+	}
+	if p.Gender != "" && q.Gender != "" && p.Gender != q.Gender {
+		out = append(out, fhir.Errorf(fhir.Incomplete, "%s holds a different gender", l.Name))
+	}
+	return out
+}
+
+// explain puts a source's failure in words for a clinician.
+func explain(l *lane, err error) *fhir.Issue {
+	if errors.Is(err, context.DeadlineExceeded) || fhir.Is(err, fhir.Timeout) {
+		return late(l)
+	}
+	i := fhir.IssueOf(err)
+	if i == nil {
+		return fhir.Errorf(fhir.Transient, "%s could not be reached", l.Name).From(l.Source)
+	}
+	t := i.Type
+	var text string
+	switch t {
+	case fhir.Throttled:
+		text = "%s is refusing further requests for now"
+	case fhir.Suppressed, fhir.Forbidden:
+		text = "%s does not share this person's record"
+		t = fhir.Suppressed
+	case fhir.Structure, fhir.Invalid, fhir.ValueError, fhir.Required:
+		text = "%s sent an answer that could not be read"
+	case fhir.TooLong, fhir.TooCostly:
+		text = "%s sent more than can be taken in one answer"
+	case fhir.MultipleMatch:
+		text = "%s holds more than one record for this number"
+	case fhir.Incomplete:
+		text = "%s did not answer in full"
+	case fhir.NotSupported:
+		text = "%s cannot be asked for this person"
+	default:
+		text = "%s could not be reached"
+	}
+	return fhir.Errorf(t, text, l.Name).From(l.Source)
+}
+
+// take folds an answer into its lane.
+func (op *opening) take(a answered) {
+	l := a.lane
+	l.Took, l.AsOf, l.Warnings = a.took, a.asOf, a.warn
+	switch {
+	case a.notHere:
+		l.State = NotHere
+		return
+	case a.issue != nil && len(a.content) == 0 && len(a.states) == 0:
+		l.State, l.Issue = Failed, a.issue
+		if a.issue.Type == fhir.Suppressed {
+			l.State = Refused
+			for h := range l.Headings {
+				l.Headings[h] = dataset.NotShared
+			}
+		}
+		return
+	case a.issue != nil:
+		l.State, l.Issue = Partly, a.issue
+	default:
+		l.State = Answered
+	}
+	now := op.g.o.Now()
+	for h, st := range a.states {
+		l.Headings[h] = op.honest(st)
+	}
+	for _, r := range a.content {
+		h := dataset.HeadingOf(r)
+		if h == "" || !op.discloses(l, h, r) {
+			continue
+		}
+		received := now
+		if span, err := fhir.ParseDate(r.Text("meta.lastUpdated")); err == nil {
+			received = span.Start
+		}
+		if op.decision.Has(policy.WithholdLocation) {
+			r = withoutLocation(r)
+		}
+		l.members[h] = append(l.members[h], Member{Resource: r, Source: l.Source, Name: l.Name, Received: received})
+	}
+	op.recount(l)
+}
+
+// recount makes each heading's state agree with what is really to be shown.
+func (op *opening) recount(l *lane) {
+	l.Count = 0
+	for h := range l.Headings {
+		n := len(l.members[h])
+		l.Count += n
+		switch {
+		case n > 0:
+			l.Headings[h] = dataset.Present
+		case l.Headings[h] == dataset.Present:
+			// Everything it gave here was withheld: as if it were not there, and for those from whom things may be withheld never "none".
+			l.Headings[h] = op.honest(dataset.NoneRecorded)
+		}
+		if n == 0 && l.State == Partly && l.Headings[h] == dataset.NoneRecorded {
+			l.Headings[h] = dataset.NotKnown
+		}
+	}
+}
+
+// honest keeps "none recorded" for those to whom everything would be shown. From others something may be withheld, always, so they
+// are never told "none": that is constant and tells them nothing.
+func (op *opening) honest(st dataset.State) dataset.State {
+	if info, _ := op.session.Role.Info(); st == dataset.NoneRecorded && !info.Clinical {
+		return dataset.NotKnown
+	}
+	return st
+}
+
+// discloses decides once more with the resource in hand: its labels may refuse it.
+func (op *opening) discloses(l *lane, h dataset.Heading, r *fhir.Resource) bool {
+	var labels []string
+	for v := range r.Value().All("meta.security.code") {
+		labels = append(labels, v.Str())
+	}
+	if len(labels) == 0 {
+		return true
+	}
+	f := l.facts
+	f.Heading, f.Labels = h, labels
+	if l.Kind == "neighbour" {
+		f.Source = nil // its own node has decided on agreement and release
+	}
+	return policy.Decide(f).Permit
+}
+
+// withoutLocation takes off what would tell where a restricted person lives or is seen.
+func withoutLocation(r *fhir.Resource) *fhir.Resource {
+	hide := map[string][]string{
+		"Patient":   {"address", "telecom", "contact", "generalPractitioner", "managingOrganization"},
+		"Encounter": {"location", "serviceProvider", "hospitalization"}, "Appointment": {"participant", "description", "comment"},
+		"RelatedPerson": {"address", "telecom"}, "DocumentReference": {"custodian", "author"},
+	}
+	for _, name := range hide[r.Type()] {
+		if r.Get(name).Exists() {
+			r = r.Without(name)
+		}
+	}
+	return r
+}

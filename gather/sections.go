@@ -1,0 +1,117 @@
+package gather
+
+import (
+	"cmp"
+	"slices"
+
+	"tombolo/dataset"
+	"tombolo/fhir"
+	"tombolo/mpi"
+	"tombolo/policy"
+)
+
+// record is the record as it stands. It shares nothing that later changes.
+func (op *opening) record() *Record {
+	now := op.g.o.Now()
+	rec := &Record{Person: op.banner(), At: now, Took: now.Sub(op.start), Notice: Notice, BrokeGlass: op.decision.Has(policy.AlertPrivacy)}
+	for _, l := range op.lanes {
+		c := l.Lane
+		c.Headings = make(map[dataset.Heading]dataset.State, len(l.Headings))
+		for h, st := range l.Headings {
+			c.Headings[h] = st
+		}
+		rec.Lanes = append(rec.Lanes, c)
+	}
+	for _, info := range dataset.All {
+		if op.wanted(info.Heading) {
+			rec.Sections = append(rec.Sections, op.section(info))
+		}
+	}
+	return rec
+}
+
+// section joins one heading over all lanes. Its state is present if anything is; else it is the worst that any
+// source that may hold something says, so that "none recorded" needs every one of them to have said so.
+func (op *opening) section(info dataset.Info) Section {
+	s := Section{Heading: info.Heading, Title: info.Title}
+	var members []Member
+	gives, none := 0, 0
+	for _, l := range op.lanes {
+		st, ok := l.Headings[info.Heading]
+		if !ok {
+			continue
+		}
+		if l.State == NotHere {
+			continue
+		}
+		gives++
+		members = append(members, l.members[info.Heading]...)
+		switch st {
+		case dataset.NotKnown, "":
+			s.Unknown = append(s.Unknown, l.Name)
+		case dataset.NotShared:
+			s.NotShared = append(s.NotShared, l.Name)
+		case dataset.NoneRecorded:
+			none++
+		}
+	}
+	s.Entries = Reconcile(info.Heading, members)
+	switch {
+	case len(s.Entries) > 0:
+		s.State = dataset.Present
+	case len(s.Unknown) > 0 || gives == 0:
+		s.State = dataset.NotKnown
+	case len(s.NotShared) > 0:
+		s.State = dataset.NotShared
+	case none == gives:
+		s.State = dataset.NoneRecorded
+	default:
+		s.State = dataset.NotKnown
+	}
+	return s
+}
+
+// banner is the person as shown to this session.
+func (op *opening) banner() Person {
+	return op.g.shown(op.person, op.decision)
+}
+
+func (g *Gatherer) shown(p *mpi.Person, d policy.Decision) Person {
+	nhs, _ := fhir.ParseNHSNumber(p.NHSNumber)
+	out := Person{
+		ID: p.ID, NHSNumber: nhs, Identifiers: slices.Clone(p.Identifiers), Name: p.Name, BirthDate: p.BirthDate, Gender: p.Gender,
+		Address: p.Address, Phone: p.Phone, Deceased: p.Deceased, Practice: p.Practice, Restricted: p.Restricted, Merged: slices.Clone(p.Superseded),
+	}
+	if p.Practice != "" {
+		out.PracticeName = cmp.Or(g.organisation(p.Practice).Name, p.Practice)
+	}
+	if d.Has(policy.WithholdLocation) {
+		out.Address, out.Phone, out.Practice, out.PracticeName = nil, "", "", ""
+	}
+	return out
+}
+
+// Complete reports whether every source that may hold something under a heading answered in full. Only then may the
+// absence of something be spoken of (design law 3).
+func (r *Record) Complete(h dataset.Heading) bool {
+	for _, l := range r.Lanes {
+		st, gives := l.Headings[h]
+		if !gives || l.State == NotHere {
+			continue
+		}
+		if l.State != Answered || st == dataset.NotKnown || st == dataset.NotShared {
+			return false
+		}
+	}
+	return true
+}
+
+// Section is the section of a heading, nil if it was not asked for.
+func (r *Record) Section(h dataset.Heading) *Section {
+	for i := range r.Sections {
+		if r.Sections[i].Heading == h {
+			return &r.Sections[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package gather
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"tombolo/access"
+	"tombolo/audit"
+	"tombolo/connector"
+	"tombolo/dataset"
+	"tombolo/fhir"
+	"tombolo/policy"
+	"tombolo/region"
+)
+
+// learn hands a live source's patient to whoever keeps identity, in the background of a reading.
+func (g *Gatherer) learn(ctx context.Context, source string, patient *fhir.Resource) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := g.o.Learn(ctx, source, patient); err != nil {
+		g.o.Logger.Warn("a patient found at a live source could not be kept in the index", "source", source, "error", err)
+	}
+}
+
+// trace looks for somebody the index does not know at the live sources that the session may ask for demographics. Whoever holds
+// them is learned, and the index is asked again.
+func (g *Gatherer) trace(ctx context.Context, s *access.Session, id fhir.Identifier) (string, error) {
+	info, _ := s.Role.Info()
+	if g.o.Learn == nil || !info.Clinical {
+		return "", unknown()
+	}
+	var wg sync.WaitGroup
+	for _, sys := range g.o.Region.Systems {
+		asker, ok := g.o.Askers[sys.ID]
+		if !ok || !g.mayTrace(s, sys) {
+			continue
+		}
+		wg.Go(func() { g.traceAt(ctx, s, sys, asker, id) })
+	}
+	wg.Wait()
+	return g.o.People.Resolve(ctx, id)
+}
+
+func (g *Gatherer) mayTrace(s *access.Session, sys region.System) bool {
+	live := false
+	for _, way := range sys.Gives {
+		live = live || way == region.Live
+	}
+	return live && policy.Decide(policy.Facts{
+		Subject: s.Subject(), Purpose: s.Purpose, Relationships: []policy.Relationship{policy.SelfClaimed},
+		Source:  &policy.Source{System: sys.ID, Organisation: sys.Organisation, Release: sys.Release, Gives: sys.Gives},
+		Heading: dataset.Demographics, Agreements: g.o.Region.Agreements, At: g.o.Now(),
+	}).Permit
+}
+
+func (g *Gatherer) traceAt(ctx context.Context, s *access.Session, sys region.System, asker connector.Asker, id fhir.Identifier) {
+	deadline := sys.Deadline
+	if deadline <= 0 {
+		deadline = DefaultDeadline
+	}
+	askCtx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	ans, err := g.breakers[sys.ID].ask(askCtx, asker, connector.Question{
+		Identifiers: []fhir.Identifier{id}, Headings: []dataset.Heading{dataset.Demographics}, Requester: requester(s, s.Purpose)})
+	if err != nil || ans == nil || ans.Patient == nil {
+		return
+	}
+	for _, got := range ans.Patient.Identifiers() {
+		if got.System == id.System && got.Value == id.Value && got.Use != "old" {
+			g.learn(ctx, sys.ID, ans.Patient)
+			return
+		}
+	}
+}
+
+// event is an audit entry about the session, to be filled in.
+func (g *Gatherer) event(s *access.Session, kind string) audit.Event {
+	return audit.Event{
+		Kind: audit.Kind(kind), Purpose: s.Purpose.Code(), Trace: s.Trace,
+		Agent: audit.Agent{User: s.User, Name: s.Name, Role: s.RoleName, Organisation: s.Organisation, OrgName: s.OrganisationName},
+	}
+}

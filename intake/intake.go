@@ -1,0 +1,329 @@
+// Package intake is the one door in. Whatever a source sends, by whatever protocol, comes through Accept: seen before? kept raw,
+// stamped as the source's, checked, given provenance and stored, all in one transaction; then the followers are waited for, so
+// that what is acknowledged is durable and can be found (design law 1).
+package intake
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"tombolo/connector"
+	"tombolo/dataset"
+	"tombolo/events"
+	"tombolo/fhir"
+	"tombolo/region"
+	"tombolo/store"
+)
+
+// The private key-values of this room.
+const (
+	// BucketSeen: <source>\x00<delivery id or hash> -> seen. What was accepted, and the reply it got.
+	BucketSeen = "intake-seen"
+	// BucketRaw: <sha-256> -> the bytes that arrived.
+	BucketRaw = "intake-raw"
+	// BucketQuarantine: <source>\x00<sha-256> -> Quarantined. What could not be taken, wholly or in part.
+	BucketQuarantine = "intake-quarantine"
+)
+
+// MaxRaw is the largest delivery taken. Connectors have smaller limits of their own.
+const MaxRaw = 64 << 20
+
+// Options of an Intake.
+type Options struct {
+	Store   *store.DB
+	Region  *region.Region
+	Stamper connector.Stamper
+	// Await waits until the followers have taken in the log up to seq. nil: nobody follows.
+	Await  func(ctx context.Context, seq events.Seq) error
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+// An Intake is the door. It may be used from many goroutines.
+type Intake struct {
+	o      Options
+	awaits bool
+}
+
+var _ connector.Door = (*Intake)(nil)
+
+// New makes the door.
+func New(o Options) *Intake {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Intake{o: o, awaits: o.Await != nil}
+}
+
+// Bulk is the same door for a long import: it does not wait for the followers after each delivery. Whoever imports awaits
+// the last receipt's Seq before saying that all is in.
+func (in *Intake) Bulk() *Intake { c := *in; c.awaits = false; return &c }
+
+// seen is what is remembered of an accepted delivery.
+type seen struct {
+	Hash     string     `json:"hash"`
+	Reply    []byte     `json:"reply,omitempty"`
+	Received time.Time  `json:"received"`
+	Refs     []fhir.Ref `json:"refs,omitempty"`
+	Reused   int        `json:"reused,omitempty"` // how often the id came again with other content
+}
+
+// Quarantined is something that could not be taken, with an owner and, by At, an age.
+type Quarantined struct {
+	Source string    `json:"source"`
+	Owner  string    `json:"owner"` // the organisation that must mend it
+	ID     string    `json:"id"`    // the sender's id of the delivery
+	Hash   string    `json:"hash"`  // of the raw bytes, kept
+	Size   int       `json:"size"`
+	Type   string    `json:"type"` // media type
+	At     time.Time `json:"at"`
+	Whole  bool      `json:"whole"` // nothing was taken; else only Issues' parts were not
+	Issues []Note    `json:"issues"`
+}
+
+// A Note is one reason, without clinical content.
+type Note struct {
+	Type  fhir.IssueType `json:"type"`
+	Where string         `json:"where,omitempty"`
+	Text  string         `json:"text"`
+}
+
+// Accept takes one delivery; see connector.Door.
+func (in *Intake) Accept(ctx context.Context, d connector.Delivery) (connector.Receipt, error) {
+	sys := in.system(d.Source)
+	if sys == nil {
+		return connector.Receipt{}, fhir.Errorf(fhir.NotFound, "system %q is not in the region file", d.Source)
+	}
+	if len(d.Raw) > MaxRaw {
+		return connector.Receipt{}, fhir.Errorf(fhir.TooLong, "a delivery of %d bytes is larger than the %d taken", len(d.Raw), MaxRaw)
+	}
+	sum := sha256.Sum256(d.Raw)
+	hash := hex.EncodeToString(sum[:])
+	var content []*fhir.Resource
+	var refused *fhir.Issue
+	if d.Rejected == nil {
+		if content, refused = in.stamp(&d); refused != nil {
+			d.Rejected = refused
+		}
+	}
+	var receipt connector.Receipt
+	seq, err := in.o.Store.Update(ctx, func(tx store.Tx) error {
+		receipt = connector.Receipt{Reply: d.Reply} // a retried transaction starts afresh
+		return in.write(ctx, tx, sys, &d, hash, content, &receipt)
+	})
+	if err != nil {
+		if i := fhir.IssueOf(err); i != nil && i.Type != fhir.Exception {
+			return connector.Receipt{}, i
+		}
+		return connector.Receipt{}, fhir.Errorf(fhir.NoStore, "the delivery could not be stored: %w", err)
+	}
+	receipt.Seq = seq
+	if in.awaits && !receipt.Duplicate {
+		if err := in.o.Await(ctx, seq); err != nil {
+			// Durable, but it cannot be promised that it can be found: the sender shall send again, and will be recognised.
+			return connector.Receipt{}, fhir.Errorf(fhir.Transient, "stored, and not yet findable: %w", err)
+		}
+	}
+	if refused != nil {
+		return receipt, refused
+	}
+	return receipt, nil
+}
+
+func (in *Intake) system(id string) *region.System {
+	i := slices.IndexFunc(in.o.Region.Systems, func(s region.System) bool { return s.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &in.o.Region.Systems[i]
+}
+
+// stamp turns the content into this server's. Content that is about anybody but the delivery's patient refuses the whole delivery
+// (design law 9): nobody can say which half of it is wrong.
+func (in *Intake) stamp(d *connector.Delivery) ([]*fhir.Resource, *fhir.Issue) {
+	patient := ""
+	if d.Patient != "" {
+		patient = "Patient/" + d.Patient
+	}
+	var out []*fhir.Resource
+	for _, r := range d.Content {
+		if r.Type() == "Patient" {
+			// The delivery's patient, or one that was merged into them.
+			if r.ID() != d.Patient && !mergedInto(r, patient) {
+				return nil, fhir.Errorf(fhir.BusinessRule, "the delivery holds a second patient").At(r.Type())
+			}
+		}
+		for _, of := range fhir.Subjects(r) {
+			if strings.HasPrefix(of.Reference, "Patient/") && of.Reference != patient {
+				return nil, fhir.Errorf(fhir.BusinessRule, "the delivery holds an entry about another patient than its own").At(r.Type())
+			}
+		}
+		s, err := in.o.Stamper.Stamp(d.Source, r)
+		if err != nil {
+			return nil, fhir.IssueOf(err)
+		}
+		out = append(out, s)
+	}
+	// Identity first: what follows the log can then place all else.
+	slices.SortStableFunc(out, func(a, b *fhir.Resource) int { return cmp.Compare(rank(a), rank(b)) })
+	return out, nil
+}
+
+func rank(r *fhir.Resource) int {
+	switch {
+	case r.Type() == "Patient" && !r.Get("link").Exists():
+		return 0
+	case r.Type() == "Patient":
+		return 1
+	}
+	return 2
+}
+
+func mergedInto(r *fhir.Resource, patient string) bool {
+	for v := range r.Value().All("link") {
+		if v.Text("type") == "replaced-by" && v.Text("other.reference") == patient {
+			return true
+		}
+	}
+	return false
+}
+
+// write does all of a delivery in one transaction. It may be run several times.
+func (in *Intake) write(ctx context.Context, tx store.Tx, sys *region.System, d *connector.Delivery, hash string, content []*fhir.Resource, receipt *connector.Receipt) error {
+	seenKey := d.Source + "\x00" + cmp.Or(d.ID, hash)
+	was, known, err := in.seen(ctx, tx, seenKey)
+	if err != nil {
+		return err
+	}
+	if known && was.Hash == hash {
+		*receipt = connector.Receipt{Duplicate: true, Reply: was.Reply}
+		return nil
+	}
+	receipt.Reused = known
+	now := seen{Hash: hash, Reply: d.Reply, Received: in.o.Now(), Reused: was.Reused}
+	if known {
+		now.Reused++
+	}
+	tx.Bucket(BucketRaw).Put(hash, d.Raw)
+	if d.Rejected == nil {
+		if now.Refs, err = in.put(ctx, tx, sys, d, content, hash); err != nil {
+			return err
+		}
+	}
+	if d.Rejected != nil || len(d.Issues) > 0 {
+		in.quarantine(tx, sys, d, hash)
+	}
+	data, err := json.Marshal(now)
+	if err != nil {
+		return err
+	}
+	tx.Bucket(BucketSeen).Put(seenKey, data)
+	return nil
+}
+
+func (in *Intake) seen(ctx context.Context, tx store.Tx, key string) (s seen, ok bool, err error) {
+	data, ok, err := tx.Bucket(BucketSeen).Get(ctx, key)
+	if err != nil || !ok {
+		return s, false, err
+	}
+	return s, true, json.Unmarshal(data, &s)
+}
+
+// put stores the content and says where it came from.
+func (in *Intake) put(ctx context.Context, tx store.Tx, sys *region.System, d *connector.Delivery, content []*fhir.Resource, hash string) ([]fhir.Ref, error) {
+	patientID := ""
+	if d.Patient != "" {
+		patientID = in.o.Stamper.ID(d.Source, "Patient", d.Patient)
+	}
+	var refs []fhir.Ref
+	for _, r := range content {
+		home := patientID
+		if r.Type() == "Patient" {
+			home = r.ID()
+		}
+		if shared[r.Type()] {
+			home = ""
+		}
+		stale, err := goesBack(ctx, tx, r)
+		if err != nil {
+			return nil, err
+		}
+		if stale {
+			d.Issues = append(d.Issues, fhir.Errorf(fhir.Conflict, "a later status is already here, so this older one was kept out").At(r.Type()))
+			continue
+		}
+		changed, err := tx.Put(ctx, store.Home{Source: d.Source, Patient: home, Heading: string(dataset.HeadingOf(r))}, r)
+		if err != nil {
+			return nil, err
+		}
+		if changed {
+			refs = append(refs, r.Ref())
+		}
+	}
+	for _, ref := range d.Delete {
+		if err := tx.Delete(ctx, in.o.Stamper.Ref(d.Source, ref)); err != nil && !fhir.Is(err, fhir.NotFound) && !fhir.Is(err, fhir.Deleted) {
+			return nil, err
+		}
+	}
+	if len(refs) > 0 && patientID != "" {
+		p := in.provenance(sys, d, refs, hash)
+		if _, err := tx.Put(ctx, store.Home{Source: d.Source, Patient: patientID}, p); err != nil {
+			return nil, err
+		}
+	}
+	return refs, nil
+}
+
+// shared are the types that are nobody's record: they stand once for a source, not under each patient.
+var shared = map[string]bool{"Organization": true, "Practitioner": true, "PractitionerRole": true, "Location": true, "HealthcareService": true}
+
+// provenance says for every entry of a delivery who sent it, as what, when, and by which mapping it became FHIR.
+// FHIR R4 provenance.html
+func (in *Intake) provenance(sys *region.System, d *connector.Delivery, refs []fhir.Ref, hash string) *fhir.Resource {
+	targets := make([]fhir.Reference, len(refs))
+	for i, r := range refs {
+		targets[i].Reference = string(r)
+	}
+	received := d.Received
+	if received.IsZero() {
+		received = in.o.Now()
+	}
+	id := in.o.Stamper.ID(d.Source, "Provenance", cmp.Or(d.ID, hash)+"/"+hash)
+	return fhir.New("Provenance", id, fhir.M{
+		"target": targets, "recorded": fhir.Instant(received),
+		"meta":     fhir.M{"source": connector.SourceURI(d.Source)},
+		"activity": fhir.CodeableConcept{Text: "received and transformed by " + cmp.Or(d.Map, "no mapping")},
+		"agent": []fhir.M{{
+			"type": fhir.Code("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "author", "Author"),
+			"who":  fhir.Reference{Type: "Organization", Identifier: &fhir.Identifier{System: fhir.SystemODS, Value: sys.Organisation}}}},
+		"entity": []fhir.M{{"role": "source", "what": fhir.Reference{Display: sys.Product,
+			Identifier: &fhir.Identifier{System: fhir.SystemSource, Value: sys.ID}},
+			"extension": []fhir.M{{"url": "https://tombolo.dev/StructureDefinition/raw-sha256", "valueString": hash}}}},
+	})
+}
+
+func (in *Intake) quarantine(tx store.Tx, sys *region.System, d *connector.Delivery, hash string) {
+	q := Quarantined{Source: d.Source, Owner: sys.Organisation, ID: d.ID, Hash: hash, Size: len(d.Raw), Type: d.ContentType, At: in.o.Now(), Whole: d.Rejected != nil}
+	if d.Rejected != nil {
+		q.Issues = append(q.Issues, Note{d.Rejected.Type, d.Rejected.Expression, d.Rejected.Text})
+	}
+	for _, i := range d.Issues {
+		if len(q.Issues) == 100 {
+			q.Issues = append(q.Issues, Note{fhir.Incomplete, "", "and more of the same"})
+			break
+		}
+		q.Issues = append(q.Issues, Note{i.Type, i.Expression, i.Text})
+	}
+	data, _ := json.Marshal(q)
+	tx.Bucket(BucketQuarantine).Put(d.Source+"\x00"+hash, data)
+}

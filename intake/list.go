@@ -1,0 +1,36 @@
+package intake
+
+import (
+	"context"
+	"encoding/json"
+
+	"tombolo/fhir"
+)
+
+// Quarantine lists what could not be taken, at most limit (0: all), for whoever must mend it.
+func (in *Intake) Quarantine(ctx context.Context, limit int) ([]Quarantined, error) {
+	var out []Quarantined
+	for item, err := range in.o.Store.View(BucketQuarantine).ScanFrom(ctx, "", limit) {
+		if err != nil {
+			return nil, err
+		}
+		var q Quarantined
+		if err := json.Unmarshal(item.Value, &q); err != nil {
+			return nil, fhir.Errorf(fhir.Exception, "the quarantine list holds an unreadable entry")
+		}
+		out = append(out, q)
+	}
+	return out, nil
+}
+
+// Raw gives back the bytes of a delivery by their hash, as they arrived.
+func (in *Intake) Raw(ctx context.Context, hash string) ([]byte, error) {
+	data, ok, err := in.o.Store.View(BucketRaw).Get(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fhir.Errorf(fhir.NotFound, "no delivery with that hash is kept")
+	}
+	return data, nil
+}

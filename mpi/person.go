@@ -1,0 +1,258 @@
+// Package mpi is the master patient index: which source patients are the same person.
+//
+// A person here is a list of links to source Patients and the demographics they agree on, kept in a private bucket and rebuilt by
+// reading the log from zero. Nothing else in the store is keyed by person: linking and unlinking touch this room
+// alone (design law 10). Links are made on a shared national number confirmed by demographics; nothing is linked on likeness.
+package mpi
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
+
+	"tombolo/fhir"
+)
+
+// A Person is one human, as the sources that know them describe them.
+type Person struct {
+	ID          string            `json:"id"` // opaque
+	Patients    []Patient         `json:"patients"`
+	NHSNumber   string            `json:"nhs,omitempty"`
+	Identifiers []fhir.Identifier `json:"identifiers,omitempty"`
+	Name        fhir.HumanName    `json:"name"`
+	BirthDate   string            `json:"born,omitempty"`
+	Gender      string            `json:"gender,omitempty"`
+	Address     *fhir.Address     `json:"address,omitempty"`
+	Phone       string            `json:"phone,omitempty"`
+	Deceased    string            `json:"deceased,omitempty"` // date, "true", or ""
+	Practice    string            `json:"practice,omitempty"` // ODS code
+	Restricted  bool              `json:"restricted,omitempty"`
+	Objects     bool              `json:"objects,omitempty"`
+	Superseded  []string          `json:"superseded,omitempty"` // national numbers this person had before
+}
+
+// A Patient is one source's Patient, as far as identity goes.
+type Patient struct {
+	ID          string            `json:"id"` // this server's id of the Patient resource
+	Source      string            `json:"source"`
+	Original    string            `json:"original"` // the source's own id
+	Identifiers []fhir.Identifier `json:"identifiers,omitempty"`
+	Name        fhir.HumanName    `json:"name"`
+	BirthDate   string            `json:"born,omitempty"`
+	Gender      string            `json:"gender,omitempty"`
+	Address     *fhir.Address     `json:"address,omitempty"`
+	Phone       string            `json:"phone,omitempty"`
+	Deceased    string            `json:"deceased,omitempty"`
+	Practice    string            `json:"practice,omitempty"`
+	Restricted  bool              `json:"restricted,omitempty"`
+	Objects     bool              `json:"objects,omitempty"`
+	ReplacedBy  string            `json:"replacedBy,omitempty"` // id of the Patient that took over
+	Active      bool              `json:"active"`
+	At          time.Time         `json:"at"`
+}
+
+// FromResource reads a Patient resource for what identity needs. source is the system that sent it.
+func FromResource(source string, r *fhir.Resource) Patient {
+	p := Patient{ID: r.ID(), Source: source, Identifiers: r.Identifiers(), BirthDate: r.Text("birthDate"), Gender: r.Text("gender"),
+		Active: r.Text("active") != "false"}
+	if _, frag, ok := strings.Cut(r.Text("meta.source"), "#"); ok {
+		p.Original = frag
+	}
+	p.Name = officialName(r)
+	if a := currentAddress(r); a != nil {
+		p.Address = a
+	}
+	for v := range r.Value().All("telecom") {
+		if v.Text("system") == "phone" && v.Text("use") != "old" {
+			p.Phone = v.Text("value")
+			break
+		}
+	}
+	if d := r.Text("deceasedDateTime"); d != "" {
+		p.Deceased = d
+	} else if r.Get("deceasedBoolean").Bool() {
+		p.Deceased = "true"
+	}
+	for v := range r.Value().All("generalPractitioner.identifier") {
+		if fhir.CanonicalSystem(v.Text("system")) == fhir.SystemODS {
+			p.Practice = v.Text("value")
+			break
+		}
+	}
+	for v := range r.Value().All("meta.security.code") {
+		p.Restricted = p.Restricted || v.Str() == "R"
+	}
+	for v := range r.Value().All("link") {
+		if v.Text("type") == "replaced-by" {
+			p.ReplacedBy = fhir.Ref(v.Text("other.reference")).ID()
+		}
+	}
+	if t, err := time.Parse(time.RFC3339Nano, r.Text("meta.lastUpdated")); err == nil {
+		p.At = t
+	}
+	return p
+}
+
+func officialName(r *fhir.Resource) fhir.HumanName {
+	var best fhir.HumanName
+	rank := -1
+	for v := range r.Value().All("name") {
+		var n fhir.HumanName
+		if v.Decode(&n) != nil {
+			continue
+		}
+		k := map[string]int{"official": 3, "usual": 2, "": 1}[n.Use]
+		if k > rank {
+			best, rank = n, k
+		}
+	}
+	return best
+}
+
+func currentAddress(r *fhir.Resource) *fhir.Address {
+	for v := range r.Value().All("address") {
+		var a fhir.Address
+		if v.Decode(&a) == nil && a.Use != "old" {
+			return &a
+		}
+	}
+	return nil
+}
+
+// nationalNumbers are the identifiers by which a person is known across organisations, current ones first.
+func nationalNumbers(ids []fhir.Identifier) []fhir.Identifier {
+	var out []fhir.Identifier
+	for _, id := range ids {
+		switch id.System {
+		case fhir.SystemNHSNumber, fhir.SystemCHI, fhir.SystemHCN:
+			if id.Check() == nil {
+				out = append(out, id)
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b fhir.Identifier) int { return cmp.Compare(old(a), old(b)) })
+	return out
+}
+
+func old(id fhir.Identifier) int {
+	if id.Use == "old" {
+		return 1
+	}
+	return 0
+}
+
+// Agree compares two descriptions of a human. They agree when the birth dates are the same or the names are; one of the two may
+// be wrong or missing, not both. A shared number without agreement is a mistyped number.
+func Agree(aName, bName fhir.HumanName, aBorn, bBorn string) bool {
+	sameName := foldName(aName.Family) != "" && foldName(aName.Family) == foldName(bName.Family) && sameGiven(aName, bName)
+	sameBorn := aBorn != "" && aBorn == bBorn
+	return sameName || sameBorn && (sameFamilyOrGiven(aName, bName))
+}
+
+func sameGiven(a, b fhir.HumanName) bool {
+	if len(a.Given) == 0 || len(b.Given) == 0 {
+		return true
+	}
+	x, y := foldName(a.Given[0]), foldName(b.Given[0])
+	return x == y || len(x) == 1 && strings.HasPrefix(y, x) || len(y) == 1 && strings.HasPrefix(x, y)
+}
+
+// sameFamilyOrGiven allows one of the two to have changed: a surname on marriage, a forename by choice.
+func sameFamilyOrGiven(a, b fhir.HumanName) bool {
+	if foldName(a.Family) == foldName(b.Family) || a.Family == "" || b.Family == "" {
+		return true
+	}
+	return len(a.Given) > 0 && len(b.Given) > 0 && sameGiven(a, b)
+}
+
+func foldName(s string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsLetter(c) {
+			return c
+		}
+		return -1
+	}, norm.NFKD.String(strings.ToLower(s)))
+}
+
+// settle works out what the person is called and where they live from the patients linked: the newest active source that
+// says a thing is believed, and what one leaves open another fills. Warnings (death, restriction, objection) from any source hold.
+func (p *Person) settle() {
+	slices.SortFunc(p.Patients, func(a, b Patient) int {
+		return cmp.Or(-boolCompare(a.Active && a.ReplacedBy == "", b.Active && b.ReplacedBy == ""), -a.At.Compare(b.At), cmp.Compare(a.ID, b.ID))
+	})
+	*p = Person{ID: p.ID, Patients: p.Patients}
+	seen := map[string]bool{}
+	for _, q := range p.Patients {
+		if p.Name.Family == "" && len(p.Name.Given) == 0 {
+			p.Name = q.Name
+		}
+		p.BirthDate = cmp.Or(p.BirthDate, q.BirthDate)
+		p.Gender = cmp.Or(p.Gender, q.Gender)
+		p.Phone = cmp.Or(p.Phone, q.Phone)
+		p.Practice = cmp.Or(p.Practice, q.Practice)
+		p.Deceased = cmp.Or(p.Deceased, q.Deceased)
+		if p.Address == nil {
+			p.Address = q.Address
+		}
+		p.Restricted = p.Restricted || q.Restricted
+		p.Objects = p.Objects || q.Objects
+		for _, id := range q.Identifiers {
+			k := id.System + "|" + id.Value
+			if seen[k] {
+				continue
+			}
+			seen[k] = true
+			if id.System == fhir.SystemNHSNumber && id.Check() == nil {
+				switch {
+				case id.Use == "old":
+					p.Superseded = append(p.Superseded, id.Value)
+					continue
+				case p.NHSNumber == "":
+					p.NHSNumber = id.Value
+				}
+			}
+			p.Identifiers = append(p.Identifiers, fhir.Identifier{System: id.System, Value: id.Value})
+		}
+	}
+	p.Superseded = slices.DeleteFunc(p.Superseded, func(s string) bool { return s == p.NHSNumber })
+}
+
+func boolCompare(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// At reports whether a source has a patient linked to the person, and gives that patient.
+func (p *Person) At(source string) (Patient, bool) {
+	for _, q := range p.Patients {
+		if q.Source == source && q.ReplacedBy == "" {
+			return q, true
+		}
+	}
+	for _, q := range p.Patients {
+		if q.Source == source {
+			return q, true
+		}
+	}
+	return Patient{}, false
+}
+
+// PatientIDs are this server's ids of the person's patients at a source, replaced ones included: their data is still theirs.
+func (p *Person) PatientIDs(source string) []string {
+	var out []string
+	for _, q := range p.Patients {
+		if q.Source == source {
+			out = append(out, q.ID)
+		}
+	}
+	return out
+}
