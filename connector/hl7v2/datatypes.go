@@ -1,0 +1,380 @@
+package hl7v2
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"tombolo/fhir"
+)
+
+// text makes a value fit to be a FHIR string: no control characters but tab and line ends, no blanks around it.
+// FHIR R4 datatypes.html#string
+func text(s string) string {
+	s = strings.TrimSpace(s)
+	if strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) < 0 {
+		return s
+	}
+	s = strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n")
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' && r != '\n' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, s))
+}
+
+// str is the text of a value's component (0: the value's own first leaf), fit to be a FHIR string.
+func str(v Value, comp int) string {
+	if comp > 0 {
+		v = v.Comp(comp)
+	}
+	return text(v.Text())
+}
+
+// words is free text: unescaped separators in it are taken as the sender's slip, not as structure.
+func words(v Value) string { return text(v.Words()) }
+
+var idAlphabet = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+func hash(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write([]byte(p))
+		h.Write([]byte{0})
+	}
+	return idAlphabet.EncodeToString(h.Sum(nil)[:10])
+}
+
+// id makes a logical id of a source's own names for a thing. The same names give the same id always; names that FHIR cannot have in an
+// id, or that would be ambiguous when joined, are told apart by a hash. FHIR R4 datatypes.html#id
+func id(parts ...string) string {
+	joined := strings.Join(parts, ".")
+	plain := fhir.ValidID(joined)
+	if len(parts) > 1 {
+		for _, p := range parts {
+			plain = plain && p != "" && !strings.Contains(p, ".")
+		}
+	}
+	if plain {
+		return joined
+	}
+	safe := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r == '-' || r == '.' {
+			return r
+		}
+		return '-'
+	}, joined)
+	return safe[:min(len(safe), 46)] + "." + hash(parts...)
+}
+
+// dateTime reads a TS or DTM at whatever precision it has, in the feed's zone unless it gives an offset. What is no date is left out and told of.
+// HL7 v2.4 §2.9.47
+func (x *mapper) dateTime(v Value, place string) string {
+	t, precision, ok := x.parseTime(v, place)
+	if !ok {
+		return ""
+	}
+	return formatTime(t, precision)
+}
+
+// date is dateTime to the day at most.
+func (x *mapper) date(v Value, place string) string {
+	t, precision, ok := x.parseTime(v, place)
+	if !ok {
+		return ""
+	}
+	return formatTime(t, min(precision, 8))
+}
+
+func formatTime(t time.Time, precision int) string {
+	switch {
+	case precision <= 4:
+		return t.Format("2006")
+	case precision <= 6:
+		return t.Format("2006-01")
+	case precision <= 8:
+		return t.Format("2006-01-02")
+	case t.Nanosecond() > 0:
+		return t.Format("2006-01-02T15:04:05.000-07:00")
+	}
+	return t.Format("2006-01-02T15:04:05-07:00") // FHIR wants seconds where there is a time: FHIR R4 datatypes.html#dateTime
+}
+
+func (x *mapper) parseTime(v Value, place string) (t time.Time, precision int, ok bool) {
+	s := str(v, 1)
+	if s == "" {
+		return t, 0, false
+	}
+	t, precision, ok = parseTS(s, x.o.Location)
+	if !ok {
+		x.note(fhir.ValueError, place, "not an HL7 date: it should read YYYYMMDD or YYYYMMDDHHMMSS, with +ZZZZ where the zone is not the feed's")
+	}
+	return t, precision, ok
+}
+
+func parseTS(s string, zone *time.Location) (time.Time, int, bool) {
+	none := func() (time.Time, int, bool) { return time.Time{}, 0, false }
+	if i := strings.IndexAny(s, "+-"); i > 0 {
+		off := s[i+1:]
+		n, err := strconv.ParseUint(off, 10, 16)
+		if err != nil || len(off) != 4 || n/100 > 14 || n%100 > 59 {
+			return none()
+		}
+		secs := int(n/100)*3600 + int(n%100)*60
+		if s[i] == '-' {
+			secs = -secs
+		}
+		zone, s = time.FixedZone("", secs), s[:i]
+	}
+	s, fraction, _ := strings.Cut(s, ".")
+	if len(s) < 4 || len(s) > 14 || len(s)%2 != 0 || len(fraction) > 9 {
+		return none()
+	}
+	nano := 0
+	if fraction != "" {
+		f, err := strconv.ParseUint((fraction + "000000000")[:9], 10, 32)
+		if err != nil || len(s) < 14 {
+			return none()
+		}
+		nano = int(f)
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return none()
+		}
+	}
+	at := func(from, missing int) int {
+		if len(s) < from+2 {
+			return missing
+		}
+		return int(s[from]-'0')*10 + int(s[from+1]-'0')
+	}
+	year := at(0, 0)*100 + at(2, 0)
+	month, day, hour, minute, sec := at(4, 1), at(6, 1), at(8, 0), at(10, 0), at(12, 0)
+	if year < 1800 || year > 2200 || month < 1 || month > 12 || day < 1 || hour > 23 || minute > 59 || sec > 59 {
+		return none()
+	}
+	t := time.Date(year, time.Month(month), day, hour, minute, sec, nano, zone)
+	if d := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC); d.Day() != day {
+		return none()
+	}
+	return t, len(s), true
+}
+
+// systemOf is the URI of an assigning authority or code table: what the feed's settings say, else what it is known as everywhere, else a
+// name that at least tells two apart.
+func (x *mapper) systemOf(name string) string {
+	if name == "" {
+		return ""
+	}
+	if uri, ok := x.o.Systems[name]; ok {
+		return uri
+	}
+	if uri, ok := knownSystems[strings.ToUpper(name)]; ok {
+		return uri
+	}
+	if strings.Contains(name, "://") || strings.HasPrefix(name, "urn:") {
+		return fhir.CanonicalSystem(strings.ReplaceAll(name, " ", "%20"))
+	}
+	if strings.Trim(name, "0123456789.") == "" && strings.Contains(name, ".") {
+		return fhir.CanonicalSystem("urn:oid:" + name)
+	}
+	return "urn:id:" + strings.ReplaceAll(name, " ", "-") // as the HL7 v2-to-FHIR guide names systems that have no URI
+}
+
+// authority reads an HD: a name, or a universal id where that says more.
+func authority(hd Value) string {
+	if ns := text(hd.Sub(1).Text()); ns != "" {
+		return ns
+	}
+	return text(hd.Sub(2).Text())
+}
+
+// concept reads a CE or CWE: a code, the same in another table, and words.
+func (x *mapper) concept(v Value) fhir.CodeableConcept {
+	var c fhir.CodeableConcept
+	for _, from := range [...]int{1, 4} {
+		code, display, table := str(v, from), str(v, from+1), str(v, from+2)
+		if code == "" && (display == "" || from == 4) {
+			continue
+		}
+		if code == "" {
+			c.Text = display
+			continue
+		}
+		c.Coding = append(c.Coding, fhir.Coding{System: x.systemOf(table), Code: code, Display: display})
+	}
+	if t := str(v, 9); t != "" {
+		c.Text = t
+	}
+	if c.Text == "" && len(c.Coding) > 0 {
+		c.Text = c.Coding[0].Display
+		if c.Text == "" && c.Coding[0].System == "" { // words in the place of the code, as is common
+			c.Text = c.Coding[0].Code
+		}
+	}
+	return c
+}
+
+// coded is a value of an HL7 table in which only some codes have a FHIR equivalent.
+func (x *mapper) coded(v Value, system string) (fhir.CodeableConcept, bool) {
+	c := x.concept(v)
+	for i := range c.Coding {
+		if c.Coding[i].System == "" {
+			c.Coding[i].System = system
+		}
+	}
+	return c, !c.IsZero()
+}
+
+// name reads an XPN. HL7 v2.4 §2.9.51
+func (x *mapper) name(v Value) (fhir.HumanName, bool) {
+	n := fhir.HumanName{Family: str(v, 1), Use: nameUses[str(v, 7)]}
+	for _, c := range [...]int{2, 3} {
+		n.Given = append(n.Given, strings.Fields(str(v, c))...)
+	}
+	if p := str(v, 5); p != "" {
+		n.Prefix = []string{p}
+	}
+	for _, c := range [...]int{4, 6} {
+		if s := str(v, c); s != "" {
+			n.Suffix = append(n.Suffix, s)
+		}
+	}
+	return n, n.Family != "" || len(n.Given) > 0
+}
+
+// address reads an XAD. HL7 v2.4 §2.9.48
+func (x *mapper) address(v Value) (fhir.Address, bool) {
+	a := fhir.Address{City: str(v, 3), District: str(v, 4), PostalCode: str(v, 5), Country: str(v, 6)}
+	for _, c := range [...]int{1, 2, 8} {
+		if s := str(v, c); s != "" {
+			a.Line = append(a.Line, s)
+		}
+	}
+	switch strings.ToUpper(str(v, 7)) {
+	case "H", "P", "HOME":
+		a.Use = "home"
+	case "B", "O":
+		a.Use = "work"
+	case "C":
+		a.Use = "temp"
+	case "BA":
+		a.Use = "old"
+	case "M":
+		a.Type = "postal"
+	}
+	return a, len(a.Line) > 0 || a.City != "" || a.PostalCode != "" || a.District != ""
+}
+
+// telecom reads an XTN. HL7 v2.4 §2.9.52
+func (x *mapper) telecom(v Value, use string) (fhir.ContactPoint, bool) {
+	cp := fhir.ContactPoint{System: "phone", Use: use, Value: str(v, 1)}
+	switch strings.ToUpper(str(v, 2)) {
+	case "WPN":
+		cp.Use = "work"
+	case "PRN", "PRS":
+		cp.Use = "home"
+	}
+	switch strings.ToUpper(str(v, 3)) {
+	case "CP":
+		if cp.Use != "work" {
+			cp.Use = "mobile"
+		}
+	case "FX":
+		cp.System = "fax"
+	case "BP":
+		cp.System = "pager"
+	}
+	if e := str(v, 4); e != "" && (cp.Value == "" || str(v, 2) == "NET") {
+		cp.System, cp.Value = "email", e
+	}
+	if cp.Value == "" {
+		cp.Value = str(v, 12)
+	}
+	if cp.Value == "" {
+		parts := []string{}
+		for _, c := range [...]int{5, 6, 7} {
+			if s := str(v, c); s != "" {
+				parts = append(parts, s)
+			}
+		}
+		cp.Value = strings.Join(parts, " ")
+	}
+	if strings.Contains(cp.Value, "@") {
+		cp.System = "email"
+	}
+	return cp, cp.Value != ""
+}
+
+// practitioner reads an XCN as a reference by identifier: the sender knows who is meant, and sends nothing else about them.
+// HL7 v2.4 §2.9.50
+func (x *mapper) practitioner(v Value) (fhir.Reference, bool) {
+	r := fhir.Reference{Type: "Practitioner"}
+	if code := str(v, 1); code != "" {
+		table := authority(v.Comp(9))
+		if t := str(v, 8); table == "" && t != "" {
+			table = t
+		}
+		if t := str(v, 13); table == "" || t == "GMC" || t == "GMP" {
+			if t != "" {
+				table = t
+			}
+		}
+		r.Identifier = &fhir.Identifier{System: x.systemOf(table), Value: code}
+	}
+	var words []string
+	for _, c := range [...]int{6, 3, 4, 2, 5} {
+		if s := str(v, c); s != "" {
+			words = append(words, s)
+		}
+	}
+	r.Display = strings.Join(words, " ")
+	return r, r.Identifier != nil || r.Display != ""
+}
+
+// place reads a PL as words: "Ward 7B, Bay 2, Bed 3". HL7 v2.4 §2.9.31
+func place(v Value) string {
+	var parts []string
+	for _, c := range [...]struct {
+		n      int
+		prefix string
+	}{{9, ""}, {1, ""}, {2, ""}, {3, "Bed "}} {
+		s := str(v, c.n)
+		if s == "" {
+			continue
+		}
+		if c.prefix != "" && strings.Trim(s, "0123456789") == "" {
+			s = c.prefix + s
+		}
+		if len(parts) == 0 || parts[len(parts)-1] != s {
+			parts = append(parts, s)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// number reads an NM as a JSON number without changing its precision: "+007.50" is 7.50.
+// HL7 v2.4 §2.9.28
+func number(s string) (json.Number, bool) {
+	s = strings.TrimSpace(s)
+	sign := ""
+	if s != "" && (s[0] == '+' || s[0] == '-') {
+		sign, s = strings.TrimPrefix(s[:1], "+"), s[1:]
+	}
+	whole, frac, point := strings.Cut(s, ".")
+	if whole == "" && frac == "" || strings.Trim(whole+frac, "0123456789") != "" || len(s) > 40 {
+		return "", false
+	}
+	if whole = strings.TrimLeft(whole, "0"); whole == "" {
+		whole = "0"
+	}
+	if point && frac != "" {
+		whole += "." + frac
+	}
+	return json.Number(sign + whole), true
+}

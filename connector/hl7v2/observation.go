@@ -1,0 +1,255 @@
+package hl7v2
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+
+	"tombolo/fhir"
+)
+
+// OBX: one result. HL7 v2.4 §7.4.2
+
+func (x *mapper) observation(r *report, o obx, section, reportStatus, visit string) fhir.Reference {
+	code := x.concept(o.Field(3))
+	if code.IsZero() {
+		code = x.concept(r.obr.Field(4))
+	}
+	if code.IsZero() {
+		code.Text = "Result"
+	}
+	status, ok := observationStates[strings.ToUpper(str(o.Field(11), 0))]
+	if !ok {
+		if status = "unknown"; str(o.Field(11), 0) == "" && (reportStatus == "final" || reportStatus == "corrected" || reportStatus == "preliminary") {
+			status = reportStatus
+		} else {
+			x.note(fhir.CodeInvalid, o.Place(11), "the result's status is missing or not one of HL7 table 0085; it is shown as unknown")
+		}
+	}
+	f := fhir.M{"status": status, "code": code, "subject": x.subject(), "category": observationKind(r, section)}
+	if visit != "" {
+		f["encounter"] = fhir.Reference{Reference: "Encounter/" + visit}
+	}
+	if at := x.dateTime(o.Field(14), o.Place(14)); at != "" {
+		f["effectiveDateTime"] = at
+	} else {
+		f["effectiveDateTime"] = x.dateTime(r.obr.Field(7), "") // said of there already, if it is no date
+	}
+	if issued := x.instant(r.obr.Field(22), ""); issued != "" {
+		f["issued"] = issued
+	}
+	if flags := x.flags(o.Field(8)); len(flags) > 0 {
+		f["interpretation"] = flags
+	}
+	var notes []fhir.Annotation
+	if t := text(strings.Join(o.notes, "\n")); t != "" {
+		notes = append(notes, fhir.Annotation{Text: t})
+	}
+	f["note"] = notes
+	x.value(f, o)
+	if rr := referenceRange(o.Field(7), f); rr != nil {
+		f["referenceRange"] = []fhir.M{rr}
+	}
+	if p := x.concept(o.Field(15)); !p.IsZero() {
+		f["performer"] = []fhir.Reference{{Type: "Organization", Display: p.Words()}}
+	}
+	which := key(o.Field(3))
+	made := x.unique(r.base, hash(which, str(o.Field(4), 0)))
+	return fhir.Reference{Reference: string(x.add("Observation", made, f)), Display: code.Words()}
+}
+
+func observationKind(r *report, section string) []fhir.CodeableConcept {
+	kind, display := "laboratory", "Laboratory"
+	switch {
+	case r.imaging:
+		kind, display = "imaging", "Imaging"
+	case section == "" && strings.Contains(strings.ToLower(r.obr.Field(4).Words()), "vital sign"):
+		kind, display = "vital-signs", "Vital Signs"
+	case strings.Contains(" EC EN PF SLP EEG CTH PHY PT OT RC NRS ICU ", " "+section+" "):
+		kind, display = "procedure", "Procedure"
+	}
+	return []fhir.CodeableConcept{fhir.Code(observationCategory, kind, display)}
+}
+
+// flags are the abnormal flags; those that v3 lacks are kept under the HL7 table. Older messages repeat them, newer ones too.
+func (x *mapper) flags(v Value) []fhir.CodeableConcept {
+	var out []fhir.CodeableConcept
+	for rep := range v.Reps() {
+		code := str(rep, 1)
+		if code == "" {
+			continue
+		}
+		if display, ok := interpretations[code]; ok {
+			out = append(out, fhir.Code(v3Interpretation, code, display))
+		} else {
+			out = append(out, fhir.Code(v2Table+"0078", code, str(rep, 2)))
+		}
+	}
+	return out
+}
+
+// value reads OBX-5 by the type in OBX-2. A value that is not of its type is kept as words: what the laboratory wrote is never dropped.
+func (x *mapper) value(f fhir.M, o obx) {
+	v := o.Field(5)
+	if v.Empty() || v.Null() {
+		if len(o.more) == 0 {
+			f["dataAbsentReason"] = fhir.Code(dataAbsentReason, "unknown", "Unknown")
+			return
+		}
+	}
+	words := text(strings.Join(x.textOf(o), "\n"))
+	switch kind := strings.ToUpper(str(o.Field(2), 0)); kind {
+	case "NM":
+		if q, ok := x.quantity(words, o); ok {
+			f["valueQuantity"] = q
+			return
+		}
+		x.note(fhir.ValueError, o.Place(5), "the value is said to be a number and is not; it was kept as words")
+	case "SN":
+		if x.structured(f, o) {
+			return
+		}
+	case "CE", "CWE", "CNE", "CF", "IS", "ID":
+		if c := x.concept(v); !c.IsZero() {
+			f["valueCodeableConcept"] = c
+			return
+		}
+	case "DT", "TS", "DTM":
+		if at := x.dateTime(v, o.Place(5)); at != "" {
+			f["valueDateTime"] = at
+			return
+		}
+	case "TM":
+		if t := str(v, 1); len(t) >= 4 {
+			if _, _, ok := parseTS("20000101"+t, x.o.Location); ok {
+				f["valueTime"] = clock(t)
+				return
+			}
+		}
+	}
+	if words == "" {
+		f["dataAbsentReason"] = fhir.Code(dataAbsentReason, "unknown", "Unknown")
+		return
+	}
+	f["valueString"] = words
+}
+
+func clock(t string) string {
+	s := "00"
+	if len(t) >= 6 && t[4] != '.' && t[4] != '+' && t[4] != '-' {
+		s = t[4:6]
+	}
+	return t[:2] + ":" + t[2:4] + ":" + s
+}
+
+// textOf is the lines of an observation: its repetitions and the OBX that continue it.
+func (x *mapper) textOf(o obx) []string {
+	var lines []string
+	for _, s := range append([]Segment{o.Segment}, o.more...) {
+		if !isText(s) {
+			lines = append(lines, words(s.Field(5)))
+			continue
+		}
+		if s.Field(5).Empty() {
+			lines = append(lines, "")
+			continue
+		}
+		for rep := range s.Field(5).Reps() {
+			lines = append(lines, words(rep))
+		}
+	}
+	return lines
+}
+
+var comparator = regexp.MustCompile(`^\s*(<=|>=|<|>)\s*(.+)$`)
+
+// quantity reads a number, which may have a comparator before it, with the unit of OBX-6.
+func (x *mapper) quantity(s string, o obx) (fhir.Quantity, bool) {
+	q := x.unit(o.Field(6))
+	if m := comparator.FindStringSubmatch(s); m != nil {
+		q.Comparator, s = m[1], m[2]
+	}
+	var ok bool
+	q.Value, ok = number(s)
+	return q, ok
+}
+
+// unit reads OBX-6. It is coded only where the sender says it is UCUM; local units stay words, for terminology to translate.
+func (x *mapper) unit(v Value) fhir.Quantity {
+	code, display := str(v, 1), str(v, 2)
+	q := fhir.Quantity{Unit: display}
+	if q.Unit == "" {
+		q.Unit = code
+	}
+	if x.systemOf(str(v, 3)) == fhir.SystemUCUM && code != "" {
+		q.System, q.Code = fhir.SystemUCUM, code
+	}
+	return q
+}
+
+// structured reads an SN: ">^100", "^100^-^200" (a range), "^1^:^128" (a ratio), "^2^+". HL7 v2.4 §2.9.40
+func (x *mapper) structured(f fhir.M, o obx) bool {
+	v := o.Field(5)
+	cmp, sep := str(v, 1), str(v, 3)
+	one, ok := number(str(v, 2))
+	if !ok {
+		return false
+	}
+	a := x.unit(o.Field(6))
+	a.Value = one
+	two, second := number(str(v, 4))
+	b := x.unit(o.Field(6))
+	b.Value = two
+	switch {
+	case sep == "" && !second:
+		switch cmp {
+		case "<", ">", "<=", ">=":
+			a.Comparator = cmp
+		case "", "=":
+		default:
+			return false
+		}
+		f["valueQuantity"] = a
+	case sep == "-" && second && cmp == "":
+		f["valueRange"] = fhir.M{"low": a, "high": b}
+	case (sep == ":" || sep == "/") && second && cmp == "":
+		f["valueRatio"] = fhir.M{"numerator": fhir.Quantity{Value: one}, "denominator": fhir.Quantity{Value: two}}
+	default:
+		return false
+	}
+	return true
+}
+
+var (
+	between = regexp.MustCompile(`^\(?\s*(-?[0-9.]+)\s*(?:-|–|to)\s*(-?[0-9.]+)\s*\)?$`)
+	oneSide = regexp.MustCompile(`^(<=|>=|<|>)\s*(-?[0-9.]+)$`)
+)
+
+// referenceRange reads OBX-7. Its words are always kept; bounds only where they are numbers and the value is one too.
+func referenceRange(v Value, f fhir.M) fhir.M {
+	words := words(v)
+	if words == "" {
+		return nil
+	}
+	rr := fhir.M{"text": words}
+	q, ok := f["valueQuantity"].(fhir.Quantity)
+	if !ok {
+		return rr
+	}
+	bound := func(name, s string) {
+		if n, ok := number(s); ok {
+			rr[name] = fhir.Quantity{Value: json.Number(n), Unit: q.Unit, System: q.System, Code: q.Code}
+		}
+	}
+	if m := between.FindStringSubmatch(words); m != nil {
+		bound("low", m[1])
+		bound("high", m[2])
+	} else if m := oneSide.FindStringSubmatch(words); m != nil {
+		if m[1][0] == '<' {
+			bound("high", m[2])
+		} else {
+			bound("low", m[2])
+		}
+	}
+	return rr
+}

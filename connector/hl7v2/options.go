@@ -1,0 +1,117 @@
+package hl7v2
+
+import (
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"tombolo/fhir"
+)
+
+// Options describe one feed: one system that sends HL7 v2. The zero value reads British messages in production mode.
+type Options struct {
+	Source       string // id of the system in the region file
+	Organisation string // ODS code of the organisation that runs it: who provides the encounters
+	// Authority is the assigning authority of local numbers that come without one, and whose numbers are used as patient ids as they
+	// are; other authorities' are prefixed. Organisation if empty.
+	Authority string
+	// Systems gives the URI of an assigning authority ("RX1") or of a local code table ("WinPath") by the name that messages use.
+	Systems map[string]string
+
+	Location    *time.Location // of times without an offset; Europe/London if nil
+	Charset     string         // of messages without MSH-18; "" means UTF-8 where valid, else Windows-1252
+	Processing  string         // the processing ids of MSH-11 that are taken, "P" if empty; "PT" takes test messages too
+	KeepUnknown bool           // take message types that have no map, keep them raw, and acknowledge them AA with an issue, instead of AR
+
+	Listen       string        // host:port
+	Listener     net.Listener  // instead of Listen; may be a TLS listener
+	MaxFrame     int           // bytes; MaxMessage if 0
+	IdleTimeout  time.Duration // a connection on which nothing begins for so long is closed; 1 h if 0
+	FrameTimeout time.Duration // how long one frame may take to arrive, or an answer to be sent; 1 min if 0
+	Grace        time.Duration // how long a message in hand may take to be finished when the feed stops; 5 s if 0
+	MaxConns     int           // further connections wait; 64 if 0
+	AppAck       bool          // in enhanced mode with MSH-16, send the application acknowledgement on the same connection after the accept one
+
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+// Set takes a feed's settings as the region file has them: authority, charset, timezone, processing, keep-unknown, max-frame (bytes),
+// idle-timeout, frame-timeout, app-ack; and "system." + a name for its URI.
+func (o *Options) Set(settings map[string]string) error {
+	for k, v := range settings {
+		var err error
+		switch k {
+		case "authority":
+			o.Authority = v
+		case "charset":
+			if o.Charset = v; !KnownCharset(v) {
+				err = fhir.Errorf(fhir.ValueError, "not a character set this program reads: write UTF-8, 8859/1, 8859/15 or WINDOWS-1252")
+			}
+		case "timezone":
+			o.Location, err = time.LoadLocation(v)
+		case "processing":
+			if o.Processing = strings.ToUpper(v); strings.Trim(o.Processing, "PTD") != "" || v == "" {
+				err = fhir.Errorf(fhir.ValueError, "processing ids are P, T and D: write P, or PT to take test messages too")
+			}
+		case "keep-unknown":
+			o.KeepUnknown, err = strconv.ParseBool(v)
+		case "app-ack":
+			o.AppAck, err = strconv.ParseBool(v)
+		case "max-frame":
+			o.MaxFrame, err = strconv.Atoi(v)
+		case "idle-timeout":
+			o.IdleTimeout, err = time.ParseDuration(v)
+		case "frame-timeout":
+			o.FrameTimeout, err = time.ParseDuration(v)
+		default:
+			name, ok := strings.CutPrefix(k, "system.")
+			if !ok || name == "" {
+				return fhir.Errorf(fhir.ValueError, "an hl7v2 feed has no setting of this name: it has authority, charset, timezone, processing, keep-unknown, max-frame, idle-timeout, frame-timeout, app-ack and system.NAME").At("options." + k)
+			}
+			if o.Systems == nil {
+				o.Systems = map[string]string{}
+			}
+			o.Systems[name] = v
+		}
+		if err != nil {
+			return fhir.Errorf(fhir.ValueError, "%w", err).At("options." + k)
+		}
+	}
+	return nil
+}
+
+func (o Options) withDefaults() Options {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	if o.Authority == "" {
+		o.Authority = o.Organisation
+	}
+	if o.Location == nil {
+		o.Location = fhir.London
+	}
+	if o.Processing == "" {
+		o.Processing = "P"
+	}
+	if o.MaxFrame <= 0 {
+		o.MaxFrame = MaxMessage
+	}
+	if o.MaxConns <= 0 {
+		o.MaxConns = 64
+	}
+	def(&o.IdleTimeout, time.Hour)
+	def(&o.FrameTimeout, time.Minute)
+	def(&o.Grace, 5*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}

@@ -1,0 +1,196 @@
+package hl7v2
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"tombolo/fhir"
+)
+
+// SIU: appointments. HL7 v2.4 §10.4
+
+func (x *mapper) siu(segs []Segment) *fhir.Issue {
+	if issue := x.who(segs); issue != nil {
+		return issue
+	}
+	sch := first(segs, "SCH")
+	if !sch.Exists() {
+		return fhir.Errorf(fhir.Required, "a scheduling message needs SCH, the appointment").At("SCH")
+	}
+	number, field := str(sch.Field(2), 1), 2
+	if number == "" {
+		number, field = str(sch.Field(1), 1), 1
+	}
+	if number == "" {
+		return fhir.Errorf(fhir.Required, "the appointment has no number, so that a change to it could never be told from a new one").At("SCH-2")
+	}
+	ns := authority(sch.Field(field).Comp(2))
+	if ns == "" {
+		ns = x.o.Authority
+	}
+	f := fhir.M{"identifier": []fhir.Identifier{{System: x.systemOf(ns), Value: number}}, "status": x.appointmentStatus(sch)}
+	start, end := x.when(sch, segs)
+	f["start"], f["end"] = start, end
+	if start == "" && f["status"] != "cancelled" {
+		f["status"] = "proposed" // FHIR R4 appointment.html app-3: only those without a time
+		x.note(fhir.Required, "SCH-11", "the appointment does not say when it begins")
+	}
+	if start != "" && end == "" { // FHIR R4 appointment.html app-2: both or neither
+		f["end"] = start
+		x.note(fhir.Required, "SCH-9", "the appointment does not say how long it lasts; it is shown as ending when it begins")
+	}
+	if why := x.concept(sch.Field(7)); !why.IsZero() {
+		f["reasonCode"] = []fhir.CodeableConcept{why}
+	}
+	if why := x.concept(sch.Field(6)); !why.IsZero() && f["status"] == "cancelled" {
+		f["cancelationReason"] = why
+	}
+	if kind, ok := x.coded(sch.Field(8), v2Table+"0277"); ok {
+		f["appointmentType"] = kind
+	}
+	f["description"] = x.serviceWords(segs)
+	var services []fhir.CodeableConcept
+	for _, s := range segs {
+		if s.Name() == "AIS" {
+			if c := x.concept(s.Field(3)); !c.IsZero() {
+				services = append(services, c)
+			}
+		}
+	}
+	f["serviceType"] = services
+	var notes []string
+	for _, s := range segs {
+		if s.Name() == "NTE" {
+			notes = append(notes, words(s.Field(3)))
+		}
+	}
+	f["comment"] = text(strings.Join(notes, "\n"))
+	f["participant"] = x.attendees(sch, segs)
+	x.add("Appointment", id(number), f)
+	return nil
+}
+
+// appointmentStatus: the event decides; where it only tells of a change, SCH-25 may. HL7 table 0278
+func (x *mapper) appointmentStatus(sch Segment) string {
+	switch x.event {
+	case "S15", "S16":
+		return "cancelled"
+	case "S17":
+		return "entered-in-error"
+	case "S26":
+		return "noshow"
+	}
+	switch strings.ToUpper(str(sch.Field(25), 1)) {
+	case "CANCELLED", "CANCELED", "DC", "DISCONTINUED":
+		return "cancelled"
+	case "NOSHOW", "DNA":
+		return "noshow"
+	case "COMPLETE", "COMPLETED":
+		return "fulfilled"
+	case "ARRIVED":
+		return "arrived"
+	case "PENDING", "WAITLIST":
+		return "pending"
+	case "DELETED":
+		return "entered-in-error"
+	}
+	return "booked"
+}
+
+// when reads SCH-11 (TQ: start and end), else the resources' own times; without an end, the duration makes one.
+func (x *mapper) when(sch Segment, segs []Segment) (start, end string) {
+	start, end = x.instant(sch.Field(11).Comp(4), "SCH-11"), x.instant(sch.Field(11).Comp(5), "SCH-11")
+	minutes := duration(str(sch.Field(9), 1), str(sch.Field(10), 1))
+	for _, s := range segs {
+		at, length := 0, 0
+		switch s.Name() {
+		case "AIS":
+			at, length = 4, 7
+		case "AIP", "AIL":
+			at, length = 6, 9
+		case "AIG":
+			at, length = 8, 11
+		default:
+			continue
+		}
+		if start == "" {
+			start = x.instant(s.Field(at), s.Place(at))
+		}
+		if minutes == 0 {
+			minutes = duration(str(s.Field(length), 1), str(s.Field(length+1), 1))
+		}
+	}
+	if t, err := time.Parse(time.RFC3339, start); err == nil && end == "" && minutes > 0 {
+		end = formatTime(t.Add(minutes).In(x.o.Location), 14)
+	}
+	return start, end
+}
+
+// duration reads a length with its unit: minutes unless it says seconds or hours.
+func duration(n, unit string) time.Duration {
+	v, err := strconv.ParseFloat(n, 64)
+	if err != nil || v <= 0 || v > 100_000 {
+		return 0
+	}
+	each := time.Minute
+	switch u := strings.ToUpper(unit); {
+	case strings.HasPrefix(u, "S"):
+		each = time.Second
+	case strings.HasPrefix(u, "H"):
+		each = time.Hour
+	}
+	return time.Duration(v * float64(each))
+}
+
+// serviceWords is what the appointment is, for people: the service, else the reason.
+func (x *mapper) serviceWords(segs []Segment) string {
+	if w := x.concept(first(segs, "AIS").Field(3)).Words(); w != "" {
+		return w
+	}
+	sch := first(segs, "SCH")
+	for _, n := range [...]int{8, 7} {
+		if w := x.concept(sch.Field(n)).Words(); w != "" {
+			return w
+		}
+	}
+	return ""
+}
+
+// attendees: the patient, and the persons, places and things of AIP, AIL and AIG.
+func (x *mapper) attendees(sch Segment, segs []Segment) []fhir.M {
+	part := func(who fhir.Reference, kind ...fhir.CodeableConcept) fhir.M {
+		m := fhir.M{"actor": who, "status": "accepted", "type": kind}
+		prune(m)
+		return m
+	}
+	out := []fhir.M{part(x.subject())}
+	practitioners := 0
+	for _, s := range segs {
+		switch s.Name() {
+		case "AIP":
+			if who, ok := x.practitioner(s.Field(3)); ok {
+				practitioners++
+				var role []fhir.CodeableConcept
+				if c := x.concept(s.Field(4)); !c.IsZero() {
+					role = append(role, c)
+				}
+				out = append(out, part(who, role...))
+			}
+		case "AIL":
+			if where := place(s.Field(3)); where != "" {
+				out = append(out, part(fhir.Reference{Type: "Location", Display: where}))
+			}
+		case "AIG":
+			if what := x.concept(s.Field(3)).Words(); what != "" {
+				out = append(out, part(fhir.Reference{Type: "Device", Display: what}))
+			}
+		}
+	}
+	if pv1 := first(segs, "PV1"); practitioners == 0 {
+		if who, ok := x.practitioner(pv1.Field(7)); ok {
+			out = append(out, part(who))
+		}
+	}
+	return out
+}
