@@ -11,13 +11,17 @@ import (
 	"tombolo/search"
 )
 
-// How much is looked up at a time.
-const (
-	probe       = 256    // index entries read of a plan to see whether it is selective
-	collectMost = 20_000 // index entries of one plan that are brought into order in memory
-	fetch       = 128    // resources got in one round trip
-	walkParts   = 64     // partitions scanned in one round trip
-)
+// limits bound how much is looked up at a time, and in one search.
+type limits struct {
+	examine int // resources read and matched in one call
+	probe   int // index entries read of a plan to see whether it is selective
+	collect int // index entries of one plan that are brought into order in memory
+	fetch   int // resources got in one round trip
+	parts   int // partitions scanned in one round trip
+	list    int // entries of the catalogue read at a time
+}
+
+var usualLimits = limits{examine: 10_000, probe: 256, collect: 20_000, fetch: 128, parts: 64, list: 1000}
 
 // A segment is part of where candidates are: one place, or (with no id) all of the type in one partition.
 type segment = place
@@ -48,7 +52,7 @@ func (f *finder) segments(ctx context.Context, after place) iter.Seq2[segment, e
 	return func(yield func(segment, error) bool) {
 		// A plan that finds few is as good as any; they come with the one that should find fewest first.
 		for _, p := range plans[:min(len(plans), 4)] {
-			if done, ok := f.collect(ctx, p, after, probe, yield); done || !ok {
+			if done, ok := f.collect(ctx, p, after, f.db.limits.probe, yield); done || !ok {
 				return
 			}
 		}
@@ -59,7 +63,7 @@ func (f *finder) segments(ctx context.Context, after place) iter.Seq2[segment, e
 			}
 		}
 		for _, p := range plans[:min(len(plans), 1)] {
-			if done, ok := f.collect(ctx, p, after, collectMost, yield); done || !ok {
+			if done, ok := f.collect(ctx, p, after, f.db.limits.collect, yield); done || !ok {
 				return
 			}
 		}
@@ -149,7 +153,7 @@ func (f *finder) collect(ctx context.Context, p plan, after place, most int, yie
 	if len(found) > most {
 		return false, true
 	}
-	return true, yieldInOrder(append(found, p.also...), after, yield)
+	return true, yieldInOrder(append(p.uncovered(found), p.also...), after, yield)
 }
 
 // from narrows the ranges of an exact plan to what comes after a place.
@@ -186,17 +190,17 @@ func (f *finder) stream(ctx context.Context, p plan, after place, yield func(seg
 		var found []place
 		horizon, more := place{}, false
 		for _, r := range p.from(at) {
-			piece, err := f.entries(ctx, []kv.Range{r}, probe)
+			piece, err := f.entries(ctx, []kv.Range{r}, f.db.limits.probe)
 			if err != nil {
 				yield(segment{}, err)
 				return
 			}
-			if len(piece) == probe {
+			if len(piece) == f.db.limits.probe {
 				if last := piece[len(piece)-1]; !more || last.compare(horizon) < 0 {
 					horizon, more = last, true
 				}
 			}
-			found = append(found, piece...)
+			found = append(found, p.uncovered(piece)...)
 		}
 		found = append(found, also...)
 		if more {
@@ -211,20 +215,24 @@ func (f *finder) stream(ctx context.Context, p plan, after place, yield func(seg
 	}
 }
 
-// yieldInOrder yields the segments after a place, each once, and no place in a partition that is yielded as a whole.
+// uncovered drops the places that lie in a partition which is read as a whole anyway.
+func (p plan) uncovered(found []place) []place {
+	for _, s := range p.also {
+		if s.id == "" {
+			found = slices.DeleteFunc(found, func(at place) bool { return at.part == s.part })
+		}
+	}
+	return found
+}
+
+// yieldInOrder yields the segments after a place, each once.
 func yieldInOrder(found []segment, after place, yield func(segment, error) bool) bool {
 	slices.SortFunc(found, segment.compare)
-	var whole kv.Part
 	for i, s := range found {
 		switch {
-		case i > 0 && s == found[i-1], s.id != "" && s.part == whole:
+		case i > 0 && s == found[i-1]:
 			continue
-		case s.id == "":
-			whole = s.part
-			if s.part < after.part {
-				continue
-			}
-		case s.compare(after) <= 0:
+		case s.id == "" && s.part < after.part, s.id != "" && s.compare(after) <= 0:
 			continue
 		}
 		if !yield(s, nil) {
@@ -239,7 +247,7 @@ func (f *finder) everywhere(ctx context.Context, after place, yield func(segment
 	from := kv.Range{Part: cataloguePart, From: string(after.part)}
 	for {
 		n := 0
-		for en, err := range f.db.engine.Scan(ctx, []kv.Range{from}, 1000) {
+		for en, err := range f.db.engine.Scan(ctx, []kv.Range{from}, f.db.limits.list) {
 			if err != nil {
 				yield(segment{}, readError(err))
 				return
@@ -250,7 +258,7 @@ func (f *finder) everywhere(ctx context.Context, after place, yield func(segment
 				return
 			}
 		}
-		if n < 1000 {
+		if n < f.db.limits.list {
 			return
 		}
 	}
@@ -289,7 +297,7 @@ func (r *reader) add(s segment) bool {
 		}
 		r.wholes = append(r.wholes, rg)
 	}
-	if len(r.places) >= min(r.size, fetch) || len(r.wholes) >= min(r.size, walkParts) {
+	if len(r.places) >= min(r.size, r.f.db.limits.fetch) || len(r.wholes) >= min(r.size, r.f.db.limits.parts) {
 		r.size *= 2
 		return r.flush()
 	}

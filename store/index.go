@@ -15,8 +15,8 @@ const paramUpdated = "_lastUpdated"
 //
 //   - A reference to the very patient in whose record the resource stands has none: the record is a partition, and is scanned.
 //   - _id has none: the index of ids is there already. (Ids in capitals have one, because search leaves case aside.)
-//   - _lastUpdated is that of the version being written.
-func indexKeys(r *fhir.Resource, at place, updated string) []kv.Key {
+//   - _lastUpdated, whose values are updated, is that of the version being written.
+func indexKeys(r *fhir.Resource, at place, updated []string) []kv.Key {
 	keys := make([]kv.Key, 0, 16)
 	own := ownValue(at.part)
 	for name, value := range search.Values(r) {
@@ -25,7 +25,7 @@ func indexKeys(r *fhir.Resource, at place, updated string) []kv.Key {
 		}
 		keys = append(keys, indexKey(r.Type(), name, value, at))
 	}
-	for _, value := range updatedValues(updated) {
+	for _, value := range updated {
 		keys = append(keys, indexKey(r.Type(), paramUpdated, value, at))
 	}
 	return keys

@@ -12,11 +12,10 @@ import (
 	"tombolo/search"
 )
 
-// Bounds of one call of Search. What they cut short is said in an Issue, and Next goes on from there.
+// Sizes of a page.
 const (
 	pageDefault = 50
 	pageMost    = 1000
-	examineMost = 10_000 // resources read and matched
 )
 
 // Search finds current resources by search.Matches, the candidates coming from the index where a parameter has one. Pages are in the
@@ -82,7 +81,7 @@ func (f *finder) page(ctx context.Context) (*search.Page, error) {
 	switch {
 	case end.cut:
 		p.Next = cursorOf(end.at)
-		f.warn(fhir.Incomplete, "this page is short: %d resources were looked at and the search is not at its end. Follow the next link, or narrow the search by a patient, an identifier or a code", examineMost)
+		f.warn(fhir.Incomplete, "this page is short: %d resources were looked at and the search is not at its end. Follow the next link, or narrow the search by a patient, an identifier or a code", f.db.limits.examine)
 	case end.stopped:
 		p.Next = cursorOf(last)
 	case after == place{}:
@@ -106,7 +105,7 @@ func (f *finder) total(ctx context.Context) (int, error) {
 		return -1, err
 	}
 	if end.cut {
-		f.warn(fhir.TooCostly, "not counted: more than %d resources would have to be looked at. Narrow the search", examineMost)
+		f.warn(fhir.TooCostly, "not counted: more than %d resources would have to be looked at. Narrow the search", f.db.limits.examine)
 		return -1, nil
 	}
 	return n, nil
@@ -133,7 +132,7 @@ func (f *finder) sorted(ctx context.Context) (*search.Page, error) {
 	p := &search.Page{Total: len(all)}
 	if end.cut {
 		p.Total = -1
-		f.warn(fhir.Incomplete, "only part of what matches is here: %d resources were looked at, which is as many as can be sorted. Narrow the search, or leave _sort out to page through everything", examineMost)
+		f.warn(fhir.Incomplete, "only part of what matches is here: %d resources were looked at, which is as many as can be sorted. Narrow the search, or leave _sort out to page through everything", f.db.limits.examine)
 	}
 	search.Sort(f.q.Type, f.q.Sort, all)
 	if f.q.Summary != "count" {
@@ -169,7 +168,7 @@ func (f *finder) matches(ctx context.Context, after place, visit func(place, *fh
 		if err != nil {
 			return ending{}, err
 		}
-		if examined == examineMost {
+		if examined == f.db.limits.examine {
 			return ending{cut: true, at: last}, nil
 		}
 		examined++

@@ -28,6 +28,7 @@ type Options struct {
 type DB struct {
 	engine kv.Engine
 	now    func() time.Time
+	limits limits
 }
 
 var (
@@ -43,7 +44,7 @@ func Open(o Options) (*DB, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &DB{engine: o.Engine, now: o.Now}, nil
+	return &DB{engine: o.Engine, now: o.Now, limits: usualLimits}, nil
 }
 
 // Close closes the engine.

@@ -95,6 +95,8 @@ type writer struct {
 	batch kv.Batch
 	old   map[fhir.Ref][]byte // stored values that this transaction replaces
 	known map[kv.Part]bool    // partitions in the catalogue
+
+	updated []string // index values of this transaction's meta.lastUpdated
 }
 
 func (w *writer) prepare(ctx context.Context) error {
@@ -120,6 +122,7 @@ func (w *writer) prepare(ctx context.Context) error {
 	if len(keys) == 0 {
 		return nil
 	}
+	w.updated = updatedValues(fhir.Instant(w.t.now))
 	values, err := w.t.db.engine.MultiGet(ctx, keys)
 	if err != nil {
 		return readError(err)
@@ -185,7 +188,7 @@ func (w *writer) retire(c *change) (index []kv.Key, err error) {
 	if err != nil {
 		return nil, nil
 	}
-	return indexKeys(r, place{c.before.part, c.ref.ID()}, fhir.Instant(s.At)), nil
+	return indexKeys(r, place{c.before.part, c.ref.ID()}, updatedValues(fhir.Instant(s.At))), nil
 }
 
 // bury takes the current version out of its record, leaving a tombstone, whose version it returns. next, if set, is the record into
@@ -231,7 +234,7 @@ func (w *writer) write(c *change, version int, oldIndex []kv.Key, kind events.Ki
 		}
 	}
 	w.put(idKey(c.ref), e.encode())
-	w.index(indexKeys(c.resource, place{c.part, c.ref.ID()}, updated), oldIndex)
+	w.index(indexKeys(c.resource, place{c.part, c.ref.ID()}, w.updated), oldIndex)
 	if known, asked := w.known[c.part]; asked && !known {
 		w.put(kv.Key{Part: cataloguePart, Key: string(c.part)}, nil)
 		w.known[c.part] = true
