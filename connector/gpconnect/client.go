@@ -147,7 +147,7 @@ func from(err error, source string) error {
 // nhsNumber finds the one identifier by which GP Connect knows people.
 func nhsNumber(ids []fhir.Identifier) (fhir.NHSNumber, error) {
 	for _, id := range ids {
-		if id = id.Canonical(); id.System == fhir.SystemNHSNumber {
+		if id = id.Canonical(); id.System == fhir.SystemNHSNumber && id.Value != "" {
 			return fhir.ParseNHSNumber(id.Value)
 		}
 	}

@@ -177,9 +177,15 @@ var headingOfCode = map[string]dataset.Heading{
 	"430679000": dataset.FamilyHistory, "160274005": dataset.FamilyHistory,
 }
 
+// commentNote is the code under which practices' systems put free text: in a consultation or beside a test result.
+const commentNote = "37331000000100"
+
 func observationHeading(v fhir.Value) dataset.Heading {
 	for _, path := range [...]string{"category.coding", "code.coding"} {
 		for k := range v.All(path) {
+			if k.Text("code") == commentNote && v.Member("context").Exists() {
+				return dataset.Encounters // the words of a consultation
+			}
 			if k.Text("system") != fhir.SystemSNOMED {
 				continue
 			}
