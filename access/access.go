@@ -65,6 +65,19 @@ func (s *Session) For(p policy.Purpose) *Session {
 	return &c
 }
 
+// OnBehalf returns a copy of a neighbour's session that names the user it says it acts for, so that the audit does.
+func (s *Session) OnBehalf(user, role, organisation string) *Session {
+	c := *s
+	clip := func(t string) string { return t[:min(len(t), 80)] }
+	if user != "" {
+		c.User, c.Name = s.User+"/"+clip(user), clip(user)+", by "+s.Name
+	}
+	if role != "" {
+		c.RoleName = clip(role) + " (" + clip(organisation) + ")"
+	}
+	return &c
+}
+
 // InEmergency returns a copy of the session that has broken the glass for one person until expires. The caller audits it.
 func (s *Session) InEmergency(personID, reason string, expires time.Time) (*Session, error) {
 	if !s.MayBreakGlass() {

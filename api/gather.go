@@ -110,6 +110,10 @@ func (s *server) gather(w http.ResponseWriter, r *http.Request, session *access.
 	if q.purpose != "" {
 		session = session.For(q.purpose)
 	}
+	fromNeighbour := session.Role == policy.Neighbour
+	if fromNeighbour {
+		session = session.OnBehalf(r.Header.Get("Tombolo-On-Behalf-Of-User"), r.Header.Get("Tombolo-On-Behalf-Of-Role"), r.Header.Get("Tombolo-On-Behalf-Of-Organisation"))
+	}
 	personID, err := s.find(r, session, q)
 	if err != nil {
 		return err
@@ -119,7 +123,8 @@ func (s *server) gather(w http.ResponseWriter, r *http.Request, session *access.
 			return err
 		}
 	}
-	rec, err := s.o.Gather.Record(r.Context(), session, personID, gather.Ask{Headings: q.headings, Query: "$gather"})
+	rec, err := s.o.Gather.Record(r.Context(), session, personID, gather.Ask{
+		Headings: q.headings, Query: "$gather", NoNeighbours: fromNeighbour || r.Header.Get("Tombolo-Hops") != ""})
 	if err != nil {
 		return err
 	}

@@ -101,6 +101,8 @@ func unknown() *fhir.Issue {
 type Ask struct {
 	Headings []dataset.Heading // none: all
 	Query    string            // what was asked for, for the audit; never shown
+	// NoNeighbours keeps the question here: it came from a neighbour, and would go round in circles.
+	NoNeighbours bool
 }
 
 // Record gathers a person's record for a session and audits its disclosure. An error of type NotFound is also every refusal; one

@@ -47,7 +47,7 @@ func (op *opening) plan() {
 		op.lanes = append(op.lanes, op.planSystem(sys))
 	}
 	for _, n := range op.g.o.Region.Neighbours {
-		if _, ok := op.g.o.Askers[n.ID]; ok {
+		if _, ok := op.g.o.Askers[n.ID]; ok && !op.ask.NoNeighbours {
 			op.lanes = append(op.lanes, op.planNeighbour(n))
 		}
 	}

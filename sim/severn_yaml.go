@@ -68,6 +68,7 @@ systems:
     drop: {{.CommunityDrop}}
     listen: {{.CommunityHTTP}}
     mapping: builtin:community
+    options: {poll: 200ms}
     gives: {demographics: push, encounters: push, appointments: push, care-plans: push, end-of-life: push, observations: push,
       remote-monitoring: push, devices: push, alerts: push, maternity: push}
     release: all
@@ -77,6 +78,7 @@ systems:
     connector: extract
     drop: {{.CouncilDrop}}
     mapping: builtin:council
+    options: {poll: 200ms}
     gives: {demographics: push, social-care: push, professional-contacts: push, personal-contacts: push, documents: push, legal: push,
       safeguarding: push, about-me: push, alerts: push, care-plans: push}
     release: all
@@ -91,8 +93,10 @@ systems:
     name: Severn register of objections
     organisation: QSV
     product: Register of choices and restrictions
-    connector: document
+    connector: extract
     drop: {{.RegisterDrop}}
+    mapping: register.yaml
+    options: {poll: 200ms}
     gives: {demographics: push}
     release: all
 

@@ -23,6 +23,7 @@ const (
 	Community = "ry5-community" // Severn Community Health, RY5: nightly CSV
 	Council   = "c918-social"   // Severn County Council, 918: CSV and documents with a manifest
 	Ambulance = "rya-999"       // Severn Ambulance Service, RYA: ITK CDA and FHIR documents
+	Wye       = "wd1-epr"       // Wye District Hospital, WD1, in the neighbouring region: FHIR R4
 )
 
 // An Organisation of the simulated region.

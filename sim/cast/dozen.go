@@ -40,7 +40,7 @@ func margaret(t time.Time) Person {
 		Key: "margaret", Shows: "records in all places; an allergy that three sources repeat; a dose on which two disagree",
 		NHS: NHSNumber("999000010"), NHSStatus: "01", Prefix: "Mrs", Given: []string{"Margaret", "Anne"}, Family: "Taylor", Preferred: "Peggy",
 		Born: "1948-03-12", Sex: "female", Address: []string{"14 Ferry Lane"}, City: "Severnmouth", Postcode: "GL99 1AB", Phone: "01632 960101",
-		Ethnicity: "A", Practice: "M85001", Known: []string{GP1, Acute, Mental, Community, Council, Ambulance},
+		Ethnicity: "A", Practice: "M85001", Known: []string{GP1, Acute, Mental, Community, Council, Ambulance, Wye},
 		Items: []Item{
 			penicillin(all...),
 			{Heading: d.Allergies, System: sct, Code: "300916003", Display: "Allergy to latex", Text: "Contact dermatitis", Date: "2011-09-14", Status: "active", Level: "low", By: "Dr Helen Marsh", Held: gp},
@@ -90,6 +90,7 @@ func margaret(t time.Time) Person {
 			{ID: "INC-77120", Class: "EMER", Type: "999 incident", Code: "1066341000000103", Start: at(t, 21, "03:40"), End: at(t, 21, "04:55"), Reason: "Fall at home, right hip pain", Where: "14 Ferry Lane", By: "Tom Blake", Role: "Paramedic", Note: "Found on bathroom floor. Right leg shortened and rotated. Morphine 5 mg IV. Conveyed to Severn Acute.", Held: []string{Ambulance}},
 			{ID: "111-20931", Class: "VR", Type: "111 call", Code: "1066331000000109", Start: at(t, 33, "22:14"), End: at(t, 33, "22:31"), Reason: "Cough and breathlessness", Where: "Telephone", By: "Kim Doyle", Role: "Clinical adviser", Note: "Advised GP within 24 hours.", Held: []string{Ambulance}},
 			{ID: "V900817", Class: "IMP", Type: "Admission, trauma and orthopaedics", Code: "32485007", Start: at(t, 21, "05:10"), End: at(t, 12, "14:30"), Reason: "Fracture of neck of femur", Where: "Ward 7B", By: "Mr Owen Hale", Role: "Consultant orthopaedic surgeon", Diagnosis: []Item{{System: fhir.SystemICD10, Code: "S72.0", Display: "Fracture of neck of femur"}}, Held: []string{Acute}},
+			{ID: "WYE-3310", Class: "EMER", Type: "Emergency department attendance", Start: at(t, 500, "15:20"), End: at(t, 500, "18:05"), Reason: "Sprained ankle while on holiday", Where: "Emergency Department", By: "Dr Cai Bowen", Role: "Emergency physician", Held: []string{Wye}},
 			{ID: "MH-E-12", Class: "IMP", Type: "Inpatient stay, older adults", Start: at(t, 205, "16:00"), End: at(t, 180, "11:00"), Reason: "Severe depressive episode", Where: "Larch Ward", By: "Dr Anil Rao", Role: "Consultant psychiatrist", Held: []string{Mental}},
 			{ID: "MH-E-40", Class: "HH", Type: "Home visit", Start: at(t, 15, "14:00"), End: at(t, 15, "14:50"), Reason: "Care plan review", Where: "Home", By: "Ruth Ellery", Role: "Care coordinator", Held: []string{Mental}},
 			{ID: "CC-2207", Class: "HH", Type: "Physiotherapy contact", Start: at(t, 9, "11:00"), End: at(t, 9, "11:45"), Reason: "Rehabilitation after hip replacement", Where: "Home", By: "Paul Whitcombe", Role: "Physiotherapist", Held: []string{Community}},

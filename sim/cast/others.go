@@ -124,8 +124,8 @@ func fiona(t time.Time) Person {
 		Key: "fiona", Shows: "a visitor from Scotland, known by a CHI number",
 		CHI: NHSNumber("010185127"), NHSStatus: "07", Prefix: "Ms", Given: []string{"Fiona"}, Family: "MacLeod",
 		Born: "1985-01-01", Sex: "female", Address: []string{"12 Bank Street"}, City: "Portree", Postcode: "IV51 9DA",
-		Ethnicity: "A", Known: []string{Acute},
-		Items:      []Item{penicillin(Acute)},
+		Ethnicity: "A", Known: []string{Acute, Wye},
+		Items:      []Item{penicillin(Acute, Wye)},
 		Encounters: []Encounter{{ID: "V900800", Class: "EMER", Type: "Emergency department attendance", Start: at(t, 2, "13:00"), End: at(t, 2, "17:30"), Reason: "Fractured wrist", Where: "Emergency Department", By: "Dr Femi Ade", Role: "Consultant in emergency medicine", Held: []string{Acute}}},
 	}
 }

@@ -1,0 +1,142 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"tombolo/connector"
+	"tombolo/connector/document"
+	"tombolo/connector/extract"
+	"tombolo/connector/fhirapi"
+	"tombolo/connector/gpconnect"
+	"tombolo/connector/hl7v2"
+	"tombolo/connector/neighbour"
+	"tombolo/fhir"
+	"tombolo/region"
+)
+
+// A runner is a feed with the name of its source.
+type runner struct {
+	source string
+	connector.Runner
+}
+
+// kinds is every kind of connector there is. To add one: its folder, and a line here.
+var kinds = map[string]func(n *Node, s region.System) (connector.Runner, connector.Asker, error){
+	"hl7v2":     newHL7,
+	"gpconnect": newGPConnect,
+	"fhirapi":   newFHIR,
+	"extract":   newExtract,
+	"document":  newDocument,
+}
+
+// connect makes each system's connector and each neighbour's.
+func (n *Node) connect() (map[string]connector.Asker, error) {
+	askers := map[string]connector.Asker{}
+	for _, s := range n.c.Region.Systems {
+		make, ok := kinds[s.Connector]
+		if !ok {
+			return nil, fhir.Errorf(fhir.NotSupported, "system %s: there is no connector %q", s.ID, s.Connector)
+		}
+		r, a, err := make(n, s)
+		if err != nil {
+			return nil, err
+		}
+		if r != nil {
+			n.runners = append(n.runners, runner{s.ID, r})
+		}
+		if a != nil {
+			askers[s.ID] = a
+		}
+	}
+	for _, nb := range n.c.Region.Neighbours {
+		a, err := neighbour.New(neighbour.Options{Source: nb.ID, Address: nb.Address, Token: n.c.Secret(nb.Token), HTTP: client()})
+		if err != nil {
+			return nil, err
+		}
+		askers[nb.ID] = a
+	}
+	return askers, nil
+}
+
+// client is the HTTP client of one source: its own connections, so that one slow source holds up no other.
+func client() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxConnsPerHost, t.MaxIdleConnsPerHost, t.ResponseHeaderTimeout = 32, 8, 30*time.Second
+	t.Proxy = nil
+	return &http.Client{Transport: t}
+}
+
+// path resolves a path in the region file.
+func (n *Node) path(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(n.c.Folder, p)
+}
+
+// option is a setting of a system; one that starts with "env:" is read from the environment, so that no secret need stand in the file.
+func (n *Node) option(s region.System, name string) string {
+	v := s.Options[name]
+	if len(v) > 4 && v[:4] == "env:" {
+		return n.c.Secret(v[4:])
+	}
+	return v
+}
+
+func newHL7(n *Node, s region.System) (connector.Runner, connector.Asker, error) {
+	o := hl7v2.Options{Source: s.ID, Organisation: s.Organisation, Listen: s.Listen, Logger: n.c.Logger, Now: n.c.Now}
+	if err := o.Set(s.Options); err != nil {
+		return nil, nil, err
+	}
+	r, err := hl7v2.New(o)
+	return r, nil, err
+}
+
+func newGPConnect(n *Node, s region.System) (connector.Runner, connector.Asker, error) {
+	a, err := gpconnect.New(gpconnect.Options{Source: s.ID, Address: s.Address, ASID: n.c.Region.ASID(), ToASID: s.ASID, HTTP: client(), Now: n.c.Now})
+	return nil, a, err
+}
+
+func newFHIR(n *Node, s region.System) (connector.Runner, connector.Asker, error) {
+	o := fhirapi.Options{Source: s.ID, Address: s.Address, HTTP: client(), Now: n.c.Now}
+	if token := n.option(s, "token"); token != "" {
+		o.Token = func(context.Context) (string, error) { return token, nil }
+	}
+	a, err := fhirapi.New(o)
+	return nil, a, err
+}
+
+func newExtract(n *Node, s region.System) (connector.Runner, connector.Asker, error) {
+	m, err := extract.Load(s.Mapping, n.c.Folder)
+	if err != nil {
+		return nil, nil, fmt.Errorf("system %s: %w", s.ID, err)
+	}
+	o := extract.Options{Source: s.ID, Mapping: m, Drop: n.path(s.Drop), Listen: s.Listen, Token: n.option(s, "token"), Now: n.c.Now, Logger: n.c.Logger}
+	if o.Poll, err = n.duration(s, "poll"); err != nil || !n.c.Feeds {
+		return nil, nil, err
+	}
+	r, err := extract.New(o)
+	return r, nil, err
+}
+
+// duration reads a setting such as "poll: 10s"; 0 if it is not given.
+func (n *Node) duration(s region.System, name string) (time.Duration, error) {
+	v := n.option(s, name)
+	if v == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return 0, fhir.Errorf(fhir.ValueError, "system %s: options: %s: write a duration such as 10s or 5m", s.ID, name)
+	}
+	return d, nil
+}
+
+func newDocument(n *Node, s region.System) (connector.Runner, connector.Asker, error) {
+	r, err := document.New(document.Options{Source: s.ID, Listen: s.Listen, Token: n.option(s, "token"), Now: n.c.Now, Logger: n.c.Logger})
+	return r, nil, err
+}

@@ -1,0 +1,289 @@
+// Package node turns a configuration into a running node. New is the floor plan in code: everything that exists is made here, once, in
+// the order in which it depends on what was made before, and nobody else wires anything.
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"tombolo/access"
+	"tombolo/api"
+	"tombolo/audit"
+	"tombolo/connector"
+	"tombolo/events"
+	"tombolo/fhir"
+	"tombolo/gather"
+	"tombolo/intake"
+	"tombolo/kv/pebble"
+	"tombolo/locator"
+	"tombolo/mpi"
+	"tombolo/region"
+	"tombolo/store"
+	"tombolo/web"
+)
+
+// Config is what a node is made of.
+type Config struct {
+	Region  *region.Region
+	Folder  string // where the region file lies: relative paths in it start here
+	Data    string // the data folder
+	Listen  string // address of the HTTP listener; "" for none (import, audit)
+	Base    string // public base URL of the FHIR API; "" takes it from each request
+	Demo    bool   // anybody may sign in as anybody
+	Dev     string // every request acts as this user
+	Version string
+	Logger  *slog.Logger
+	Now     func() time.Time
+	// Secret gives a secret by the name under which the region file speaks of it; nil reads the environment.
+	Secret func(name string) string
+	// Feeds starts what listens and polls; false for commands that only read or import.
+	Feeds bool
+}
+
+// A Node is a running node. Close undoes New.
+type Node struct {
+	c         Config
+	store     *store.DB
+	followers []*events.Follower
+	runners   []runner
+	listener  net.Listener
+	server    *http.Server
+
+	Audit   *audit.Log
+	Access  *access.Manager
+	Intake  *intake.Intake
+	Gather  *gather.Gatherer
+	People  *mpi.Index
+	Locator *locator.Locator
+
+	background sync.WaitGroup
+	stop       context.CancelFunc
+}
+
+// New makes a node: it opens the data folder, and takes the HTTP address so that a taken one is noticed now.
+func New(ctx context.Context, c Config) (n *Node, err error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	n = &Node{c: c}
+	defer func() {
+		if err != nil {
+			_ = n.Close()
+		}
+	}()
+
+	// What is kept.
+	engine, err := pebble.Open(pebble.Options{Dir: filepath.Join(c.Data, "store"), Logger: c.Logger})
+	if err != nil {
+		return n, err
+	}
+	if n.store, err = store.Open(store.Options{Engine: engine, Now: c.Now}); err != nil {
+		return n, err
+	}
+	if n.Audit, err = audit.Open(ctx, engine, audit.Options{Now: c.Now, Node: c.Region.ID}); err != nil {
+		return n, err
+	}
+	stamper, err := n.stamper(ctx)
+	if err != nil {
+		return n, err
+	}
+
+	// Who follows the log.
+	n.People = mpi.New(n.store, stamper)
+	n.Locator = locator.New(n.store)
+	n.followers = []*events.Follower{
+		n.follower("mpi", n.People.Handle),
+		n.follower("locator", n.Locator.Handle),
+	}
+
+	// The two doors.
+	n.Intake = intake.New(intake.Options{Store: n.store, Region: c.Region, Stamper: stamper, Await: n.Await, Now: c.Now, Logger: c.Logger})
+	askers, err := n.connect()
+	if err != nil {
+		return n, err
+	}
+	n.Gather = gather.New(gather.Options{Region: c.Region, People: n.People, Pointers: n.Locator, Kept: n.store, Audit: n.Audit,
+		Askers: askers, Stamper: stamper, Learn: n.learn, Now: c.Now, Logger: c.Logger})
+
+	// The faces.
+	if n.Access, err = access.New(access.Options{Region: c.Region, Demo: c.Demo, Dev: c.Dev, Now: c.Now}); err != nil {
+		return n, err
+	}
+	if c.Listen != "" {
+		if n.listener, err = net.Listen("tcp", c.Listen); err != nil {
+			return n, fmt.Errorf("listen on %s: %w; is another program there? Choose another with --listen", c.Listen, err)
+		}
+	}
+	n.server = &http.Server{Handler: n.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn)}
+	return n, nil
+}
+
+func (c *Config) check() error {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Secret == nil {
+		c.Secret = os.Getenv
+	}
+	if c.Data == "" {
+		return errors.New("a node needs a data folder: give --data DIR")
+	}
+	if (c.Demo || c.Dev != "") && c.Listen != "" && !loopback(c.Listen) {
+		return fmt.Errorf("without sign-in a node listens on loopback only, not on %s", c.Listen)
+	}
+	return os.MkdirAll(c.Data, 0o700)
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// stamper reads the secret that turns sources' ids into this node's, or makes it the first time.
+func (n *Node) stamper(ctx context.Context) (connector.Stamper, error) {
+	var key []byte
+	_, err := n.store.Update(ctx, func(tx store.Tx) error {
+		b := tx.Bucket("node")
+		was, ok, err := b.Get(ctx, "stamp-key")
+		if err != nil {
+			return err
+		}
+		if key = was; !ok {
+			key = make([]byte, 32)
+			_, _ = rand.Read(key)
+			b.Put("stamp-key", key)
+		}
+		return nil
+	})
+	return connector.Stamper{Key: key}, err
+}
+
+// follower makes one that takes each event into a room in the same transaction in which its cursor moves.
+func (n *Node) follower(name string, handle func(context.Context, store.Tx, events.Event) error) *events.Follower {
+	return n.store.Follower(name, handle)
+}
+
+// Await waits until the followers have taken in the log up to seq.
+func (n *Node) Await(ctx context.Context, seq events.Seq) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for _, f := range n.followers {
+		if err := f.Await(ctx, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// learn keeps a patient found at a live source in the index, through the one door like anything else from outside.
+func (n *Node) learn(ctx context.Context, source string, patient *fhir.Resource) error {
+	_, err := n.Intake.Accept(ctx, connector.Delivery{
+		Source: source, ID: "live/" + patient.ID(), Received: n.c.Now(), ContentType: "application/fhir+json",
+		Raw: patient.Raw(), Content: []*fhir.Resource{patient}, Patient: patient.ID(), Map: "live/1",
+	})
+	return err
+}
+
+// Run serves until ctx ends, then stops in the reverse order of starting.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n.Start(ctx)
+	if n.listener == nil {
+		<-ctx.Done()
+		return nil
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- n.server.Serve(n.listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	stopCtx, done := context.WithTimeout(context.Background(), 5*time.Second)
+	defer done()
+	_ = n.server.Shutdown(stopCtx)
+	return nil
+}
+
+// Start starts the followers and, if configured, the feeds, in the background until ctx ends or Close.
+func (n *Node) Start(ctx context.Context) {
+	ctx, n.stop = context.WithCancel(ctx)
+	for _, f := range n.followers {
+		n.background.Go(func() {
+			if err := f.Run(ctx); err != nil && ctx.Err() == nil {
+				n.c.Logger.Error("a follower of the log stopped", "error", err)
+			}
+		})
+	}
+	if !n.c.Feeds {
+		return
+	}
+	for _, r := range n.runners {
+		n.background.Go(func() { n.keepRunning(ctx, r) })
+	}
+}
+
+// keepRunning starts a feed again when it stops: one broken feed must not take the others with it.
+func (n *Node) keepRunning(ctx context.Context, r runner) {
+	for wait := time.Second; ctx.Err() == nil; wait = min(2*wait, time.Minute) {
+		err := r.Run(ctx, n.Intake)
+		if ctx.Err() != nil {
+			return
+		}
+		n.c.Logger.Error("a feed stopped and will be started again", "source", r.source, "after", wait, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+// Addr is the address at which the node listens for HTTP.
+func (n *Node) Addr() string {
+	if n.listener == nil {
+		return ""
+	}
+	return n.listener.Addr().String()
+}
+
+// Close stops what runs and closes the store.
+func (n *Node) Close() error {
+	if n.stop != nil {
+		n.stop()
+	}
+	n.background.Wait()
+	if n.listener != nil {
+		_ = n.listener.Close()
+	}
+	if n.store != nil {
+		return n.store.Close()
+	}
+	return nil
+}
+
+// handler is the node's one HTTP face.
+func (n *Node) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/fhir/", api.New(api.Options{Gather: n.Gather, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger}))
+	mux.Handle("/", web.New(n.webOptions()))
+	n.health(mux)
+	return mux
+}
