@@ -34,6 +34,8 @@ type Follower struct {
 	MaxPause  time.Duration // at most; 30 s if 0
 	Logger    *slog.Logger  // slog.Default() if nil
 
+	unsaved Seq // a cursor that could not be saved yet, 0 if none. Run's own
+
 	mu      sync.Mutex
 	handled Seq
 	lagging error // of the last attempt; nil while all is well
@@ -111,6 +113,11 @@ func (f *Follower) load(ctx context.Context) (Seq, error) {
 // handler is at work.
 func (f *Follower) step(ctx context.Context, cursor Seq) (Seq, error) {
 	size := cmp.Or(f.BatchSize, 256)
+	if f.unsaved > 0 {
+		if err := f.save(ctx, f.unsaved); err != nil {
+			return cursor, err
+		}
+	}
 	for {
 		batch := make([]Event, 0, min(size, 64))
 		for e, err := range f.Log.Since(ctx, cursor) {
@@ -179,8 +186,10 @@ func (f *Follower) handle(ctx context.Context, batch []Event, cursor Seq) (Seq, 
 
 func (f *Follower) save(ctx context.Context, seq Seq) error {
 	if err := f.Cursors.SaveCursor(ctx, f.Name, seq); err != nil {
+		f.unsaved = seq
 		return fmt.Errorf("save the cursor at event %d: %w", seq, err)
 	}
+	f.unsaved = 0
 	return nil
 }
 
