@@ -191,6 +191,9 @@ func (f *file) read(s span, n int) {
 
 // parse reads an entry or line into its resource, which gets an id if only its fullUrl has one.
 func (f *file) parse(data []byte) (full string, res *fhir.Resource, err error) {
+	if err := fhir.CheckCost(data); err != nil {
+		return "", nil, err
+	}
 	root, err := fhir.ParseValue(data)
 	if err != nil {
 		return "", nil, err

@@ -269,6 +269,9 @@ func (a *asking) fetch(ctx context.Context, method string, at *url.URL, form str
 	if err != nil {
 		return nil, wireIssue(ctx, err)
 	}
+	if err := fhir.CheckCost(data); err != nil {
+		return nil, err
+	}
 	return fhir.Parse(data)
 }
 
