@@ -1,7 +1,7 @@
 package fhir
 
 // Nearest is the word among known that is most likely meant by a mistyped one, or "" if none is near: at most two letters
-// wrong, missing, extra or swapped, and fewer in short words.
+// wrong, missing, extra or swapped, and fewer in short words; else the one that begins alike ("allergy", allergies).
 func Nearest(word string, known []string) string {
 	best, least := "", 3
 	if len(word) <= 4 {
@@ -13,6 +13,24 @@ func Nearest(word string, known []string) string {
 	for _, k := range known {
 		if d := typos(word, k, least+1); d < least || d == least && best != "" && k < best {
 			best, least = k, d
+		}
+	}
+	if best == "" {
+		best = alike(word, known)
+	}
+	return best
+}
+
+// alike is the word that has its beginning in common with a mistyped one: all of the shorter, or most of the longer.
+func alike(word string, known []string) string {
+	best, most := "", 2
+	for _, k := range known {
+		n := 0
+		for n < len(k) && n < len(word) && lower(k[n]) == lower(word[n]) {
+			n++
+		}
+		if n > most && (n == min(len(k), len(word)) || n >= 5 && 3*n >= 2*max(len(k), len(word))) {
+			best, most = k, n
 		}
 	}
 	return best

@@ -7,6 +7,7 @@ func TestNearestFindsWhatWasMeant(t *testing.T) {
 	for typed, want := range map[string]string{
 		"birthdat": "birthdate", "birhtdate": "birthdate", "identifer": "identifier", "Family": "family", "nmae": "name",
 		"telephone": "", "x": "", "gendre": "gender", "adress": "address",
+		"birth": "birthdate", "identification": "", "addresses": "address", "na": "",
 	} {
 		if got := Nearest(typed, known); got != want {
 			t.Errorf("Nearest(%q) = %q, want %q", typed, got, want)

@@ -17,6 +17,9 @@ type Region struct {
 	Agreements    []Agreement
 	Neighbours    []Neighbour
 	Users         []User
+
+	file   string           // name of the file it was read from
+	places map[string]place // where each part stands in it, by path
 }
 
 // A Kind of organisation, which decides how it is drawn and whether it is asked as a person's registered practice.
@@ -85,7 +88,7 @@ type Agreement struct {
 	Purposes    []string // direct-care, emergency …
 	AllHeadings bool
 	Headings    []dataset.Heading
-	From, Until time.Time // Until zero: open-ended
+	From, Until time.Time // valid while From <= t < Until (the file's until names the last day); Until zero: open-ended
 }
 
 // A Neighbour is another region's record system.
@@ -106,4 +109,35 @@ type User struct {
 	Organisation string
 	TokenSHA256  string // hex
 	PersonRef    string // for a citizen: how the node knows whose record is theirs
+}
+
+// System finds a system by its id.
+func (r *Region) System(id string) (System, bool) {
+	for _, s := range r.Systems {
+		if s.ID == id {
+			return s, true
+		}
+	}
+	return System{}, false
+}
+
+// Organisation finds an organisation by its ODS code.
+func (r *Region) Organisation(ods string) (Organisation, bool) {
+	for _, o := range r.Organisations {
+		if o.ODS == ods {
+			return o, true
+		}
+	}
+	return Organisation{}, false
+}
+
+// SystemsGiving are the systems that give a heading, in the order of the file.
+func (r *Region) SystemsGiving(h dataset.Heading) []System {
+	var out []System
+	for _, s := range r.Systems {
+		if _, ok := s.Gives[h]; ok {
+			out = append(out, s)
+		}
+	}
+	return out
 }

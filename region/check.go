@@ -1,0 +1,281 @@
+package region
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tombolo/dataset"
+	"tombolo/fhir"
+)
+
+// Check tells everything in which the parts of a region disagree, today, in the order of the file.
+func Check(r *Region) []Problem { return CheckAt(r, time.Now()) }
+
+// CheckAt is Check on another day: agreements begin and end.
+func CheckAt(r *Region, at time.Time) []Problem {
+	c := &checker{r: r, at: at, ods: map[string]bool{}}
+	for _, o := range r.Organisations {
+		c.ods[o.ODS] = true
+	}
+	c.unique()
+	for i, s := range r.Systems {
+		c.system(fmt.Sprintf("systems[%d]", i), s)
+	}
+	for i, a := range r.Agreements {
+		c.agreement(fmt.Sprintf("agreements[%d]", i), a)
+	}
+	for i, n := range r.Neighbours {
+		c.neighbour(fmt.Sprintf("neighbours[%d]", i), n)
+	}
+	for i, u := range r.Users {
+		c.user(fmt.Sprintf("users[%d]", i), u)
+	}
+	return inOrder(c.problems)
+}
+
+type checker struct {
+	r        *Region
+	at       time.Time
+	ods      map[string]bool
+	problems []Problem
+}
+
+func (c *checker) add(s Severity, path, message, fix string) {
+	at := c.r.places[path]
+	for parent := path; at.line == 0 && parent != ""; { // a key that is not there: where its block begins
+		i := strings.LastIndexAny(parent, ".[")
+		parent = parent[:max(i, 0)]
+		at = c.r.places[parent]
+	}
+	c.problems = append(c.problems, Problem{s, c.r.file, at.line, at.column, path, message, fix})
+}
+
+func (c *checker) err(path, message, fix string)  { c.add(Error, path, message, fix) }
+func (c *checker) warn(path, message, fix string) { c.add(Warning, path, message, fix) }
+
+// unique tells of names that stand twice.
+func (c *checker) unique() {
+	const secret = "this sign-in token" // is not repeated, not even as a hash
+	seen := map[string]string{}
+	once := func(what, value, path string) {
+		if value == "" {
+			return
+		}
+		k := what + " " + value
+		if first, ok := seen[k]; ok {
+			if what == secret {
+				value = ""
+			}
+			c.err(path, fmt.Sprintf("%s stands twice: first at %s", strings.TrimSpace(what+" "+value), c.where(first)), "Give each its own, or remove one")
+			return
+		}
+		seen[k] = path
+	}
+	for i, o := range c.r.Organisations {
+		once("organisation", o.ODS, fmt.Sprintf("organisations[%d].ods", i))
+	}
+	for i, s := range c.r.Systems {
+		at := fmt.Sprintf("systems[%d]", i)
+		once("id", s.ID, at+".id")
+		if host, port, err := net.SplitHostPort(s.Listen); err == nil && port != "0" {
+			once("address to listen on,", net.JoinHostPort(host, port), at+".listen")
+		}
+		once("drop folder", strings.TrimRight(s.Drop, "/"), at+".drop")
+	}
+	for i, n := range c.r.Neighbours { // shares the systems' names: both are shown as sources
+		once("id", n.ID, fmt.Sprintf("neighbours[%d].id", i))
+	}
+	for i, a := range c.r.Agreements {
+		once("agreement", a.ID, fmt.Sprintf("agreements[%d].id", i))
+	}
+	for i, u := range c.r.Users {
+		once("user", u.ID, fmt.Sprintf("users[%d].id", i))
+		once(secret, u.TokenSHA256, fmt.Sprintf("users[%d].token_sha256", i))
+	}
+}
+
+func (c *checker) where(path string) string {
+	if at := c.r.places[path]; at.line > 0 {
+		return fmt.Sprintf("line %d", at.line)
+	}
+	return path
+}
+
+// organisation tells of an ODS code that is no organisation of the region.
+func (c *checker) organisation(path, ods string) bool {
+	if ods == "" || c.ods[ods] {
+		return c.ods[ods]
+	}
+	fix := "Add it to organisations"
+	if near := fhir.Nearest(ods, slices.Sorted(maps.Keys(c.ods))); near != "" {
+		fix = "Did you mean " + near + "? Otherwise add it to organisations"
+	}
+	c.err(path, ods+" is not among the organisations", fix)
+	return false
+}
+
+func (c *checker) system(path string, s System) {
+	known := c.organisation(path+".organisation", s.Organisation)
+	for i, ods := range s.Release.ODS {
+		c.organisation(fmt.Sprintf("%s.release[%d]", path, i), ods)
+	}
+	if kind, ok := Connector(s.Connector); ok {
+		c.connector(path, s, kind)
+	}
+	c.listen(path+".listen", s)
+	c.address(path+".address", s.Address)
+	if len(s.Gives) == 0 {
+		c.warn(path+".gives", s.ID+" gives no heading, so nothing of it is ever shown", "List what it gives: gives: {allergies: live}")
+	}
+	if known && !s.Release.Off {
+		c.shared(path, s)
+	}
+}
+
+func (c *checker) connector(path string, s System, kind ConnectorKind) {
+	for _, group := range kind.Needs {
+		if !slices.ContainsFunc(group, func(k string) bool { return s.key(k) != "" }) {
+			c.err(path+"."+group[0], fmt.Sprintf("connector %s needs %s", kind.Name, strings.Join(group, " or ")), kind.Fix)
+		}
+	}
+	for _, h := range slices.Sorted(maps.Keys(s.Gives)) {
+		switch at := path + ".gives." + string(h); {
+		case s.Gives[h] == Live && !kind.Asked:
+			c.err(at, fmt.Sprintf("%s cannot be given live: a system that speaks %s sends, and cannot be asked", h, kind.Name), fmt.Sprintf("Write %s: push", h))
+		case s.Gives[h] == Push && !kind.Pushes:
+			c.warn(at, fmt.Sprintf("%s will not arrive by itself: a system that speaks %s is asked, and sends nothing", h, kind.Name),
+				fmt.Sprintf("Write %s: live, unless it is brought in by tombolo import", h))
+		}
+	}
+}
+
+func (c *checker) listen(path string, s System) {
+	if s.Listen == "" {
+		return
+	}
+	host, port, err := net.SplitHostPort(s.Listen)
+	n, perr := strconv.Atoi(port)
+	if err != nil || perr != nil || n < 0 || n > 65535 {
+		c.err(path, "not an address to listen on", "Write host:port, such as 127.0.0.1:2575")
+		return
+	}
+	if !loopback(host) && s.Options["tls-cert"] == "" {
+		who := host
+		if who == "" {
+			who = "every network interface"
+		}
+		c.warn(path, fmt.Sprintf("listens on %s without TLS: patients' data crosses the network in clear, and anybody there may send", who),
+			"Listen on 127.0.0.1 behind a TLS tunnel, or set options: {tls-cert: FILE, tls-key: FILE}")
+	}
+}
+
+func (c *checker) address(path, address string) {
+	if address == "" {
+		return
+	}
+	u, err := url.Parse(address)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		c.err(path, "not a web address", "Write it in full, such as https://host:port/fhir")
+	case u.User != nil:
+		c.err(path, "holds a user name or password", "Take it out of the address: keep the credential in a file or environment variable")
+	case u.RawQuery != "" || u.Fragment != "":
+		c.err(path, "has something after the path", "Give the base address only, without ? or #")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		c.warn(path, "is asked without TLS: patients' data crosses the network in clear", "Use https")
+	}
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// shared tells when nobody else may ever see what a system gives.
+func (c *checker) shared(path string, s System) {
+	covered := map[dataset.Heading]bool{}
+	party := false
+	for _, a := range c.r.Agreements {
+		if len(a.Parties) < 2 || !slices.Contains(a.Parties, s.Organisation) || !a.Until.IsZero() && !c.at.Before(a.Until) {
+			continue
+		}
+		party = true
+		for h := range s.Gives {
+			covered[h] = covered[h] || a.AllHeadings || slices.Contains(a.Headings, h)
+		}
+	}
+	if !party {
+		c.warn(path+".organisation", fmt.Sprintf("%s is party to no agreement in force, so what %s gives can be shown to nobody else", s.Organisation, s.ID),
+			"Add "+s.Organisation+" to an agreement's parties, or set release: off")
+		return
+	}
+	for _, h := range slices.Sorted(maps.Keys(covered)) {
+		if !covered[h] {
+			c.warn(path+".gives."+string(h), fmt.Sprintf("no agreement of %s covers %s, so it can be shown to nobody else", s.Organisation, h),
+				"Add it to an agreement's headings, or take it out here")
+		}
+	}
+}
+
+func (c *checker) agreement(path string, a Agreement) {
+	seen := map[string]bool{}
+	for i, ods := range a.Parties {
+		at := fmt.Sprintf("%s.parties[%d]", path, i)
+		if seen[ods] {
+			c.warn(at, ods+" stands twice", "Remove one")
+		}
+		seen[ods] = true
+		c.organisation(at, ods)
+	}
+	if len(seen) < 2 {
+		c.warn(path+".parties", "an agreement of fewer than two parties shares nothing", "Name everybody who shares with each other")
+	}
+	if len(a.Purposes) == 0 {
+		c.warn(path+".purposes", "an agreement without a purpose allows nothing", "Write purposes: [direct-care]")
+	}
+	if !a.AllHeadings && len(a.Headings) == 0 {
+		c.warn(path+".headings", "an agreement without headings shares nothing", "Write headings: all, or list them")
+	}
+	switch {
+	case a.Until.IsZero():
+	case !a.From.Before(a.Until):
+		c.err(path+".until", "ends before it begins", "Exchange from and until")
+		return
+	case !c.at.Before(a.Until):
+		c.warn(path+".until", fmt.Sprintf("agreement %s ended on %s: nothing is shared under it", a.ID, a.Until.AddDate(0, 0, -1).Format("2 January 2006")),
+			"Renew it, or remove it")
+	}
+	if c.at.Before(a.From) {
+		c.warn(path+".from", fmt.Sprintf("agreement %s begins on %s: nothing is shared under it before", a.ID, a.From.Format("2 January 2006")), "")
+	}
+}
+
+func (c *checker) neighbour(path string, n Neighbour) {
+	c.address(path+".address", n.Address)
+	if n.Token == "" {
+		c.warn(path+".token", n.ID+" is asked without a credential", "Write token: the environment variable or file that holds it")
+	}
+}
+
+func (c *checker) user(path string, u User) {
+	switch {
+	case u.Role == "citizen" && u.PersonRef == "":
+		c.err(path+".person", "a citizen sees one record, and this does not say whose", "Add person: whose record is theirs")
+	case u.Role != "citizen" && u.Organisation == "":
+		c.err(path+".organisation", "a "+u.Role+" acts for an organisation, and none is given", "Add organisation: its ODS code")
+	case u.Role != "citizen" && u.PersonRef != "":
+		c.err(path+".person", "only a citizen has a record of their own here", "Remove person, or write role: citizen")
+	}
+	if u.Organisation != "" {
+		c.organisation(path+".organisation", u.Organisation)
+	}
+}

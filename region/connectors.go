@@ -1,0 +1,56 @@
+package region
+
+import "strings"
+
+// A ConnectorKind says what a region file must tell about a system that speaks so.
+type ConnectorKind struct {
+	Name   string
+	Pushes bool       // the system sends by itself
+	Asked  bool       // it can be asked live
+	Needs  [][]string // each group: at least one of these keys
+	Fix    string     // how to give what is needed
+}
+
+// Connectors are the kinds of connector. node wires each name to its code.
+var Connectors = []ConnectorKind{
+	{Name: "hl7v2", Pushes: true, Needs: [][]string{{"listen"}}, Fix: "Add listen: 127.0.0.1:2575, the address to which the system sends its messages"},
+	{Name: "fhirapi", Asked: true, Needs: [][]string{{"address"}}, Fix: "Add address: https://…/fhir, the base URL of its FHIR server"},
+	{Name: "gpconnect", Asked: true, Needs: [][]string{{"address"}}, Fix: "Add address: https://…, the practice's service root"},
+	{Name: "extract", Pushes: true, Needs: [][]string{{"drop"}, {"mapping"}}, Fix: "Add drop: the folder in which its files appear, and mapping: how they are read"},
+	{Name: "document", Pushes: true, Needs: [][]string{{"listen", "drop"}}, Fix: "Add listen: host:port for documents sent to us, or drop: the folder in which they appear"},
+}
+
+// Connector finds a kind by its name.
+func Connector(name string) (ConnectorKind, bool) {
+	for _, k := range Connectors {
+		if k.Name == name {
+			return k, true
+		}
+	}
+	return ConnectorKind{}, false
+}
+
+func connectorList() []string {
+	out := make([]string, len(Connectors))
+	for i, k := range Connectors {
+		out[i] = k.Name
+	}
+	return out
+}
+
+func connectorNames() string { return strings.Join(connectorList(), ", ") }
+
+// key is a system's value of a key that connectors need.
+func (s System) key(name string) string {
+	switch name {
+	case "listen":
+		return s.Listen
+	case "address":
+		return s.Address
+	case "drop":
+		return s.Drop
+	case "mapping":
+		return s.Mapping
+	}
+	return ""
+}

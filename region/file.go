@@ -1,0 +1,193 @@
+package region
+
+import (
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"tombolo/dataset"
+)
+
+// What a region file may hold. The words after each key are what people read, in messages and in the JSON Schema.
+
+// Kinds are the kinds of organisation.
+var Kinds = []Kind{KindGP, KindAcute, KindMentalHealth, KindCommunity, KindSocialCare, KindAmbulance, KindMaternity, KindPrison,
+	KindPharmacy, KindHospice, KindCareHome, KindOther}
+
+// Purposes for which an agreement may allow sharing: those that policy knows.
+var Purposes = []string{"direct-care", "emergency", "safeguarding", "administration", "patient-request", "research", "planning"}
+
+// Roles that a user may have: those that policy knows and a person can hold.
+var Roles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "mental-health", "pharmacist", "social-worker", "care-home",
+	"receptionist", "privacy-officer", "operator", "citizen"}
+
+// NeighbourKinds are the kinds of neighbouring record system.
+var NeighbourKinds = []string{"tombolo"}
+
+// DefaultDeadline is how long a source may take to answer if the file does not say.
+const DefaultDeadline = 2 * time.Second
+
+var headingNames = func() []string {
+	out := make([]string, len(dataset.All))
+	for i, h := range dataset.All {
+		out[i] = string(h.Heading)
+	}
+	return out
+}()
+
+var fileShape = block("A region: who is in it, what each system gives and how, what has been agreed, and which regions are joined.",
+	field[Region]{"region", "the region's own id and name", true, block("The region.",
+		field[Region]{"id", "a short id, used in logs and to neighbours", true, text(func(r *Region) *string { return &r.ID }, idText)},
+		field[Region]{"name", "what people call it", true, text(func(r *Region) *string { return &r.Name }, anyText)})},
+	field[Region]{"organisations", "the legal bodies, with their ODS codes", true, list(func(r *Region) *[]Organisation { return &r.Organisations }, organisationShape)},
+	field[Region]{"systems", "the installed products: each is a source", true, list(func(r *Region) *[]System { return &r.Systems }, systemShape)},
+	field[Region]{"agreements", "what the organisations have agreed to share, and for what", false, list(func(r *Region) *[]Agreement { return &r.Agreements }, agreementShape)},
+	field[Region]{"neighbours", "other regions' record systems that are asked too", false, list(func(r *Region) *[]Neighbour { return &r.Neighbours }, neighbourShape)},
+	field[Region]{"users", "who may sign in, at a site without an identity provider", false, list(func(r *Region) *[]User { return &r.Users }, userShape)},
+)
+
+var organisationShape = block("A legal body.",
+	field[Organisation]{"ods", "its ODS code", true, text(func(o *Organisation) *string { return &o.ODS }, odsText)},
+	field[Organisation]{"name", "what people call it", true, text(func(o *Organisation) *string { return &o.Name }, anyText)},
+	field[Organisation]{"kind", "what kind of body it is", true, oneOf(func(o *Organisation) *Kind { return &o.Kind }, "a kind of organisation", Kinds)},
+)
+
+var systemShape = withDefaults(block("One installed product at one organisation: a source.",
+	field[System]{"id", "a short id; it stands in every entry's provenance, so choose it once", true, text(func(s *System) *string { return &s.ID }, idText)},
+	field[System]{"name", "what people call it; the organisation's name if not given", false, text(func(s *System) *string { return &s.Name }, anyText)},
+	field[System]{"organisation", "the ODS code of the organisation that runs it", true, text(func(s *System) *string { return &s.Organisation }, odsText)},
+	field[System]{"product", "the product's name, for the map", false, text(func(s *System) *string { return &s.Product }, anyText)},
+	field[System]{"connector", "how it speaks: " + connectorNames(), true, oneOf(func(s *System) *string { return &s.Connector }, "a connector", connectorList())},
+	field[System]{"listen", "host:port on which we listen for what it sends", false, text(func(s *System) *string { return &s.Listen }, anyText)},
+	field[System]{"address", "URL at which it is asked", false, text(func(s *System) *string { return &s.Address }, anyText)},
+	field[System]{"drop", "folder in which its files appear", false, text(func(s *System) *string { return &s.Drop }, anyText)},
+	field[System]{"mapping", "how its files are read: a mapping file's path, relative to the region file, or a built-in mapping's name", false, text(func(s *System) *string { return &s.Mapping }, anyText)},
+	field[System]{"asid", "its accredited system id, for GP Connect", false, text(func(s *System) *string { return &s.ASID }, anyText)},
+	field[System]{"gives", "the headings it gives, each pushed (it sends) or live (we ask)", true, givesReader},
+	field[System]{"deadline", "how long it may take to answer; 2s if not given", false, duration(func(s *System) *time.Duration { return &s.Deadline }, 50*time.Millisecond, time.Minute)},
+	field[System]{"release", "for whom its data is switched on: off, testers, all, or a list of ODS codes; all if not given", false, releaseReader},
+	field[System]{"options", "settings of its connector", false, options(func(s *System) *map[string]string { return &s.Options })},
+), func(s *System) {
+	s.Deadline = DefaultDeadline
+	s.Release = Release{All: true}
+})
+
+// withDefaults fills in what a file need not say before reading what it says.
+func withDefaults[T any](r reader[T], defaults func(*T)) reader[T] {
+	return reader[T]{schema: r.schema, read: func(d *decoder, n ast.Node, path string, to *T) {
+		defaults(to)
+		r.read(d, n, path, to)
+	}}
+}
+
+var givesReader = reader[System]{
+	read:   readGives,
+	schema: func() schema { return wordsSchema(headingNames, schema{"enum": []Way{Push, Live}}) },
+}
+
+// readGives reads "gives: {allergies: live}".
+func readGives(d *decoder, n ast.Node, path string, s *System) {
+	var byName map[string]Way
+	words(func(*System) *map[string]Way { return &byName }, "a heading of the shared data set", "headings with their way, such as {allergies: live, encounters: push}", headingNames, readWay, nil).read(d, n, path, s)
+	s.Gives = make(map[dataset.Heading]Way, len(byName))
+	for h, w := range byName {
+		s.Gives[dataset.Heading(h)] = w
+	}
+}
+
+func readWay(d *decoder, n ast.Node, path string) (Way, bool) {
+	s, ok := d.scalar(n, path, "push or live")
+	return Way(s), ok && d.known(n, path, "a way of giving", s, []string{string(Push), string(Live)})
+}
+
+var releaseReader = reader[System]{
+	read: func(d *decoder, n ast.Node, path string, s *System) {
+		const want = "off, testers, all, or a list of ODS codes"
+		if _, ok := n.(*ast.SequenceNode); ok {
+			s.Release = Release{}
+			list(func(s *System) *[]string { return &s.Release.ODS }, odsItem).read(d, n, path, s)
+			if len(s.Release.ODS) == 0 {
+				s.Release.Off = true
+			}
+			return
+		}
+		word, ok := d.scalar(n, path, want)
+		if !ok {
+			return
+		}
+		switch word {
+		case "off", "false", "no": // some editors quote or change off, which older YAML takes for false
+			s.Release = Release{Off: true}
+		case "testers":
+			s.Release = Release{Testers: true}
+		case "all":
+			s.Release = Release{All: true}
+		default:
+			// What was meant is not known, so nobody is shown anything.
+			s.Release = Release{Off: true}
+			d.known(n, path, "a release: "+want, word, []string{"off", "testers", "all"})
+		}
+	},
+	schema: func() schema {
+		return schema{"oneOf": []schema{{"enum": []any{"off", "testers", "all", false}}, {"type": "array", "items": odsItem.schema()}}}
+	},
+}
+
+var odsItem = text(func(s *string) *string { return s }, odsText)
+
+var agreementShape = block("A dated data sharing agreement.",
+	field[Agreement]{"id", "a short id; it stands in the audit log", true, text(func(a *Agreement) *string { return &a.ID }, idText)},
+	field[Agreement]{"parties", "the ODS codes of those who share with each other", true, list(func(a *Agreement) *[]string { return &a.Parties }, odsItem)},
+	field[Agreement]{"purposes", "what for", true, list(func(a *Agreement) *[]string { return &a.Purposes }, oneOf(func(s *string) *string { return s }, "a purpose", Purposes))},
+	field[Agreement]{"headings", "all, or a list of headings", true, headingsReader},
+	field[Agreement]{"from", "the first day", true, day(func(a *Agreement) *time.Time { return &a.From }, false)},
+	field[Agreement]{"until", "the last day; open-ended if not given", false, day(func(a *Agreement) *time.Time { return &a.Until }, true)},
+)
+
+var headingsReader = reader[Agreement]{
+	read: func(d *decoder, n ast.Node, path string, a *Agreement) {
+		if _, ok := n.(*ast.SequenceNode); ok {
+			var names []string
+			list(func(*Agreement) *[]string { return &names }, headingItem).read(d, n, path, a)
+			for _, h := range names {
+				if h != "" {
+					a.Headings = append(a.Headings, dataset.Heading(h))
+				}
+			}
+			return
+		}
+		if s, ok := d.scalar(n, path, "all, or a list of headings"); ok {
+			a.AllHeadings = d.known(n, path, "all or a list of headings", s, []string{"all"})
+		}
+	},
+	schema: func() schema {
+		return schema{"oneOf": []schema{{"const": "all"}, {"type": "array", "items": headingItem.schema()}}}
+	},
+}
+
+var headingItem = oneOf(func(s *string) *string { return s }, "a heading of the shared data set", headingNames)
+
+var neighbourShape = block("Another region's record system.",
+	field[Neighbour]{"id", "a short id; it stands beside what comes from there", true, text(func(n *Neighbour) *string { return &n.ID }, idText)},
+	field[Neighbour]{"name", "what people call it", false, text(func(n *Neighbour) *string { return &n.Name }, anyText)},
+	field[Neighbour]{"kind", "what it is: tombolo", true, oneOf(func(n *Neighbour) *string { return &n.Kind }, "a kind of neighbour", NeighbourKinds)},
+	field[Neighbour]{"address", "its base URL", true, text(func(n *Neighbour) *string { return &n.Address }, anyText)},
+	field[Neighbour]{"token", "where our credential for it is kept: an environment variable or a file, never the secret itself", false, text(func(n *Neighbour) *string { return &n.Token }, placeText)},
+	field[Neighbour]{"options", "settings", false, options(func(n *Neighbour) *map[string]string { return &n.Options })},
+)
+
+var userShape = block("Somebody who may sign in at a small site.",
+	field[User]{"id", "a short id; it stands in the audit log", true, text(func(u *User) *string { return &u.ID }, idText)},
+	field[User]{"name", "their name, as the audit log shows it", true, text(func(u *User) *string { return &u.Name }, anyText)},
+	field[User]{"role", "what they may see follows from it", true, oneOf(func(u *User) *string { return &u.Role }, "a role", Roles)},
+	field[User]{"organisation", "the ODS code of the organisation they act for", false, text(func(u *User) *string { return &u.Organisation }, odsText)},
+	field[User]{"token_sha256", "the SHA-256 of their sign-in token, in hexadecimal", true, text(func(u *User) *string { return &u.TokenSHA256 }, hashText)},
+	field[User]{"person", "for a citizen: whose record is theirs", false, text(func(u *User) *string { return &u.PersonRef }, anyText)},
+)
+
+// options reads settings that only a connector understands.
+func options[T any](get func(*T) *map[string]string) reader[T] {
+	return words(get, "", "settings, each a key and a plain value", nil, func(d *decoder, n ast.Node, path string) (string, bool) {
+		return d.scalar(n, path, "a plain value")
+	}, schema{"type": []string{"string", "number", "boolean"}})
+}

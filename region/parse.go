@@ -1,0 +1,184 @@
+package region
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// Limits on a region file: far above any region, far below what a hostile file could cost.
+const (
+	maxFile  = 4 << 20
+	maxDepth = 40
+)
+
+// Parse reads a region file strictly: unknown keys, wrong kinds of value and missing keys are problems, each with its place. It
+// goes on as far as it can, so that all are told at once; the Region holds what could be read, and must not be run if the
+// problems are Broken. name is the file's name for messages. Whether the parts agree with each other is for Check.
+func Parse(name string, data []byte) (*Region, []Problem) {
+	r := &Region{file: name, places: map[string]place{}}
+	d := &decoder{region: r}
+	root, problem := readYAML(data)
+	switch {
+	case problem != nil:
+		problem.File, problem.Severity = name, Error
+		return r, []Problem{*problem}
+	case root == nil:
+		d.problem(nil, "", "the file is empty", "Begin with: region: {id: …, name: …}")
+	default:
+		fileShape.read(d, root, "", r)
+	}
+	return r, inOrder(d.problems)
+}
+
+// Load reads and checks the region file at path.
+func Load(path string) (*Region, []Problem) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return &Region{file: path}, []Problem{{Severity: Error, File: path, Message: "cannot be read: " + plain(err), Fix: "Give the path of a region file"}}
+	}
+	r, problems := Parse(path, data)
+	if r.places != nil {
+		problems = append(problems, Check(r)...)
+		problems = append(problems, missingMappings(r, filepath.Dir(path))...)
+	}
+	return r, inOrder(problems)
+}
+
+// plain is an error's cause without the path, which stands before it anyway.
+func plain(err error) string {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
+
+// missingMappings looks for the mapping files that systems name; a bare name is one of the built-in mappings.
+func missingMappings(r *Region, dir string) []Problem {
+	c := checker{r: r}
+	for i, s := range r.Systems {
+		if !strings.ContainsAny(s.Mapping, "./\\") {
+			continue
+		}
+		p := s.Mapping
+		if !filepath.IsAbs(p) {
+			p = filepath.Join(dir, p)
+		}
+		if _, err := os.Stat(p); err != nil {
+			c.err(fmt.Sprintf("systems[%d].mapping", i), fmt.Sprintf("the mapping file %s cannot be read: %s", s.Mapping, plain(err)),
+				"Paths are relative to the region file")
+		}
+	}
+	return c.problems
+}
+
+// readYAML gives the root of the one document in data, or says why it cannot be read.
+func readYAML(data []byte) (root ast.Node, problem *Problem) {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	switch {
+	case len(data) > maxFile:
+		return nil, &Problem{Message: fmt.Sprintf("the file has %d bytes, more than a region file ever needs (%d)", len(data), maxFile), Fix: "Is this the right file?"}
+	case bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")):
+		return nil, &Problem{Line: 1, Column: 1, Message: "the file is UTF-16", Fix: "Save it as UTF-8"}
+	case !utf8.Valid(data):
+		at := invalidAt(data)
+		return nil, &Problem{Line: at.line, Column: at.column, Message: "the file is not UTF-8: an accented letter or a curly quote was saved in another encoding", Fix: "Save it as UTF-8"}
+	case bytes.IndexByte(data, 0) >= 0:
+		return nil, &Problem{Message: "the file holds zero bytes and is no text", Fix: "Is this the right file?"}
+	}
+	if at, deep := tooDeep(data); deep {
+		return nil, &Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf("nested more than %d deep", maxDepth), Fix: "Is this a region file?"}
+	}
+	defer func() { // the YAML library must never take the program down with it
+		if e := recover(); e != nil {
+			root, problem = nil, &Problem{Message: "the file is not YAML that can be read", Fix: "Check brackets, quotes and indentation"}
+		}
+	}()
+	file, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return nil, syntaxProblem(err)
+	}
+	for _, doc := range file.Docs {
+		switch {
+		case doc == nil || doc.Body == nil:
+		case root != nil:
+			at := placeOf(doc.Body)
+			return nil, &Problem{Line: at.line, Column: at.column, Message: "a second YAML document begins here", Fix: "Keep one region to a file: take the line --- out"}
+		default:
+			root = doc.Body
+		}
+	}
+	return root, nil
+}
+
+func syntaxProblem(err error) *Problem {
+	p := &Problem{Message: "not valid YAML", Fix: "Check brackets, quotes, colons and indentation here and in the line above"}
+	var se yaml.Error
+	if errors.As(err, &se) {
+		p.Message = "not valid YAML: " + se.GetMessage()
+		if tk := se.GetToken(); tk != nil && tk.Position != nil {
+			p.Line, p.Column = tk.Position.Line, tk.Position.Column
+		}
+		if tk := se.GetToken(); tk != nil && strings.HasPrefix(strings.TrimLeft(tk.Origin, " \n"), "\t") || strings.Contains(p.Message, "tab") {
+			p.Fix = "Indent with spaces, not tabs"
+		}
+		if strings.Contains(p.Message, "already defined") {
+			p.Fix = "Each key stands once: join the two, or rename one"
+		}
+	}
+	return p
+}
+
+func invalidAt(data []byte) place {
+	at := place{1, 1}
+	for len(data) > 0 {
+		c, n := utf8.DecodeRune(data)
+		switch {
+		case c == utf8.RuneError && n == 1:
+			return at
+		case c == '\n':
+			at = place{at.line + 1, 1}
+		default:
+			at.column++
+		}
+		data = data[n:]
+	}
+	return at
+}
+
+// tooDeep looks for nesting that would exhaust the parser: brackets in brackets, lists opened within one line, or indentation.
+func tooDeep(data []byte) (place, bool) {
+	brackets := 0
+	line := 1
+	for text := range bytes.Lines(data) {
+		dashes, start := 0, true
+		for i, c := range text {
+			switch {
+			case c == '[' || c == '{':
+				brackets++
+			case c == ']' || c == '}':
+				brackets = max(0, brackets-1)
+			case start && (c == '-' || c == '?'):
+				dashes++
+			case c == '#' && (i == 0 || text[i-1] == ' '):
+				start = false
+			case c != ' ' && c != '\t':
+				start = false
+			}
+			if brackets > maxDepth || dashes > maxDepth && i > 0 && text[i-1] == ' ' || start && i > 10*maxDepth {
+				return place{line, i + 1}, true
+			}
+		}
+		line++
+	}
+	return place{}, false
+}
