@@ -87,6 +87,9 @@ func delims(text string) (Delims, *fhir.Issue) {
 	if i := strings.IndexAny(declared, "\r\n"+string(rune(d.Field))); i >= 0 {
 		declared = declared[:i]
 	}
+	if declared == `^~\\&` { // escaped once too often on its way, by a program that took it for source code: the meaning is plain
+		declared = `^~\&`
+	}
 	if declared == "" || len(declared) > 5 {
 		return Delims{}, fhir.Errorf(fhir.Structure, "MSH-2 has %d encoding characters where there should be four, ^~\\&", len(declared)).At("MSH-2")
 	}

@@ -49,7 +49,7 @@ var nameUses = map[string]string{"L": "official", "": "official", "D": "usual", 
 
 // genders: HL7 table 0001, and the NHS Data Dictionary's person gender codes that ITK puts there.
 var genders = map[string]string{
-	"M": "male", "1": "male", "F": "female", "2": "female", "O": "other", "A": "other", "9": "other", "X": "unknown", "U": "unknown", "0": "unknown", "N": "other",
+	"M": "male", "1": "male", "F": "female", "2": "female", "O": "other", "A": "other", "9": "other", "X": "unknown", "U": "unknown", "0": "unknown", "N": "other", "MALE": "male", "FEMALE": "female",
 }
 
 // ethnicities: NHS Data Dictionary ethnic category, 2001 census.
