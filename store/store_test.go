@@ -647,3 +647,104 @@ func TestFollowerHandlesEachEventOnce(t *testing.T) {
 		t.Errorf("cursor %d, %v; want 3", at, err)
 	}
 }
+
+func TestPrefetchAndPagesOfABucket(t *testing.T) {
+	db, ctx := fresh(t)
+	if _, err := db.Update(ctx, func(tx Tx) error {
+		if err := tx.Prefetch(ctx, "Observation/a", "Observation/b"); err != nil {
+			return err
+		}
+		for _, id := range []string{"a", "b"} {
+			if changed, err := tx.Put(ctx, annAtPAS, fhir.New("Observation", id, nil)); err != nil || !changed {
+				return fmt.Errorf("put after prefetch: changed %v: %w", changed, err)
+			}
+			tx.Bucket("desk").Put("k"+id, []byte(id))
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	wantLines(t, "record", person(t, db, "ann"), "Observation/a@1", "Observation/b@1")
+	desk := db.View("desk")
+	var page []string
+	for it, err := range desk.ScanFrom(ctx, "ka\x00", 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		page = append(page, it.Key)
+	}
+	wantLines(t, "second page", page, "kb")
+	if v, err := desk.MultiGet(ctx, "kb", "kc"); err != nil || string(v[0]) != "b" || v[1] != nil {
+		t.Errorf("MultiGet: %q, %v", v, err)
+	}
+}
+
+// A resource that somebody else changes between two reads of one Tx makes it start over, not fail.
+func TestUpdateStartsOverWhenOthersWrite(t *testing.T) {
+	db, ctx := fresh(t)
+	obs := fhir.New("Observation", "a", fhir.M{"status": "preliminary"})
+	put(t, db, annAtPAS, obs)
+	var saw []string
+	if _, err := db.Update(ctx, func(tx Tx) error {
+		if err := tx.Prefetch(ctx, obs.Ref()); err != nil {
+			return err
+		}
+		if len(saw) == 0 {
+			saw = append(saw, "somebody else writes")
+			put(t, db, annAtPAS, obs.With("status", "final"))
+		}
+		r, err := tx.Get(ctx, obs.Ref())
+		if err != nil {
+			return err
+		}
+		saw = append(saw, r.Text("status"))
+		_, err = tx.Put(ctx, annAtPAS, r.With("note", []fhir.M{{"text": "seen"}}))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	wantLines(t, "the transaction", saw, "somebody else writes", "final")
+	if r, err := db.Read(ctx, obs.Ref()); err != nil || r.Text("status") != "final" || r.Text("note.text") != "seen" || r.Text("meta.versionId") != "3" {
+		t.Errorf("in the end: %v, %v", r, err)
+	}
+}
+
+func TestCheckpointIsAWholeStore(t *testing.T) {
+	db, ctx := fresh(t)
+	put(t, db, annAtPAS, fhir.New("Observation", "a", nil))
+	dir := filepath.Join(t.TempDir(), "copy")
+	if err := db.Checkpoint(ctx, dir); err != nil {
+		t.Fatal(err)
+	}
+	c := openDir(t, dir)
+	defer func() { _ = c.Close() }()
+	wantLines(t, "the copy", person(t, c, "ann"), "Observation/a@1")
+	wantLines(t, "its events", told(t, c), told(t, db)...)
+}
+
+func TestAfterCloseErrorsSayWhy(t *testing.T) {
+	ctx := context.Background()
+	db := openDir(t, filepath.Join(t.TempDir(), "store"))
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := db.Read(ctx, "Observation/a")
+	wantIssue(t, "Read", err, fhir.Transient)
+	_, err = db.Tail(ctx)
+	wantIssue(t, "Tail", err, fhir.Transient)
+	_, err = db.Update(ctx, func(tx Tx) error { return nil })
+	wantIssue(t, "Update", err, fhir.NoStore)
+	_, err = db.Search(ctx, search.Query{Type: "Observation"})
+	wantIssue(t, "Search", err, fhir.Transient)
+	for _, err := range db.Since(ctx, 0) {
+		wantIssue(t, "Since", err, fhir.Transient)
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	open, _ := fresh(t)
+	_, err = open.Read(gone, "Observation/a")
+	wantIssue(t, "Read with a cancelled context", err, fhir.Timeout)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v does not say that its context was cancelled", err)
+	}
+}

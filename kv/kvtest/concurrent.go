@@ -104,7 +104,7 @@ func logUnderConcurrency(t *testing.T, open Open) {
 				return err
 			}
 			if tail, err := e.Tail(ctx); err != nil || tail < at {
-				return fmt.Errorf("Tail = %d, %v after the commit of %d was acknowledged", tail, err, at)
+				return fmt.Errorf("the tail is %d, %v after the commit of %d was acknowledged", tail, err, at)
 			}
 			mu.Lock()
 			for i := range kv.Position(len(b.Append)) {
