@@ -1,0 +1,246 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+
+	"tombolo/fhir"
+	"tombolo/kv"
+)
+
+func TestUpdateIsAllOrNothing(t *testing.T) {
+	db, ctx := fresh(t)
+	stop := errors.New("changed my mind")
+	_, err := db.Update(ctx, func(tx Tx) error {
+		if _, err := tx.Put(ctx, annAtPAS, fhir.New("Observation", "a", nil)); err != nil {
+			return err
+		}
+		tx.Bucket("seen").Put("k", []byte("v"))
+		return stop
+	})
+	if !errors.Is(err, stop) {
+		t.Errorf("Update: %v, want fn's own error", err)
+	}
+	_, err = db.Read(ctx, "Observation/a")
+	wantIssue(t, "Read", err, fhir.NotFound)
+	if _, ok, err := db.View("seen").Get(ctx, "k"); ok || err != nil {
+		t.Errorf("bucket: there %v, %v", ok, err)
+	}
+	wantLines(t, "events", told(t, db))
+}
+
+func TestTxSeesItsOwnWrites(t *testing.T) {
+	db, ctx := fresh(t)
+	if _, err := db.Update(ctx, func(tx Tx) error {
+		b := tx.Bucket("mpi")
+		b.Put("p/1", []byte("one"))
+		b.Put("p/2", []byte("two"))
+		b.Put("q/1", []byte("other"))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Update(ctx, func(tx Tx) error {
+		b := tx.Bucket("mpi")
+		b.Put("p/1", []byte("ONE"))
+		b.Delete("p/2")
+		b.Put("p/3", nil)
+		got := map[string]string{}
+		for it, err := range b.Scan(ctx, "p/") {
+			if err != nil {
+				return err
+			}
+			got[it.Key] = string(it.Value)
+		}
+		if len(got) != 2 || got["p/1"] != "ONE" || got["p/3"] != "" {
+			t.Errorf("Scan inside: %v", got)
+		}
+		values, err := b.MultiGet(ctx, "p/1", "p/2", "p/3", "q/1", "none")
+		if err != nil || string(values[0]) != "ONE" || values[1] != nil || values[2] == nil || string(values[3]) != "other" || values[4] != nil {
+			t.Errorf("MultiGet inside: %q, %v", values, err)
+		}
+		if _, ok, _ := b.Get(ctx, "p/2"); ok {
+			t.Error("Get inside finds what was deleted")
+		}
+		obs := fhir.New("Observation", "a", nil)
+		if _, err := tx.Get(ctx, obs.Ref()); !fhir.Is(err, fhir.NotFound) {
+			t.Errorf("Get before Put: %v", err)
+		}
+		if _, err := tx.Put(ctx, annAtPAS, obs); err != nil {
+			return err
+		}
+		if r, err := tx.Get(ctx, obs.Ref()); err != nil || r.Ref() != obs.Ref() {
+			t.Errorf("Get after Put: %v, %v", r, err)
+		}
+		if v, err := tx.Version(ctx, obs.Ref()); err != nil || v != 1 {
+			t.Errorf("Version after Put: %d, %v", v, err)
+		}
+		if err := tx.Delete(ctx, obs.Ref()); err != nil {
+			return err
+		}
+		if _, err := tx.Get(ctx, obs.Ref()); !fhir.Is(err, fhir.Deleted) {
+			t.Errorf("Get after Delete: %v", err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var items []string
+	for it, err := range db.View("mpi").Scan(ctx, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		items = append(items, it.Key+"="+string(it.Value))
+	}
+	wantLines(t, "bucket", items, "p/1=ONE", "p/3=", "q/1=other")
+	wantLines(t, "what was put and deleted in one transaction left no event", told(t, db))
+}
+
+func TestConcurrentUpdatesLoseNothing(t *testing.T) {
+	db, ctx := fresh(t)
+	const workers, rounds = 6, 15
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for range rounds {
+				if _, err := db.Update(ctx, func(tx Tx) error {
+					b := tx.Bucket("counter")
+					v, _, err := b.Get(ctx, "n")
+					if err != nil {
+						return err
+					}
+					n, _ := strconv.Atoi(string(v))
+					b.Put("n", strconv.AppendInt(nil, int64(n+1), 10))
+					_, err = tx.Put(ctx, annAtPAS, fhir.New("Observation", "a", fhir.M{"valueInteger": n + 1}))
+					return err
+				}); err != nil && !fhir.Is(err, fhir.Conflict) {
+					t.Error(err)
+				} else if err != nil {
+					t.Log("gave up after many conflicts, as it may") // counted below
+				}
+			}
+		})
+	}
+	wg.Wait()
+	r, err := db.Read(ctx, "Observation/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, _, _ := db.View("counter").Get(ctx, "n")
+	if r.Text("valueInteger") != string(v) || r.Text("meta.versionId") != string(v) || len(told(t, db)) != mustInt(t, v) {
+		t.Errorf("counter %s, resource %s, version %s, %d events: they committed together, so all must be equal",
+			v, r.Text("valueInteger"), r.Text("meta.versionId"), len(told(t, db)))
+	}
+}
+
+func mustInt(t *testing.T, b []byte) int {
+	t.Helper()
+	n, err := strconv.Atoi(string(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// doubtful is an engine whose commits say that they failed: every second one after it was written, the others before.
+type doubtful struct {
+	kv.Engine
+	n int
+}
+
+func (d *doubtful) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
+	d.n++
+	if d.n%2 == 0 {
+		if _, err := d.Engine.Commit(ctx, b); err != nil {
+			return 0, err
+		}
+	}
+	return 0, errors.New("input/output error")
+}
+
+// "Error" does not mean "not stored": whoever is told so does it again, and must come to the same state.
+func TestDoingItAgainAfterADoubtfulCommit(t *testing.T) {
+	db, ctx := fresh(t)
+	good := db.engine
+	bad := &doubtful{Engine: good}
+	obs := fhir.New("Observation", "a", fhir.M{"status": "final"})
+	for _, e := range []kv.Engine{bad, bad, bad, good} {
+		db.engine = e
+		_, err := db.Update(ctx, func(tx Tx) error {
+			_, err := tx.Put(ctx, annAtPAS, obs)
+			return err
+		})
+		if e == bad {
+			wantIssue(t, "a commit that may or may not have been written", err, fhir.NoStore)
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantLines(t, "events", told(t, db), "created Observation/a v1 of ann from rx1-pas under observations")
+	wantLines(t, "record", person(t, db, "ann"), "Observation/a@1")
+}
+
+func TestPrefetchAndPagesOfABucket(t *testing.T) {
+	db, ctx := fresh(t)
+	if _, err := db.Update(ctx, func(tx Tx) error {
+		if err := tx.Prefetch(ctx, "Observation/a", "Observation/b"); err != nil {
+			return err
+		}
+		for _, id := range []string{"a", "b"} {
+			if changed, err := tx.Put(ctx, annAtPAS, fhir.New("Observation", id, nil)); err != nil || !changed {
+				return fmt.Errorf("put after prefetch: changed %v: %w", changed, err)
+			}
+			tx.Bucket("desk").Put("k"+id, []byte(id))
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	wantLines(t, "record", person(t, db, "ann"), "Observation/a@1", "Observation/b@1")
+	desk := db.View("desk")
+	var page []string
+	for it, err := range desk.ScanFrom(ctx, "ka\x00", 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		page = append(page, it.Key)
+	}
+	wantLines(t, "second page", page, "kb")
+	if v, err := desk.MultiGet(ctx, "kb", "kc"); err != nil || string(v[0]) != "b" || v[1] != nil {
+		t.Errorf("MultiGet: %q, %v", v, err)
+	}
+}
+
+// A resource that somebody else changes between two reads of one Tx makes it start over, not fail.
+func TestUpdateStartsOverWhenOthersWrite(t *testing.T) {
+	db, ctx := fresh(t)
+	obs := fhir.New("Observation", "a", fhir.M{"status": "preliminary"})
+	put(t, db, annAtPAS, obs)
+	var saw []string
+	if _, err := db.Update(ctx, func(tx Tx) error {
+		if err := tx.Prefetch(ctx, obs.Ref()); err != nil {
+			return err
+		}
+		if len(saw) == 0 {
+			saw = append(saw, "somebody else writes")
+			put(t, db, annAtPAS, obs.With("status", "final"))
+		}
+		r, err := tx.Get(ctx, obs.Ref())
+		if err != nil {
+			return err
+		}
+		saw = append(saw, r.Text("status"))
+		_, err = tx.Put(ctx, annAtPAS, r.With("note", []fhir.M{{"text": "seen"}}))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	wantLines(t, "the transaction", saw, "somebody else writes", "final")
+	if r, err := db.Read(ctx, obs.Ref()); err != nil || r.Text("status") != "final" || r.Text("note.text") != "seen" || r.Text("meta.versionId") != "3" {
+		t.Errorf("in the end: %v, %v", r, err)
+	}
+}
