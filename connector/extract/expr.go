@@ -118,6 +118,9 @@ func (k *compiler) compile(src string, at place) (*expr, error) {
 	if err != nil {
 		return nil, err
 	}
+	if bareName(toks) {
+		toks = []lexeme{{'c', strings.TrimSpace(src), 0}, {at: len(src)}}
+	}
 	k.toks, k.i, k.at, k.depth = toks, 0, at, 0
 	e, err := k.or()
 	if err != nil {
@@ -128,6 +131,16 @@ func (k *compiler) compile(src string, at place) (*expr, error) {
 	}
 	e.src = src
 	return e, nil
+}
+
+// bareName reports whether an expression is nothing but words, "Visit Date": a column's name, for which no brackets are needed.
+func bareName(toks []lexeme) bool {
+	for _, t := range toks[:len(toks)-1] {
+		if t.kind != 'a' && t.kind != 'n' || t.s == "and" || t.s == "or" || t.s == "not" {
+			return false
+		}
+	}
+	return len(toks) > 2 && toks[0].kind == 'a'
 }
 
 func (k *compiler) take(op string) bool {

@@ -81,7 +81,7 @@ func (x *extraction) begin(base string, r io.Reader) *fhir.Issue {
 		return fhir.Errorf(fhir.NotSupported, "the mapping %s reads no file of this name; it reads %s", x.mapping.Name, strings.Join(x.mapping.Globs(), ", "))
 	}
 	switch {
-	case s.err != nil:
+	case len(x.head) == 0 && s.err != nil:
 		return fhir.Errorf(fhir.Transient, "read %s: %w", x.name, s.err)
 	case len(x.head) == 0:
 		return fhir.Errorf(fhir.Structure, "the file is empty, without even a header row: was it cut off?")
@@ -174,7 +174,7 @@ func (x *extraction) match(row *row) *fhir.Issue {
 	}
 	if len(missing) > 0 {
 		hint := "have the extract send it, or make it optional in the mapping"
-		if len(missing) == len(x.file.columns) {
+		if !slices.Contains(known, true) {
 			hint = "is the first row the header, and the delimiter what the mapping says?"
 		}
 		return fhir.Errorf(fhir.Required, "the header lacks %s %s: %s", plural(len(missing), "the column", "the columns"), strings.Join(missing, ", "), hint).At("header")
@@ -282,7 +282,7 @@ func (x *extraction) vacant() bool {
 // fill makes the row's resources.
 func (x *extraction) fill(d *connector.Delivery) *fhir.Issue {
 	c, f := x.cells, x.file
-	var parts []string
+	var parts, told []string
 	for _, k := range f.key {
 		v, err := x.eval(k)
 		if err != nil {
@@ -292,9 +292,10 @@ func (x *extraction) fill(d *connector.Delivery) *fhir.Issue {
 			return x.empty(k, "the key is empty: it must tell this row from all others")
 		}
 		parts = append(parts, v.str())
+		told = append(told, unrevealing(v.str()))
 	}
 	key := strings.Join(parts, "-")
-	d.ID = x.name + "#" + unrevealing(key)
+	d.ID = x.name + "#" + strings.Join(told, "-")
 	who, err := x.eval(f.id)
 	if err != nil {
 		return err
@@ -484,13 +485,13 @@ func fhirID(s string) string {
 
 // unrevealing keeps NHS numbers and overlong keys out of delivery ids, which operators see.
 func unrevealing(key string) string {
-	for part := range strings.FieldsFuncSeq(key, func(r rune) bool { return r < '0' || r > '9' }) {
-		if _, err := fhir.ParseNHSNumber(part); err == nil {
-			return fhirID(part + "|" + key)
-		}
-	}
 	if len(key) > 128 || strings.ContainsAny(key, "\r\n") {
 		return fhirID(key)
+	}
+	for digits := range strings.FieldsFuncSeq(strings.NewReplacer(" ", "", "-", "").Replace(key), func(r rune) bool { return r < '0' || r > '9' }) {
+		if _, err := fhir.ParseNHSNumber(digits); err == nil {
+			return fhirID(digits + "|" + key)
+		}
 	}
 	return key
 }

@@ -361,9 +361,9 @@ func toContains(a []value, _ *table) (value, error) {
 
 // nearest is "; did you mean …?" for a name that is nearly one of those there are.
 func nearest(s string, there []string) string {
-	best, at := "", 3
+	best, at := "", min(3, 1+len(s)/3)
 	for _, t := range there {
-		if d := distance(strings.ToLower(s), strings.ToLower(t)); d < at {
+		if d := distance(strings.ToLower(s), strings.ToLower(t)); d > 0 && d < at {
 			best, at = t, d
 		}
 	}

@@ -277,7 +277,11 @@ func (r *Runner) work(ctx context.Context, door connector.Door, name string) err
 	if t, err := time.Parse(stampLayout, moment); err == nil {
 		report.Received = t
 	}
-	err = r.take(ctx, door, base+"@"+moment, f, Documents(r.root, dir), report)
+	folder := dir
+	if kind := r.o.Mapping.fileFor(base); kind != nil {
+		folder = path.Dir(kind.glob) // where the documents are, wherever the manifest was put
+	}
+	err = r.take(ctx, door, base+"@"+moment, f, Documents(r.root, folder), report)
 	_ = f.Close()
 	if err != nil {
 		r.o.Logger.Warn("file not taken in yet", "file", report.File, "error", err)
