@@ -106,9 +106,8 @@ func (c *converter) index(bundle fhir.Value) error {
 		if e.from == "Patient" {
 			c.patient = ref
 			for id := range e.v.All("identifier") {
-				n, err := fhir.ParseNHSNumber(id.Text("value"))
-				if err == nil && fhir.CanonicalSystem(id.Text("system")) == fhir.SystemNHSNumber {
-					c.nhs = n.Digits()
+				if n := nhsIn(id); n != "" {
+					c.nhs = n
 				}
 			}
 		}
@@ -283,10 +282,8 @@ func (c *converter) checkSubject(e *entry) {
 			if ref := one.Member("reference").Str(); ref != "" && ref[0] != '#' && refLike(ref) {
 				other = other || c.resolve(ref) != c.patient
 			}
-			id := one.Member("identifier")
-			if n, err := fhir.ParseNHSNumber(id.Text("value")); err == nil && c.nhs != "" &&
-				fhir.CanonicalSystem(id.Text("system")) == fhir.SystemNHSNumber {
-				other = other || n.Digits() != c.nhs
+			if n := nhsIn(one.Member("identifier")); n != "" && c.nhs != "" {
+				other = other || n != c.nhs
 			}
 		}
 		if other {
@@ -294,6 +291,18 @@ func (c *converter) checkSubject(e *entry) {
 			c.note(fhir.BusinessRule, fhir.SevError, e.from, "the resource is about another patient than the bundle; it was left out: tell the practice's supplier")
 		}
 	}
+}
+
+// nhsIn is the digits of a valid NHS number, "" for any other identifier.
+func nhsIn(id fhir.Value) string {
+	if !id.Exists() || fhir.CanonicalSystem(id.Text("system")) != fhir.SystemNHSNumber {
+		return ""
+	}
+	n, err := fhir.ParseNHSNumber(id.Text("value"))
+	if err != nil {
+		return ""
+	}
+	return n.Digits()
 }
 
 // write converts every entry into one document, reads that as R4, and sorts the result into its places.

@@ -106,15 +106,18 @@ func doseAndRate(c *converter, o *object, _ fhir.Value) {
 	c.raw("}]")
 }
 
+// courses are R4's words for the kinds of prescription of general practice. UK Core MedicationRequest.courseOfTherapyType
+var courses = map[string]string{
+	"acute":             `{"system":"http://terminology.hl7.org/CodeSystem/medicationrequest-course-of-therapy","code":"acute","display":"Short course (acute) therapy"}`,
+	"repeat":            `{"system":"http://terminology.hl7.org/CodeSystem/medicationrequest-course-of-therapy","code":"continuous","display":"Continuous long term therapy"}`,
+	"repeat-dispensing": `{"system":"https://fhir.hl7.org.uk/CodeSystem/UKCore-MedicationRequestCourseOfTherapy","code":"continuous-repeating-dispensing","display":"Continuous long term (repeat dispensing)"}`,
+}
+
 // prescriptionType keeps the extension, which says acute, repeat or repeat dispensing in the words of general practice, and gives the
 // same as R4's course of therapy.
 func prescriptionType(c *converter, o *object, e fhir.Value) {
 	c.into(&o.ext, func() { c.extension(e) })
-	course := map[string]string{
-		"acute":             `{"system":"http://terminology.hl7.org/CodeSystem/medicationrequest-course-of-therapy","code":"acute","display":"Short course (acute) therapy"}`,
-		"repeat":            `{"system":"http://terminology.hl7.org/CodeSystem/medicationrequest-course-of-therapy","code":"continuous","display":"Continuous long term therapy"}`,
-		"repeat-dispensing": `{"system":"https://fhir.hl7.org.uk/CodeSystem/UKCore-MedicationRequestCourseOfTherapy","code":"continuous-repeating-dispensing","display":"Continuous long term (repeat dispensing)"}`,
-	}[e.Text("valueCodeableConcept.coding.code")]
+	course := courses[e.Text("valueCodeableConcept.coding.code")]
 	if course == "" || o.done["courseOfTherapyType"] {
 		return
 	}

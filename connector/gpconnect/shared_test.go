@@ -2,7 +2,6 @@ package gpconnect
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -153,6 +152,9 @@ func accountFor(t *testing.T, name string, in fhir.Value, done *Converted) {
 			}
 			return
 		}
+		if isNull(v) {
+			return
+		}
 		leaves++
 		last := path[strings.LastIndexByte(path, '.')+1:]
 		switch {
@@ -187,7 +189,8 @@ func accountFor(t *testing.T, name string, in fhir.Value, done *Converted) {
 	missing := sum(done.In) - sum(done.Out)
 	var said int
 	for _, is := range done.Issues {
-		if is.Type == fhir.Duplicate && is.Severity == fhir.Information || is.Type == fhir.NotSupported && !strings.Contains(is.Expression, ".") ||
+		where, _, _ := strings.Cut(is.Expression, " (")
+		if is.Type == fhir.Duplicate && is.Severity == fhir.Information || is.Type == fhir.NotSupported && !strings.Contains(where, ".") ||
 			is.Type == fhir.BusinessRule || strings.HasPrefix(is.Expression, "OperationOutcome") || strings.HasPrefix(is.Expression, "include") {
 			n := 1
 			if _, err := fmt.Sscanf(is.Text[strings.LastIndexByte(is.Text, '(')+1:], "%d times", &n); err != nil {
@@ -199,35 +202,4 @@ func accountFor(t *testing.T, name string, in fhir.Value, done *Converted) {
 	if missing > said {
 		t.Errorf("%s: %d resources in, %d out, and the report speaks of %d", name, sum(done.In), sum(done.Out), said)
 	}
-}
-
-func BenchmarkConvert(b *testing.B) {
-	data := samples(b)["gp2gp-wiremock/correctPatientStructuredRecordResponseNormal.json"]
-	var small bytes.Buffer
-	if err := json.Compact(&small, data); err != nil {
-		b.Fatal(err)
-	}
-	data = small.Bytes()
-	b.Run("parse", func(b *testing.B) {
-		b.SetBytes(int64(len(data)))
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := fhir.ParseValue(data); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("parse+convert", func(b *testing.B) {
-		b.SetBytes(int64(len(data)))
-		b.ReportAllocs()
-		for b.Loop() {
-			v, err := fhir.ParseValue(data)
-			if err != nil {
-				b.Fatal(err)
-			}
-			if _, err := Convert(v); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }

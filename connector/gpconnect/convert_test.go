@@ -1,0 +1,353 @@
+package gpconnect
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"tombolo/dataset"
+	"tombolo/fhir"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func fixture(t testing.TB, name string) fhir.Value {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := fhir.ParseValue(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func convert(t testing.TB, v fhir.Value) *Converted {
+	t.Helper()
+	done, err := Convert(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+// show writes a conversion for people to read: the golden files are what a reviewer checks.
+func show(done *Converted) []byte {
+	var b bytes.Buffer
+	indent := func(v any) {
+		raw := fhir.JSON(v)
+		_ = json.Indent(&b, raw, "", " ")
+		b.WriteByte('\n')
+	}
+	for _, r := range append([]*fhir.Resource{done.Patient}, done.Content...) {
+		b.WriteString("--- " + r.String() + " heading=" + string(dataset.HeadingOf(r)) + "\n")
+		indent(json.RawMessage(r.Raw()))
+	}
+	for _, s := range done.Sections {
+		list := s.List
+		s.List = nil
+		b.WriteString("--- section\n")
+		indent(s)
+		indent(json.RawMessage(list.Raw()))
+	}
+	b.WriteString("--- report\n")
+	for _, is := range done.Issues {
+		b.WriteString(string(is.Severity) + " " + string(is.Type) + " " + is.Error() + "\n")
+	}
+	return b.Bytes()
+}
+
+var fixtures = []string{"allergies", "allergies-none", "allergies-none-known", "medication", "problems", "immunisations", "uncategorised",
+	"consultations", "investigations", "referrals", "documents"}
+
+func TestGolden(t *testing.T) {
+	for _, name := range fixtures {
+		t.Run(name, func(t *testing.T) {
+			v := fixture(t, name)
+			done := convert(t, v)
+			accountFor(t, name, v, done)
+			got, file := show(done), filepath.Join("testdata", name+".golden")
+			if *update {
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s differs (run with -update to see how)", file)
+			}
+		})
+	}
+}
+
+// get finds the resource with the reference.
+func get(t testing.TB, done *Converted, ref fhir.Ref) *fhir.Resource {
+	t.Helper()
+	for _, r := range done.Content {
+		if r.Ref() == ref {
+			return r
+		}
+	}
+	t.Fatalf("no %s", ref)
+	return nil
+}
+
+// What a clinician would be harmed by, spelt out beside the golden files.
+func TestWhatMustNotBeLostOrTurnedRound(t *testing.T) {
+	imm := convert(t, fixture(t, "immunisations"))
+	if got := get(t, imm, "Immunization/i2").Text("status"); got != "not-done" {
+		t.Errorf("a vaccination that was not given reads as %q", got)
+	}
+	if got := get(t, imm, "Immunization/i3"); got.Text("status") != "entered-in-error" || got.Text("modifierExtension.valueBoolean") != "true" {
+		t.Errorf("an entry in error that was not given: %s", got.Raw())
+	}
+	if got := get(t, imm, "Immunization/i1").Text("vaccineCode.text"); got != "Seasonal influenza vaccination" {
+		t.Errorf("the vaccine is called %q", got)
+	}
+	med := convert(t, fixture(t, "medication"))
+	for _, issue := range []fhir.Ref{"MedicationRequest/issue1", "MedicationRequest/issue2"} {
+		r := get(t, med, issue)
+		if r.Text("intent") != "order" || r.Text("basedOn.reference") != "MedicationRequest/plan1" {
+			t.Errorf("%s is not an issue of its plan", issue)
+		}
+		if r.Text("dosageInstruction.text") != "ONE to be taken twice a day" {
+			t.Errorf("%s: the dose's words changed", issue)
+		}
+	}
+	plan := get(t, med, "MedicationRequest/plan1")
+	if plan.Text("courseOfTherapyType.coding.code") != "continuous" || plan.Text("dosageInstruction.doseAndRate.doseQuantity.value") != "1.0" {
+		t.Errorf("plan: %s", plan.Raw())
+	}
+	if get(t, med, "MedicationStatement/s2").Text("status") != "not-taken" {
+		t.Error("a medicine that is not taken reads as if it were")
+	}
+	if !get(t, med, "MedicationRequest/plan3").Get("modifierExtension").Exists() {
+		t.Error("an unknown modifier was dropped")
+	}
+	if !slices.ContainsFunc(med.Issues, func(i *fhir.Issue) bool { return i.Text == modified && i.Severity == fhir.Warning }) {
+		t.Error("nobody is told of the unknown modifier")
+	}
+	ref := convert(t, fixture(t, "referrals"))
+	if get(t, ref, "ServiceRequest/1").Text("intent") != "order" || get(t, ref, "ServiceRequest/pr-1").Text("intent") != "plan" {
+		t.Error("a referral and a diary entry of one id were taken for one")
+	}
+	all := convert(t, fixture(t, "allergies"))
+	if got := get(t, all, "AllergyIntolerance/ended-e1"); got.Text("clinicalStatus.coding.code") != "resolved" {
+		t.Errorf("an ended allergy: %s", got.Raw())
+	}
+	if got := get(t, all, "AllergyIntolerance/a2").Text("meta.security.system"); got != fhir.SystemActCode {
+		t.Errorf("the label's system is %q", got)
+	}
+	unc := convert(t, fixture(t, "uncategorised"))
+	for _, r := range unc.Content {
+		if r.ID() == "u7" {
+			t.Error("an entry about another patient came through")
+		}
+	}
+	want := map[fhir.Ref]dataset.Heading{"Observation/u1": dataset.Observations, "Observation/u2": dataset.SocialContext,
+		"Observation/u3": dataset.FamilyHistory, "Observation/u4": dataset.FamilyHistory}
+	for ref, h := range want {
+		if got := dataset.HeadingOf(get(t, unc, ref)); got != h {
+			t.Errorf("%s stands under %s, want %s", ref, got, h)
+		}
+	}
+	inv := convert(t, fixture(t, "investigations"))
+	for _, r := range inv.Content {
+		if h := dataset.HeadingOf(r); h != "" && h != dataset.Results {
+			t.Errorf("%s of a laboratory report stands under %s", r, h)
+		}
+	}
+	doc := get(t, convert(t, fixture(t, "documents")), "DocumentReference/doc1")
+	if !strings.Contains(string(doc.Raw()), `"reference":"ServiceRequest/1"`) {
+		t.Error("a reference to a referral was not rewired")
+	}
+}
+
+// The specification forbids to rely on the order of entries; so the same entries in any order must give the same bytes.
+func TestOrderOfEntriesDoesNotMatter(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, name := range fixtures {
+		v := fixture(t, name)
+		first := convert(t, v)
+		var entries []json.RawMessage
+		for e := range v.All("entry") {
+			entries = append(entries, e.Raw())
+		}
+		for range 20 {
+			r.Shuffle(len(entries), func(i, j int) { entries[i], entries[j] = entries[j], entries[i] })
+			raw := fhir.JSON(fhir.M{"resourceType": "Bundle", "type": "collection", "entry": entries})
+			shuffled, err := fhir.ParseValue(raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := convert(t, shuffled)
+			if len(again.Content) != len(first.Content) {
+				t.Fatalf("%s: %d resources, then %d", name, len(first.Content), len(again.Content))
+			}
+			for i := range first.Content {
+				var a, b bytes.Buffer
+				_ = json.Compact(&a, first.Content[i].Raw())
+				_ = json.Compact(&b, again.Content[i].Raw())
+				if !bytes.Equal(a.Bytes(), b.Bytes()) {
+					t.Fatalf("%s: %v differs in another order", name, first.Content[i])
+				}
+			}
+		}
+	}
+}
+
+func TestBundlesThatAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		name, in string
+		want     fhir.IssueType
+	}{
+		{"no bundle", `{"resourceType":"Patient"}`, fhir.Structure},
+		{"a list", `[]`, fhir.Structure},
+		{"nobody", `{"resourceType":"Bundle","entry":[]}`, fhir.Required},
+		{"two people", `{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"1"}},{"resource":{"resourceType":"Patient","id":"2"}}]}`, fhir.BusinessRule},
+	} {
+		v, err := fhir.ParseValue([]byte(c.in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Convert(v); !fhir.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %s", c.name, err, c.want)
+		}
+	}
+}
+
+func TestTheSameIdTwice(t *testing.T) {
+	v, err := fhir.ParseValue([]byte(`{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"1"}},
+		{"resource":{"resourceType":"Location","id":"a","name":"North"}},{"resource":{"resourceType":"Location","id":"a","name":"South"}},
+		{"resource":{"resourceType":"Location","id":"a","name":"North"}},{"resource":{"resourceType":"Location","name":"No id"}},null,{"resource":7}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := convert(t, v)
+	var names []string
+	for _, r := range done.Content {
+		names = append(names, r.Text("name"))
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, []string{"No id", "North", "South"}) {
+		t.Errorf("got %v: the same twice is one, two different are two", names)
+	}
+}
+
+// large makes a record of about a megabyte out of the fixtures.
+func large(t testing.TB, size int) []byte {
+	var entries []json.RawMessage
+	total := 0
+	for n := 0; total < size; n++ {
+		for _, name := range fixtures {
+			for e := range fixture(t, name).All("entry") {
+				if typ := e.Text("resource.resourceType"); typ == "Patient" && total > 0 || typ == "Questionnaire" {
+					continue
+				}
+				raw := bytes.ReplaceAll(e.Raw(), []byte(`"id": "`), []byte(`"id": "`+string(rune('a'+n%26))+strings.Repeat("x", n/26)))
+				if e.Text("resource.resourceType") == "Patient" {
+					raw = e.Raw()
+				}
+				var small bytes.Buffer
+				_ = json.Compact(&small, raw)
+				entries = append(entries, small.Bytes())
+				total += small.Len()
+			}
+		}
+	}
+	return fhir.JSON(fhir.M{"resourceType": "Bundle", "type": "collection", "entry": entries})
+}
+
+func BenchmarkConvert(b *testing.B) {
+	data := large(b, 1<<20)
+	b.Run("parse only", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := fhir.ParseValue(data); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("parse and convert", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		b.ReportAllocs()
+		for b.Loop() {
+			v, err := fhir.ParseValue(data)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := Convert(v); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func TestALargeRecordStaysWithinBounds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a large record is not made in short runs")
+	}
+	data := large(t, 8<<20)
+	v, err := fhir.ParseValue(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	done := convert(t, v)
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > uint64(len(data))*10 {
+		t.Errorf("%d MiB allocated for a record of %d MiB, want ten times at the most", used>>20, len(data)>>20)
+	}
+	if len(done.Issues) > 310 {
+		t.Errorf("the report has %d lines", len(done.Issues))
+	}
+}
+
+func FuzzConvert(f *testing.F) {
+	for _, name := range fixtures {
+		b, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Add([]byte(`{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"1","name":null,"_name":[null,{"extension":[7]}],"extension":"x","contained":[{"resourceType":"List"}]}}]}`))
+	f.Add([]byte(`{"resourceType":"Bundle","entry":{"resource":{"resourceType":"Patient","\u0000\"\\é":1,"contact":{"reference":"a b"},"meta":7}}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		v, err := fhir.ParseValue(data)
+		if err != nil {
+			return
+		}
+		done, err := Convert(v)
+		if err != nil {
+			if fhir.IssueOf(err) == nil || fhir.Is(err, fhir.Exception) {
+				t.Fatalf("%v", err)
+			}
+			return
+		}
+		seen := map[fhir.Ref]bool{}
+		for _, r := range done.Content {
+			if r.ID() == "" || seen[r.Ref()] {
+				t.Fatalf("%v has no id of its own", r)
+			}
+			seen[r.Ref()] = true
+			if _, err := fhir.Parse(r.Raw()); err != nil {
+				t.Fatalf("%v: %v", r, err)
+			}
+		}
+	})
+}
