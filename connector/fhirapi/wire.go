@@ -28,9 +28,13 @@ func (b *budget) read(r io.Reader) ([]byte, error) {
 	left := atomic.LoadInt64(&b.left)
 	data, err := io.ReadAll(io.LimitReader(r, max(left, 0)+1))
 	if atomic.AddInt64(&b.left, -int64(len(data))) < 0 {
-		return nil, fhir.Errorf(fhir.TooLong, "the answer is larger than %d MiB; raise the system's limit or narrow what it gives", b.most>>20)
+		return nil, b.exceeded()
 	}
 	return data, err
+}
+
+func (b *budget) exceeded() *fhir.Issue {
+	return fhir.Errorf(fhir.TooLong, "the answer is larger than %d MiB; raise the system's limit or narrow what it gives", b.most>>20)
 }
 
 // pages does one search by POST and follows its next links, handing each resource to take, which may refuse it with an issue. What
@@ -264,6 +268,9 @@ func (a *asking) fetch(ctx context.Context, method string, at *url.URL, form str
 	}
 	if t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err == nil && strings.Contains(t, "xml") {
 		return nil, fhir.Errorf(fhir.Structure, "the source answered XML; set it to answer application/fhir+json")
+	}
+	if resp.ContentLength > a.budget.most {
+		return nil, a.budget.exceeded()
 	}
 	data, err := a.budget.read(resp.Body)
 	if err != nil {
