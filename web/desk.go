@@ -1,0 +1,110 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"tombolo/access"
+)
+
+// Desk is what operators see. It never holds anything of a person's record.
+type Desk interface {
+	Desk(ctx context.Context, s *access.Session) (*DeskState, error)
+}
+
+// A DeskState is how the node stands.
+type DeskState struct {
+	Sources    []SourceState
+	Quarantine []Quarantined // oldest first
+	More       int           // how many more there are than are listed
+	Audit      AuditState
+	Events     uint64 // newest position of the log
+	Followers  []Follower
+}
+
+// A SourceState is one source as operators see it.
+type SourceState struct {
+	ID, Name, Organisation string
+	Connector              string // kind
+	Way                    string // pushes, is asked, both
+	State                  string // "ok", "failing", "silent", "off"
+	Problem                string // why, and what to do
+	Last                   time.Time
+	Accepted, Rejected     int
+}
+
+// A Quarantined delivery could not be taken in, and waits for somebody.
+type Quarantined struct {
+	ID, Source string
+	Reason     string
+	Where      string // place in the message: "PID-3", "row 12"
+	Owner      string
+	Since      time.Time
+	Bytes      int64
+}
+
+// An AuditState is what is known of the audit chain.
+type AuditState struct {
+	OK      bool
+	Entries int
+	Head    string // hash of the newest entry
+	Checked time.Time
+	Problem string
+}
+
+// A Follower reads the log.
+type Follower struct {
+	Name   string
+	At     uint64
+	Behind uint64
+}
+
+type deskPage struct {
+	*DeskState
+	Now time.Time
+}
+
+func (s *Site) desk(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	info, _ := session.Role.Info()
+	if s.opts.Desk == nil || !info.Operates {
+		return errNotFound
+	}
+	st, err := s.opts.Desk.Desk(r.Context(), session)
+	if err != nil {
+		return err
+	}
+	l := s.newLayout(r, session, "Desk", deskPage{st, s.opts.Now()})
+	l.Wide = true
+	return s.show(w, http.StatusOK, "desk", l)
+}
+
+var deskStates = map[string]stateWord{
+	"ok": {"Working", "✓", "ok"}, "failing": {"Failing", "✕", "grave"}, "silent": {"Silent", "◐", "warn"}, "off": {"Off", "○", "muted"},
+}
+
+// Word is the source's state in a word.
+func (s SourceState) Word() stateWord {
+	if w, ok := deskStates[s.State]; ok {
+		return w
+	}
+	return stateWord{sayCode(s.State), "?", "warn"}
+}
+
+// Seen is when the source was last heard of.
+func (s SourceState) Seen() string {
+	if s.Last.IsZero() {
+		return "never"
+	}
+	return sayTime(s.Last)
+}
+
+// Waiting is how long a delivery has waited.
+func (p deskPage) Waiting(q Quarantined) string { return sayAgo(q.Since, p.Now) }
+
+// Total is how many deliveries wait.
+func (p deskPage) Total() string { return strconv.Itoa(len(p.Quarantine) + p.More) }
+
+// Size is how large the delivery is.
+func (q Quarantined) Size() string { return sayBytes(q.Bytes) }

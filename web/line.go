@@ -1,0 +1,181 @@
+package web
+
+import (
+	"slices"
+	"strings"
+
+	"tombolo/dataset"
+	"tombolo/fhir"
+	"tombolo/gather"
+)
+
+// A teller makes lines of entries.
+type teller struct {
+	rec   *gather.Record
+	clear bool // absence may be spoken of
+}
+
+func (t teller) line(h dataset.Heading, e *gather.Entry) line {
+	l := line{ID: "e-" + e.Lead.ID(), Heading: h, Conflict: e.Conflict, Told: t.tell(e.Lead)}
+	l.When, l.At = sayDate(l.Told.When), startOf(l.Told.When)
+	for _, m := range e.Members {
+		if !slices.Contains(l.Sources, m.Name) {
+			l.Sources = append(l.Sources, m.Name)
+		}
+		if !slices.Contains(l.Source, m.Source) {
+			l.Source = append(l.Source, m.Source)
+		}
+		v := version{Source: m.Name, Received: sayTime(m.Received), Told: t.tell(m.Resource)}
+		v.When = sayDate(v.Told.When)
+		if _, id, ok := strings.Cut(m.Resource.Text("meta.source"), "#"); ok && id != "withheld" {
+			v.Original = id
+		}
+		l.Versions = append(l.Versions, v)
+	}
+	l.Negative = negation(e.Lead) != ""
+	if e.Lead.Type() == "DocumentReference" {
+		l.Document = e.Lead.ID()
+		for _, p := range l.Told.More {
+			if p.Label == "Form" || p.Label == "Size" {
+				l.Form = join(", ", l.Form, p.Text)
+			}
+		}
+	}
+	for i := range e.Related {
+		l.Related = append(l.Related, t.line(h, &e.Related[i]))
+	}
+	l.Rows = rowsOf(e)
+	if len(l.Rows) > 0 {
+		l.Related = slices.DeleteFunc(l.Related, func(r line) bool { return len(r.Rows) > 0 })
+	}
+	l.words = wordsOf(&l)
+	return l
+}
+
+// tell reads a resource, and puts an explicit "none" in words that say no more than may be said: one source's statement is
+// not the record's while another has not been heard (design law 3).
+func (t teller) tell(r *fhir.Resource) told {
+	out := tell(r)
+	none := negation(r)
+	if none == "" {
+		return out
+	}
+	out.What = none
+	if !t.clear {
+		out.What = "This source states that it knows of none (" + strings.ToLower(strings.TrimPrefix(none, "No known ")) + ")"
+		out.Marks = append(out.Marks, mark{"Not confirmed by every source", toneWarn})
+		for i, c := range out.Codes { // the display would say what must not be said
+			out.Codes[i], _, _ = strings.Cut(c, " (")
+		}
+	}
+	return out
+}
+
+// Codes by which a source says explicitly that none are known, and of what. Only the first two speak of all allergies.
+var noneKnown = map[string]string{
+	"716186003":            "No known allergies", // SNOMED CT: No known allergy
+	"no-known-allergies":   "No known allergies", // HL7 IPS absent-unknown
+	"409137002":            "No known drug allergies",
+	"428607008":            "No known environmental allergies",
+	"429625007":            "No known food allergies",
+	"428197003":            "No known insect allergies",
+	"1003774007":           "No known latex allergies",
+	"716184000":            "No known latex allergies",
+	"no-known-medication":  "No known medicines",
+	"no-known-medications": "No known medicines",
+	"no-known-problems":    "No known problems",
+}
+
+// negation is what a resource says there is none of, in our words; "" if it says no such thing.
+func negation(r *fhir.Resource) string {
+	for _, p := range [...]string{"code.coding.code", "medicationCodeableConcept.coding.code"} {
+		for c := range r.Value().All(p) {
+			if s := noneKnown[c.Str()]; s != "" {
+				return s
+			}
+		}
+	}
+	return ""
+}
+
+// rowsOf is a laboratory report's results, whether they came as entries of their own or inside it; for a result that stands alone,
+// itself.
+func rowsOf(e *gather.Entry) []result {
+	var rows []result
+	switch {
+	case e.Lead.Type() == "DiagnosticReport":
+		for _, rel := range e.Related {
+			if rel.Lead.Type() == "Observation" {
+				rows = append(rows, readResult(rel.Lead))
+			}
+		}
+		for c := range e.Lead.Value().All("contained") {
+			if c.Text("resourceType") != "Observation" {
+				continue
+			}
+			if o, err := fhir.FromValue(c); err == nil {
+				rows = append(rows, readResult(o))
+			}
+		}
+	case e.Lead.Type() == "Observation" && dataset.HeadingOf(e.Lead) == dataset.Results:
+		rows = append(rows, readResult(e.Lead))
+		for _, rel := range e.Related {
+			if rel.Lead.Type() == "Observation" {
+				rows = append(rows, readResult(rel.Lead))
+			}
+		}
+	}
+	return slices.DeleteFunc(rows, func(r result) bool { return r.Test == "" && r.Value == "" })
+}
+
+// wordsOf is everything that a line shows, for searching.
+func wordsOf(l *line) string {
+	var b strings.Builder
+	put := func(parts ...string) {
+		for _, p := range parts {
+			if p != "" {
+				b.WriteString(strings.ToLower(p))
+				b.WriteByte('\n')
+			}
+		}
+	}
+	tell := func(t *told) {
+		put(t.What, t.Value, t.Status, t.By, t.Where)
+		put(t.Notes...)
+		put(t.Codes...)
+		for _, m := range t.More {
+			put(m.Label, m.Text)
+		}
+		for _, m := range t.Marks {
+			put(m.Word)
+		}
+	}
+	put(l.When, l.Conflict, l.Heading.Title())
+	put(l.Sources...)
+	tell(&l.Told)
+	for i := range l.Versions {
+		tell(&l.Versions[i].Told)
+	}
+	for _, r := range l.Rows {
+		put(r.Test, r.Value, r.Mark.Word, r.Note)
+	}
+	for _, r := range l.Related {
+		put(r.words)
+	}
+	return b.String()
+}
+
+// Words is what the page's own search looks in.
+func (l line) Words() string { return l.words }
+
+// Href is where the entry's document opens.
+func (l line) Href() string { return l.base + "/document/" + l.Document }
+
+// RelatedTitle says what stands under an entry.
+func (l line) RelatedTitle() string {
+	what := "Related"
+	if l.Heading == dataset.Medications {
+		what = "Issues"
+	}
+	return what + " (" + sayCount(len(l.Related), "entry", "entries") + ")"
+}

@@ -1,0 +1,172 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"tombolo/access"
+	"tombolo/fhir"
+	"tombolo/gather"
+)
+
+// firstWait is how long a page waits for the first sight of a record, wholeWait for all of it.
+const (
+	firstWait = 15 * time.Second
+	wholeWait = 45 * time.Second
+)
+
+// A recordPage is one person's record: as much of it as is known when the page is made.
+type recordPage struct {
+	Banner   banner
+	Strip    strip
+	Alerts   alerts
+	Sections []section
+	Glass    strip
+	Path     string // "/record/{person}"
+	View     string
+	Live     bool // more is to come, by the event stream
+	Filter   string
+	Matches  string
+	At       string
+}
+
+// record opens a record. The page leaves as soon as it is known whose it is and who is asked; the event stream fills it. With all=1,
+// where a browser without JavaScript is sent at once, it leaves when it is complete.
+func (s *Site) record(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	person := r.PathValue("person")
+	if done, err := s.elsewhere(w, r, session, person); done || err != nil {
+		return err
+	}
+	v := s.viewing(r, session, person)
+	all := r.FormValue("all") != ""
+	sn, err := s.see(r, v, all)
+	if err != nil {
+		if fhir.Is(err, fhir.Suppressed) && session.MayBreakGlass() {
+			return s.askGlass(w, r, session, glassForm{Person: person})
+		}
+		return err
+	}
+	return s.showRecord(w, r, session, v, sn, "")
+}
+
+// elsewhere turns away those who open no records here, before anything is asked.
+func (s *Site) elsewhere(w http.ResponseWriter, r *http.Request, session *access.Session, person string) (bool, error) {
+	if info, _ := session.Role.Info(); !info.Opens {
+		return true, fhir.Errorf(fhir.Forbidden, "Your role does not open records.")
+	}
+	if session.Person.Value != "" { // a citizen reads their own, in plain English
+		http.Redirect(w, r, "/me", http.StatusSeeOther)
+		return true, nil
+	}
+	if person != "" && !fhir.ValidID(person) {
+		return true, errNotFound
+	}
+	return false, nil
+}
+
+// viewing is the opening that the request names by view=, or a new one.
+func (s *Site) viewing(r *http.Request, session *access.Session, person string) *viewing {
+	if v := s.viewings.find(session, person, r.FormValue("view")); v != nil {
+		return v
+	}
+	return s.viewings.start(r.Context(), s.opts.Records, session, person)
+}
+
+// see waits for the first snapshot of a viewing, or for the last.
+func (s *Site) see(r *http.Request, v *viewing, all bool) (snapshot, error) {
+	if all {
+		ctx, cancel := context.WithTimeout(r.Context(), wholeWait)
+		defer cancel()
+		sn, err := v.whole(ctx)
+		if fhir.Is(err, fhir.Timeout) && sn.Record != nil {
+			return sn, nil // as it stands: it says itself who has not answered
+		}
+		return sn, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), firstWait)
+	defer cancel()
+	return v.next(ctx, 0)
+}
+
+func (s *Site) showRecord(w http.ResponseWriter, r *http.Request, session *access.Session, v *viewing, sn snapshot, filter string) error {
+	p := recordPage{
+		Banner: newBanner(sn.Record, s.opts.Now()), Strip: newStrip(sn.Record), Alerts: newAlerts(sn.Record), Path: "/record/" + v.person, View: v.id,
+		Sections: linked(newSections(sn.Record, filter), "/record/"+v.person), Live: !sn.done && filter == "", Filter: filter, At: sayTime(sn.At),
+	}
+	if filter != "" {
+		p.Matches = sayMatches(p.Sections)
+	}
+	l := s.newLayout(r, session, "Record of "+p.Banner.Name, p)
+	l.Wide = true
+	if p.Live {
+		l.Refresh = p.Path + "?all=1&view=" + url.QueryEscape(v.id)
+	}
+	return s.show(w, http.StatusOK, "record", l)
+}
+
+// linked gives documents their address.
+func linked(sections []section, path string) []section {
+	for i := range sections {
+		for g := range sections[i].Groups {
+			for l := range sections[i].Groups[g].Lines {
+				sections[i].Groups[g].Lines[l].base = path
+			}
+		}
+	}
+	return sections
+}
+
+// searchRecord shows the record with only what contains some words: what the page's script does at once, for browsers without. The words
+// are clinical, so they come in a form and not in an address.
+func (s *Site) searchRecord(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	person := r.PathValue("person")
+	if done, err := s.elsewhere(w, r, session, person); done || err != nil {
+		return err
+	}
+	v := s.viewing(r, session, person)
+	sn, err := s.see(r, v, true)
+	if err != nil {
+		return err
+	}
+	return s.showRecord(w, r, session, v, sn, strings.TrimSpace(r.PostFormValue("q")))
+}
+
+func sayMatches(sections []section) string {
+	shown, all := 0, 0
+	for _, s := range sections {
+		shown += s.Count - s.Hidden
+		all += s.Count
+	}
+	return strconv.Itoa(shown) + " of " + sayCount(all, "entry", "entries")
+}
+
+// fragments are the parts of a page that change as sources answer, each under the id of the element it replaces.
+func (s *Site) fragments(rec *gather.Record, path string) (map[string]string, []string, error) {
+	out := map[string]string{}
+	var order []string
+	put := func(id, name string, data any) error {
+		html, err := s.fragment(name, data)
+		out[id] = html
+		order = append(order, id)
+		return err
+	}
+	for _, f := range []struct {
+		id   string
+		data any
+	}{{"banner", newBanner(rec, s.opts.Now())}, {"alerts", newAlerts(rec)}, {"strip", newStrip(rec)}} {
+		if err := put(f.id, f.id, f.data); err != nil {
+			return nil, nil, err
+		}
+	}
+	sections := linked(newSections(rec, ""), path)
+	for _, sec := range sections {
+		if err := put(sec.ID, "section", sec); err != nil {
+			return nil, nil, err
+		}
+	}
+	return out, order, put("nav-list", "nav", sections)
+}

@@ -1,0 +1,148 @@
+// Package web is the pages that people read: the record viewer, the citizen's own record, the operators' desk, and the way in.
+// Pages are made on the server, one .go and one .html file each, and work without JavaScript; with it, a record fills lane by lane as
+// sources answer.
+//
+// The room holds sessions and a Records, never a store. It decides nothing about who may see what; what it must never get wrong is
+// how absence is told (design law 3) and that a refusal looks exactly like absence (law 4). No identifier of a person stands in a URL.
+package web
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"tombolo/access"
+	"tombolo/fhir"
+	"tombolo/gather"
+)
+
+//go:generate go run vendor_nhsuk.go
+
+// Records is where records come from: the one door out, as this room sees it. gather.Gatherer is one.
+type Records interface {
+	// Find gives the opaque id of the person an identifier belongs to. A person who is unknown and one whose record this session
+	// may not open are the same answer, fhir.NotFound; an identifier that cannot be anybody's says so by another type. With
+	// fhir.Suppressed the id comes too: this session could open the record by breaking the glass.
+	Find(ctx context.Context, s *access.Session, id fhir.Identifier) (person string, err error)
+	// Watch opens a person's record and yields it as it grows: first at once, with the lanes not yet answered in state
+	// Asking, then whenever a lane has answered, last complete. Each Record is a snapshot that nobody changes any more. The
+	// disclosure is audited before the first. An error comes alone and last: fhir.NotFound for a person who is unknown or not
+	// to be known; fhir.Suppressed only where this session could open the record by breaking the glass and has not.
+	Watch(ctx context.Context, s *access.Session, person string, ask gather.Ask) iter.Seq2[*gather.Record, error]
+	// Document opens the content of a DocumentReference in a person's record; refused or unknown is fhir.NotFound. The
+	// disclosure is audited before it returns.
+	Document(ctx context.Context, s *access.Session, person string, ref fhir.Ref) (*gather.Document, error)
+}
+
+// Looks tells who has looked at a person's record.
+type Looks interface {
+	WhoLooked(ctx context.Context, s *access.Session, person string) ([]Look, error)
+}
+
+// A Look is one disclosure of a person's record, from the audit log.
+type Look struct {
+	At           time.Time
+	Who          string // name or, for a system, its name
+	Role         string
+	Organisation string
+	Why          string // purpose in words
+	What         string // headings or "whole record"
+	BrokeGlass   bool
+}
+
+// Options of the pages. Records and Access are needed; everything else may be left out.
+type Options struct {
+	Records Records
+	Access  *access.Manager
+	Looks   Looks        // nil: "who has looked" is not shown
+	Desk    Desk         // nil: there is no desk
+	Logger  *slog.Logger // nil: slog.Default()
+
+	Name string // what the region calls its record, "Severn Shared Care Record"
+	// Identifiers are further kinds of number by which a person can be found, such as a trust's own; national ones are always offered.
+	Identifiers []IdentifierKind
+	// FrameAncestors are the origins that may show these pages in a frame, for launch inside another system. None: nobody may.
+	FrameAncestors []string
+	// Keep is how long an opened record is kept for its own timeline, search and event stream; 2 minutes if zero.
+	Keep time.Duration
+	Now  func() time.Time
+}
+
+// An IdentifierKind is a kind of number that the find page offers.
+type IdentifierKind struct{ System, Label string }
+
+// A Site serves the pages. It is an http.Handler for the paths of its route table.
+type Site struct {
+	opts     Options
+	log      *slog.Logger
+	pages    pages
+	assets   assets
+	viewings *viewings
+	handler  http.Handler
+}
+
+// New makes the pages.
+func New(o Options) (*Site, error) {
+	if o.Records == nil || o.Access == nil {
+		return nil, fhir.Errorf(fhir.Required, "web needs Records and Access")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Name == "" {
+		o.Name = "Shared care record"
+	}
+	if o.Keep == 0 {
+		o.Keep = 2 * time.Minute
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Site{opts: o, log: o.Logger, viewings: newViewings(o)}
+	var err error
+	if s.assets, err = loadAssets(); err != nil {
+		return nil, err
+	}
+	if s.pages, err = loadPages(s.assets); err != nil {
+		return nil, err
+	}
+	s.handler = s.protect(s.routes())
+	return s, nil
+}
+
+// ServeHTTP answers a request for a page.
+func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Close forgets the records that are held open and stops their gathering.
+func (s *Site) Close() error { s.viewings.close(); return nil }
+
+// routes is every page there is.
+func (s *Site) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	open := func(pattern string, h page) { mux.Handle(pattern, s.open(h)) } // anybody may
+	signed := func(pattern string, h page) { mux.Handle(pattern, s.signed(h)) }
+
+	open("GET /{$}", s.home)
+	open("GET /sign-in", s.signInPage)
+	open("POST /sign-in", s.signIn)
+	open("POST /sign-out", s.signOut)
+
+	signed("GET /record", s.findPage)
+	signed("POST /record", s.find)
+	signed("GET /record/{person}", s.record)
+	signed("GET /record/{person}/events", s.events)
+	signed("POST /record/{person}/search", s.searchRecord)
+	signed("GET /record/{person}/timeline", s.timeline)
+	signed("GET /record/{person}/document/{id}", s.document)
+	signed("POST /record/{person}/break-glass", s.breakGlass)
+
+	signed("GET /me", s.me)
+	signed("GET /me/document/{id}", s.myDocument)
+	signed("GET /desk", s.desk)
+
+	mux.Handle("GET /static/", s.assets)
+	open("/", func(w http.ResponseWriter, r *http.Request, _ *access.Session) error { return errNotFound })
+	return mux
+}
