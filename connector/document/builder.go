@@ -28,9 +28,20 @@ func (b *builder) label(code string) {
 
 func (b *builder) self() fhir.Reference { return fhir.Reference{Reference: string(b.patient)} }
 
+// withoutWhereabouts takes address and telephone out of the Patient of a restricted document. The document's label is not put on the Patient
+// itself: that would say that the person's location is restricted everywhere, which is the demographics service's to say.
+func (b *builder) withoutWhereabouts(m fhir.M) {
+	if len(b.security) == 0 || m["address"] == nil && m["telecom"] == nil {
+		return
+	}
+	delete(m, "address")
+	delete(m, "telecom")
+	b.inform(fhir.Suppressed, "the document is restricted, so the patient's address and telephone numbers in it were not taken; they are in the original", "Patient")
+}
+
 // add puts a resource into the content, with the document's labels.
 func (b *builder) add(typ, id string, m fhir.M) {
-	if len(b.security) > 0 && (fhir.NeedsPatient(typ) || typ == "Binary" || typ == "Patient") {
+	if len(b.security) > 0 && (fhir.NeedsPatient(typ) || typ == "Binary") {
 		m["meta"] = fhir.M{"security": b.security}
 	}
 	b.addOnce(typ, id, m)

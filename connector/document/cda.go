@@ -154,6 +154,7 @@ func (c *cda) readPatient() error {
 	if gp := c.organisation(role.child("providerOrganization")); gp.Display != "" {
 		m["generalPractitioner"] = []fhir.Reference{gp}
 	}
+	c.withoutWhereabouts(m)
 	c.add("Patient", c.patient.ID(), m)
 	return nil
 }

@@ -174,12 +174,19 @@ func (d *fhirDoc) take(r *fhir.Resource, n int) {
 		return
 	}
 	if r.Type() == "Patient" {
-		r = r.With("id", d.patient.ID())
+		if r = r.With("id", d.patient.ID()); len(d.security) > 0 && (r.Get("address").Exists() || r.Get("telecom").Exists()) {
+			m := fhir.M{}
+			_ = r.Value().Decode(&m)
+			delete(m, "resourceType")
+			delete(m, "id")
+			d.withoutWhereabouts(m)
+			r = fhir.New("Patient", d.patient.ID(), m)
+		}
 	} else if why := d.foreign(r); why != "" {
 		d.warn(fhir.BusinessRule, why, at)
 		return
 	}
-	if len(d.security) > 0 && (fhir.NeedsPatient(r.Type()) || r.Type() == "Patient" || r.Type() == "Binary") && !r.Get("meta.security").Exists() {
+	if len(d.security) > 0 && (fhir.NeedsPatient(r.Type()) || r.Type() == "Binary") && !r.Get("meta.security").Exists() {
 		meta := fhir.M{}
 		_ = r.Get("meta").Decode(&meta)
 		meta["security"] = d.security
