@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,6 +94,9 @@ func (c *Client) Ask(ctx context.Context, q connector.Question) (*connector.Answ
 	case "TREAT", "ETREAT", "BTG", "CAREMGT", "COC":
 	default:
 		return nil, fhir.Errorf(fhir.Forbidden, "GP Connect may be asked for direct care only").From(c.o.Source)
+	}
+	if !slices.ContainsFunc(q.Headings, offered) {
+		return nil, fhir.Errorf(fhir.NotSupported, "GP Connect gives none of the headings asked for").From(c.o.Source)
 	}
 	in := For(q.Headings)
 	if c.o.Narrow != nil {

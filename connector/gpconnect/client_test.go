@@ -201,7 +201,8 @@ func TestRefusedBeforeTheWire(t *testing.T) {
 		{"a period that ends first", narrow(func(in *gpconnect.Include) {
 			in.ReferralPeriod = fhir.Period{Start: "2021-01-01", End: "2020-01-01"}
 		}), change(func(q *connector.Question) { q.Headings = []dataset.Heading{dataset.Referrals} }), fhir.Invalid},
-		{"a diary of the past", narrow(func(in *gpconnect.Include) { in.DiaryUntil = "2026-04-14" }), change(func(q *connector.Question) { q.Headings = nil }), fhir.Invalid},
+		{"a diary of the past", narrow(func(in *gpconnect.Include) { in.DiaryUntil = "2026-04-14" }), change(func(q *connector.Question) { q.Headings = []dataset.Heading{dataset.CarePlans} }), fhir.Invalid},
+		{"nothing that GP Connect gives", nil, change(func(q *connector.Question) { q.Headings = []dataset.Heading{dataset.Legal} }), fhir.NotSupported},
 	} {
 		_, err := client(t, srv.URL, c.o).Ask(t.Context(), c.q)
 		if !fhir.Is(err, c.want) {
@@ -326,7 +327,7 @@ func TestAQuestionWithdrawnIsNotATimeout(t *testing.T) {
 	defer srv.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(20*time.Millisecond, cancel)
-	if _, err := client(t, srv.URL, nil).Ask(ctx, about(nesta)); !fhir.Is(err, fhir.Transient) {
+	if _, err := client(t, srv.URL, nil).Ask(ctx, about(nesta, dataset.Problems)); !fhir.Is(err, fhir.Transient) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -340,7 +341,7 @@ func (failing) RoundTrip(*http.Request) (*http.Response, error) {
 
 func TestErrorsOfTheNetworkQuoteNothing(t *testing.T) {
 	c := client(t, "https://gp.example", func(o *gpconnect.Options) { o.HTTP = &http.Client{Transport: failing{}} })
-	_, err := c.Ask(t.Context(), about(nesta))
+	_, err := c.Ask(t.Context(), about(nesta, dataset.Problems))
 	if err == nil || strings.Contains(fmt.Sprint(err), nesta) || strings.Contains(fmt.Sprint(errors.Unwrap(err)), nesta) {
 		t.Errorf("got %v", err)
 	}

@@ -327,6 +327,9 @@ func FuzzConvert(f *testing.F) {
 	}
 	f.Add([]byte(`{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"1","name":null,"_name":[null,{"extension":[7]}],"extension":"x","contained":[{"resourceType":"List"}]}}]}`))
 	f.Add([]byte(`{"resourceType":"Bundle","entry":{"resource":{"resourceType":"Patient","\u0000\"\\é":1,"contact":{"reference":"a b"},"meta":7}}}`))
+	f.Add([]byte(`{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"1"}},{"resource":{"resourceType":"Observation","id":"o","related":[{"type":"has-member"},7]}},
+		{"resource":{"resourceType":"MedicationRequest","id":"m","extension":[{"url":"x/Extension-CareConnect-GPC-MedicationRepeatInformation-1","extension":[{"url":"numberOfRepeatPrescriptionsIssued"}]}]}},
+		{"resource":{"resourceType":"List","id":"l","extension":[{"url":"https://x/Extension-CareConnect-GPC-ListWarningCode-1"}]}}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		v, err := fhir.ParseValue(data)
 		if err != nil {

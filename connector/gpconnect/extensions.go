@@ -85,7 +85,7 @@ func (c *converter) extension(e fhir.Value) {
 	case isDescriptionID(url):
 		c.descriptionID(e)
 		return
-	case strings.HasSuffix(url, "ListWarningCode-1"):
+	case strings.HasSuffix(url, "ListWarningCode-1") && e.Member("valueCode").Exists():
 		c.sep()
 		c.raw(`{"url":"` + ukExt + `ListWarningCode","valueCodeableConcept":{"coding":[{"system":"https://fhir.hl7.org.uk/CodeSystem/UKCore-ListWarningCode"`)
 		c.key("code")

@@ -6,7 +6,7 @@ import (
 	"tombolo/fhir"
 )
 
-// forms says for every type of a GP Connect structured record what becomes of each of its members. It is filled in init because the
+// shapes says for every type of a GP Connect structured record what becomes of each of its members. It is filled in init because the
 // rules, by way of contained resources, lead back to it.
 var shapes map[string]*form
 
@@ -103,7 +103,7 @@ func codes(typ, element string, other map[string]string) rule {
 
 var requestStatus = map[string]string{"suspended": "on-hold", "cancelled": "revoked"}
 
-// absentCoding says that R4 wants an element which the source did not give, and that nothing was made up.
+// unknown says that R4 wants an element which the source did not give, and makes nothing up.
 func (c *converter) unknown(name string) {
 	c.key(name)
 	c.raw(`{"extension":[` + absent + `]}`)

@@ -33,10 +33,10 @@ func related(c *converter, o *object, v fhir.Value) {
 	var has, derived []byte
 	for r := range v.All("") {
 		target := r.Member("target")
-		switch r.Text("type") {
-		case "has-member":
+		switch typ := r.Text("type"); {
+		case typ == "has-member" && target.Exists():
 			c.into(&has, func() { c.sep(); c.copy(target) })
-		case "derived-from":
+		case typ == "derived-from" && target.Exists():
 			c.into(&derived, func() { c.sep(); c.copy(target) })
 		default:
 			c.into(&o.ext, func() {

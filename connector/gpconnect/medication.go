@@ -134,19 +134,19 @@ func prescriptionType(c *converter, o *object, e fhir.Value) {
 func repeatInformation(c *converter, o *object, e fhir.Value) {
 	var uk, old []byte
 	for part := range e.All("extension") {
-		switch part.Text("url") {
-		case "numberOfRepeatPrescriptionsIssued":
+		n := part.Member("valuePositiveInt")
+		if !n.Exists() {
+			n = part.Member("valueUnsignedInt")
+		}
+		switch name := part.Text("url"); {
+		case name == "numberOfRepeatPrescriptionsIssued" && n.Exists():
 			c.into(&uk, func() {
 				c.sep()
 				c.raw(`{"url":"numberOfPrescriptionsIssued","valueUnsignedInt":`)
-				if n := part.Member("valuePositiveInt"); n.Exists() {
-					c.copy(n)
-				} else {
-					c.copy(part.Member("valueUnsignedInt"))
-				}
+				c.copy(n)
 				c.out = append(c.out, '}')
 			})
-		case "authorisationExpiryDate":
+		case name == "authorisationExpiryDate":
 			c.into(&uk, func() { c.sep(); c.copy(part) })
 		default:
 			c.into(&old, func() { c.sep(); c.copy(part) })

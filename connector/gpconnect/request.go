@@ -59,16 +59,10 @@ func For(headings []dataset.Heading) Include {
 	}
 }
 
-// names are the top-level parameters that the Include comes to.
-func (in Include) names() []string {
-	on := []bool{in.Allergies, in.Medication, in.Consultations, in.Problems, in.Immunisations, in.Uncategorised, in.Investigations, in.Referrals, in.Diary}
-	var out []string
-	for i, yes := range on {
-		if yes {
-			out = append(out, queries[i].name)
-		}
-	}
-	return out
+// offered reports whether a GP Connect structured record can fill a heading.
+func offered(h dataset.Heading) bool {
+	return h == dataset.Demographics || h == dataset.GPPractice ||
+		slices.ContainsFunc(queries, func(q query) bool { return slices.Contains(q.headings, h) })
 }
 
 // Check refuses what the specification does not allow to be asked, so that it never reaches the wire. today decides what is past.

@@ -447,3 +447,25 @@ func TestCapabilityIsRead(t *testing.T) {
 		t.Errorf("%v %s", err, v.Raw())
 	}
 }
+
+func FuzzTheDoor(f *testing.F) {
+	p := practice.New(practice.Options{Source: cast.GP1, People: cast.Dozen(now), Now: clock})
+	f.Add(`{"resourceType":"Parameters","parameter":[{"name":"patientNHSNumber","valueIdentifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000107"}},{"name":"includeProblems"}]}`, token(nil))
+	f.Add(`{"resourceType":"Parameters","parameter":{"name":"includeAllergies","part":[7,null]}}`, "a.b.")
+	f.Fuzz(func(t *testing.T, body, jwt string) {
+		r := httptest.NewRequest(http.MethodPost, "/Patient/$gpc.getstructuredrecord", strings.NewReader(body))
+		for k, v := range map[string]string{"Ssp-TraceID": marsh.TraceID, "Ssp-From": "1", "Ssp-To": "2", "Content-Type": "application/fhir+json",
+			"Ssp-InteractionID": "urn:nhs:names:services:gpconnect:fhir:operation:gpc.getstructuredrecord-1"} {
+			r.Header.Set(k, v)
+		}
+		r.Header["Authorization"] = []string{"Bearer " + jwt}
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, r)
+		if w.Code >= 500 {
+			t.Errorf("HTTP %d", w.Code)
+		}
+		if _, err := fhir.ParseValue(w.Body.Bytes()); err != nil {
+			t.Errorf("an answer that is not FHIR: %v", err)
+		}
+	})
+}
