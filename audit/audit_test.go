@@ -1,0 +1,529 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tombolo/fhir"
+	"tombolo/kv"
+	"tombolo/kv/pebble"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var ctx = context.Background()
+
+func engine(t testing.TB) *pebble.Engine {
+	t.Helper()
+	e, err := pebble.Open(pebble.Options{Dir: filepath.Join(t.TempDir(), "store"), CacheBytes: 8 << 20, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	return e
+}
+
+func openLog(t testing.TB, e kv.Engine, node string) *Log {
+	t.Helper()
+	at := time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
+	var mu sync.Mutex
+	l, err := Open(ctx, e, Options{Node: node, Now: func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		at = at.Add(time.Second)
+		return at
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func number(t testing.TB) fhir.NHSNumber {
+	n, err := fhir.ParseNHSNumber("999 000 0018")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func view(t testing.TB, person string) Event {
+	return Event{Kind: Read, Agent: Agent{User: "dr-patel", Name: "Dr Asha Patel", Role: "General practitioner", Organisation: "M85001", OrgName: "Hilltop Surgery"},
+		Purpose: "TREAT", PersonID: person, NHSNumber: number(t), Query: "GET /record", Trace: "0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0",
+		What: []string{"policy: 2026-11-22", "source rx1-pas: answered, 3 entries", "allergies: AllergyIntolerance/a1/_history/1"}}
+}
+
+func appendN(t testing.TB, l *Log, n int) {
+	t.Helper()
+	for i := range n {
+		e := view(t, []string{"margaret", "harold", ""}[i%3])
+		if e.PersonID == "" {
+			e = Event{Kind: SignIn, Agent: e.Agent}
+		}
+		if _, err := l.Append(ctx, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func verify(t testing.TB, l *Log, expected ...Head) Report {
+	t.Helper()
+	r, err := l.Verify(ctx, expected...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// What an entry looks like, for anyone who must read the log elsewhere.
+func TestEventsAreRenderedAsAuditEvents(t *testing.T) {
+	denied := view(t, "harold")
+	denied.Kind, denied.What, denied.Query = Denied, []string{"refused: objection"}, ""
+	glass := view(t, "harold")
+	glass.Kind, glass.What = BreakGlass, []string{"emergency: unconscious in resus"}
+	search := Event{Kind: Search, Agent: Agent{User: "555", SDSUserID: "555021935107", SDSRoleID: "555254240100", Name: "Sr Joan Price", Role: "Nurse", Organisation: "RX1",
+		Device: "Ward tablet", Address: "10.1.2.3"}, Purpose: "TREAT", PersonID: "margaret", NHSNumber: number(t), Query: "POST /fhir/Patient/_search"}
+	nobody := Event{Kind: "something-new", What: []string{"no colon", ": ", ""}}
+	for name, e := range map[string]Event{"read": view(t, "margaret"), "denied": denied, "break-glass": glass, "search": search, "unheard-of": nobody} {
+		t.Run(name, func(t *testing.T) {
+			r := e.resource("audit-1", "severn", time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC))
+			if KindOf(r) != e.Kind {
+				t.Errorf("kind %q is read back as %q", e.Kind, KindOf(r))
+			}
+			got := indent(t, r.Raw())
+			file := "testdata/" + name + ".json"
+			if *update {
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s differs (%v). If the change is meant, run go test ./audit -update\ngot:\n%s", file, err, got)
+			}
+		})
+	}
+}
+
+func TestEntriesSayWhoWhyWhoseAndWhat(t *testing.T) {
+	l := openLog(t, engine(t), "severn")
+	e, err := l.Append(ctx, view(t, "margaret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := e.Resource()
+	if err != nil {
+		t.Fatal(err)
+	}
+	query, _ := base64.StdEncoding.DecodeString(r.Text("entity.query"))
+	for what, got := range map[string][2]string{
+		"id":           {r.ID(), "audit-1"},
+		"who":          {r.Text("agent.who.display"), "Dr Asha Patel"},
+		"for whom":     {r.Value().Get("agent").Text("role.text"), "General practitioner"},
+		"why":          {r.Text("purposeOfEvent.coding.code"), "TREAT"},
+		"whose":        {r.Text("entity.what.reference"), "Patient/margaret"},
+		"NHS number":   {r.Text("entity.what.identifier.value"), "9990000018"},
+		"request":      {string(query), "GET /record"},
+		"what":         {r.Text("entity.detail.type"), "policy"},
+		"recorded":     {r.Text("recorded"), "2026-11-22T09:00:01.000Z"},
+		"organisation": {fmt.Sprint(strings.Contains(string(r.Raw()), `"system":"https://fhir.nhs.uk/Id/ods-organization-code","value":"M85001"`)), "true"},
+	} {
+		if got[0] != got[1] {
+			t.Errorf("%s: %q, want %q", what, got[0], got[1])
+		}
+	}
+}
+
+func TestAPersonIsShownWhoLooked(t *testing.T) {
+	l := openLog(t, engine(t), "severn")
+	appendN(t, l, 300) // 100 each for margaret, harold, and nobody
+	if _, err := l.Append(ctx, view(t, "margaret/2")); err != nil {
+		t.Fatal(err)
+	}
+	places := func(person string, after Seq, limit int) (out []Seq) {
+		for e, err := range l.Show(ctx, person, after, limit) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.PersonID != person {
+				t.Errorf("shown to %s: an entry about %s", person, e.PersonID)
+			}
+			out = append(out, e.Seq)
+		}
+		return out
+	}
+	if got := places("margaret", 0, 0); len(got) != 100 || got[0] != 1 || got[99] != 298 {
+		t.Errorf("margaret is shown %v", got)
+	}
+	if got := fmt.Sprint(places("harold", 5, 3)); got != "[8 11 14]" {
+		t.Errorf("harold's next three after 5: %s", got)
+	}
+	if got := fmt.Sprint(places("margaret/2", 0, 0)); got != "[301]" {
+		t.Errorf("a person whose id has a slash: %s", got)
+	}
+	if got := places("nobody", 0, 0); got != nil {
+		t.Errorf("nobody is shown %v", got)
+	}
+	n, last := 0, Seq(0)
+	for e, err := range l.All(ctx, 290, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, last = n+1, e.Seq
+	}
+	if n != 11 || last != 301 {
+		t.Errorf("after 290 there are %d, the last %d", n, last)
+	}
+}
+
+// Every byte of a log of 300 entries, turned in every entry, is noticed at that very entry.
+func TestEveryByteCounts(t *testing.T) {
+	e := engine(t)
+	l := openLog(t, e, "severn")
+	appendN(t, l, 300)
+	if r := verify(t, l); !r.OK() || r.Entries != 300 {
+		t.Fatalf("before anything was changed: %+v", r)
+	}
+	v := newVerifier(nil)
+	flips := 0
+	for stored, err := range e.Scan(ctx, []kv.Range{kv.Prefix(part, entries)}, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := *v
+		for i := range stored.Value {
+			stored.Value[i] ^= byte(1 << (i % 8))
+			*v = before
+			var bad *Bad
+			if err := v.see(stored); !errors.As(err, &bad) || bad.Seq != before.head.Seq+1 {
+				t.Fatalf("entry %d, byte %d: turning a bit gives %v", before.head.Seq+1, i, err)
+			}
+			stored.Value[i] ^= byte(1 << (i % 8))
+			flips++
+		}
+		for i := range stored.Key.Key {
+			k := []byte(stored.Key.Key)
+			k[i] ^= 1
+			*v = before
+			if err := v.see(kv.Entry{Key: kv.Key{Part: part, Key: string(k)}, Value: stored.Value}); err == nil {
+				t.Fatalf("entry %d: a change in its key, %q, is not noticed", before.head.Seq+1, k)
+			}
+		}
+		*v = before
+		if err := v.see(stored); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d bytes turned", flips)
+}
+
+// Tampering in the store itself, as somebody with the disk could do it. Verify names the first place that is wrong.
+func TestTamperingIsFound(t *testing.T) {
+	key := func(s Seq) kv.Key { return entryKey(s) }
+	head := kv.Key{Part: part, Key: headKey}
+	for name, c := range map[string]struct {
+		tamper func(t *testing.T, e *pebble.Engine) kv.Batch
+		at     Seq
+		says   string
+	}{
+		"one bit of the text": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			v := get(t, e, key(7))
+			v[len(v)/2] ^= 4
+			return kv.Batch{Put: []kv.Entry{{Key: key(7), Value: v}}}
+		}, 7, "altered"},
+		"an entry deleted": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			return kv.Batch{Delete: []kv.Key{key(5)}}
+		}, 5, "missing"},
+		"the first deleted": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			return kv.Batch{Delete: []kv.Key{key(1)}}
+		}, 1, "missing"},
+		"two exchanged": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			return kv.Batch{Put: []kv.Entry{{Key: key(4), Value: get(t, e, key(8))}, {Key: key(8), Value: get(t, e, key(4))}}}
+		}, 4, "altered"},
+		"one replaced by a forgery with a good hash": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			was, _ := decode(6, get(t, e, key(6)))
+			was.Body = bytes.Replace(was.Body, []byte("Asha"), []byte("Anna"), 1)
+			was.Hash = was.sum()
+			return kv.Batch{Put: []kv.Entry{{Key: key(6), Value: was.encode()}}}
+		}, 7, "does not follow"},
+		"one added at the end": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			last, _ := decode(12, get(t, e, key(12)))
+			added := Entry{Seq: 13, Prev: last.Hash, Body: last.Body}
+			added.Hash = added.sum()
+			return kv.Batch{Put: []kv.Entry{{Key: key(13), Value: added.encode()}}}
+		}, 13, "after the log's head"},
+		"one added before the first": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			return kv.Batch{Put: []kv.Entry{{Key: key(0), Value: get(t, e, key(1))}}}
+		}, 0, "before the first"},
+		"the tail cut": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			return kv.Batch{Delete: []kv.Key{key(11), key(12)}}
+		}, 11, "missing"},
+		"the tail cut and the head put back": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			last, _ := decode(10, get(t, e, key(10)))
+			return kv.Batch{Delete: []kv.Key{key(11), key(12), personKey("harold", 11)}, Put: []kv.Entry{{Key: head, Value: last.Head().encode()}}}
+		}, 11, "was published"},
+		"all written anew from the third on": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			var b kv.Batch
+			prev, _ := decode(2, get(t, e, key(2)))
+			for s := Seq(3); s <= 12; s++ {
+				x, _ := decode(s, get(t, e, key(s)))
+				x.Prev, x.Body = prev.Hash, bytes.ReplaceAll(x.Body, []byte("Asha"), []byte("Anna"))
+				x.Hash = x.sum()
+				b.Put = append(b.Put, kv.Entry{Key: key(s), Value: x.encode()})
+				prev = x
+			}
+			b.Put = append(b.Put, kv.Entry{Key: head, Value: prev.Head().encode()})
+			return b
+		}, 9, "was written anew"},
+		"all gone": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			var b kv.Batch
+			for x, err := range e.Scan(ctx, []kv.Range{{Part: part}}, 0) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.Delete = append(b.Delete, x.Key)
+			}
+			return b
+		}, 1, "was published"},
+		"hidden from its person": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			return kv.Batch{Delete: []kv.Key{personKey("margaret", 4)}}
+		}, 4, "not in its person's index"},
+		"shown to somebody else": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			return kv.Batch{Put: []kv.Entry{{Key: personKey("harold", 4), Value: []byte{}}}}
+		}, 4, "not about"},
+		"moved to somebody else": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			return kv.Batch{Put: []kv.Entry{{Key: personKey("harold", 4), Value: []byte{}}}, Delete: []kv.Key{personKey("margaret", 4)}}
+		}, 4, "index"},
+		"the head's hash": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			v := get(t, e, head)
+			v[20] ^= 1
+			return kv.Batch{Put: []kv.Entry{{Key: head, Value: v}}}
+		}, 12, "does not agree with the last entry"},
+		"the head gone": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			return kv.Batch{Delete: []kv.Key{head}}
+		}, 1, "after the log's head"},
+		"the head cut short": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			return kv.Batch{Put: []kv.Entry{{Key: head, Value: get(t, e, head)[:11]}}}
+		}, 0, "not one"},
+		"something strange beside it": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+			return kv.Batch{Put: []kv.Entry{{Key: kv.Key{Part: part, Key: "x"}, Value: []byte("y")}}}
+		}, 0, "did not write"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := engine(t)
+			l := openLog(t, e, "severn")
+			appendN(t, l, 9)
+			ninth, err := l.Head(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			appendN(t, l, 3)
+			twelfth, _ := l.Head(ctx)
+			if r := verify(t, l, twelfth, ninth); !r.OK() || r.Head != twelfth || r.Entries != 12 {
+				t.Fatalf("before: %+v", r)
+			}
+			if _, err := e.Commit(ctx, c.tamper(t, e)); err != nil {
+				t.Fatal(err)
+			}
+			r := verify(t, l, ninth, twelfth)
+			if r.OK() || r.Bad.Seq != c.at || !strings.Contains(r.Bad.Error(), c.says) {
+				t.Errorf("found %v, want entry %d: …%s…", r.Bad, c.at, c.says)
+			}
+		})
+	}
+}
+
+func get(t *testing.T, e *pebble.Engine, k kv.Key) []byte {
+	t.Helper()
+	v, ok, err := e.Get(ctx, k)
+	if err != nil || !ok {
+		t.Fatal(k, ok, err)
+	}
+	return v
+}
+
+// Nothing is chained to a log whose end was tampered with, and an altered entry is not shown.
+func TestADamagedLogTakesAndShowsNothing(t *testing.T) {
+	e := engine(t)
+	appendN(t, openLog(t, e, "severn"), 4)
+	v := get(t, e, entryKey(4))
+	v[len(v)-3] ^= 1
+	if _, err := e.Commit(ctx, kv.Batch{Put: []kv.Entry{{Key: entryKey(4), Value: v}}}); err != nil {
+		t.Fatal(err)
+	}
+	l := openLog(t, e, "severn")
+	if _, err := l.Append(ctx, view(t, "margaret")); !fhir.Is(err, fhir.NoStore) || !strings.Contains(err.Error(), "audit verify") {
+		t.Errorf("append to a damaged end: %v", err)
+	}
+	var last error
+	for _, err := range l.Show(ctx, "margaret", 0, 0) {
+		last = err
+	}
+	if last == nil || !strings.Contains(last.Error(), "entry 4") {
+		t.Errorf("showing an altered entry: %v", last)
+	}
+}
+
+// Two nodes append to one engine from many goroutines; nothing is lost, doubled or out of order.
+func TestSeveralNodesAppendToOneLog(t *testing.T) {
+	e := engine(t)
+	nodes := []*Log{openLog(t, e, "north"), openLog(t, e, "south")}
+	const each = 20
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range each {
+				entry, err := nodes[i%2].Append(ctx, view(t, "margaret"))
+				if err != nil || entry.Seq == 0 {
+					t.Error(entry.Seq, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if r := verify(t, nodes[0]); !r.OK() || r.Entries != 8*each {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Who appends may give up; the others' entries are written all the same, and the log stays whole.
+func TestGivingUpHarmsNobody(t *testing.T) {
+	l := openLog(t, engine(t), "severn")
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := l.Append(gone, view(t, "margaret")); !fhir.Is(err, fhir.NoStore) || !errors.Is(err, context.Canceled) {
+		t.Errorf("append after giving up: %v", err)
+	}
+	l.turn <- struct{}{} // somebody is writing
+	waiting, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	if _, err := l.Append(waiting, view(t, "margaret")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("append while another writes for long: %v", err)
+	}
+	<-l.turn
+	appendN(t, l, 2)
+	if r := verify(t, l); !r.OK() || r.Entries != 2 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestAClosedEngineRecordsNothing(t *testing.T) {
+	e := engine(t)
+	l := openLog(t, e, "severn")
+	appendN(t, l, 1)
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(ctx, view(t, "margaret")); !fhir.Is(err, fhir.NoStore) || !errors.Is(err, kv.ErrClosed) {
+		t.Errorf("append to a closed store: %v", err)
+	}
+	if _, err := l.Verify(ctx); !fhir.Is(err, fhir.NoStore) {
+		t.Errorf("verify a closed store: %v", err)
+	}
+}
+
+func TestHeadsCanBePublished(t *testing.T) {
+	l := openLog(t, engine(t), "severn")
+	if h, err := l.Head(ctx); err != nil || h != (Head{}) {
+		t.Errorf("the head of an empty log: %v, %v", h, err)
+	}
+	if r := verify(t, l, Head{}); !r.OK() || r.Entries != 0 {
+		t.Errorf("an empty log: %+v", r)
+	}
+	e, err := l.Append(ctx, view(t, "margaret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, _ := l.Head(ctx)
+	if h != e.Head() {
+		t.Errorf("head %v, want %v", h, e.Head())
+	}
+	if back, err := ParseHead(" " + h.String() + "\n"); err != nil || back != h {
+		t.Errorf("read back %v, %v", back, err)
+	}
+	for _, s := range []string{"", "1", "1:", "x:" + h.Hash.String(), "1:" + h.Hash.String()[2:], "-1:" + h.Hash.String()} {
+		if _, err := ParseHead(s); !fhir.Is(err, fhir.ValueError) {
+			t.Errorf("ParseHead(%q): %v", s, err)
+		}
+	}
+}
+
+// Careless printing of an event or entry must not show the NHS number as text outside the log itself.
+func TestEventsPrintWithoutTheNumber(t *testing.T) {
+	if s := fmt.Sprintf("%v", view(t, "margaret")); strings.Contains(s, "9990000018") {
+		t.Error(s)
+	}
+}
+
+func indent(t *testing.T, raw []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := json.Indent(&b, raw, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	b.WriteByte('\n')
+	return b.Bytes()
+}
+
+func FuzzDecode(f *testing.F) {
+	e := Entry{Seq: 1, PersonID: "margaret", Body: []byte(`{"resourceType":"AuditEvent"}`)}
+	e.Hash = e.sum()
+	f.Add(uint64(1), e.encode())
+	f.Add(uint64(0), []byte{})
+	f.Fuzz(func(t *testing.T, seq uint64, value []byte) {
+		got, ok := decode(Seq(seq), value)
+		if ok && !bytes.Equal(got.encode(), value) {
+			t.Fatalf("read, but written differently: %x", value)
+		}
+	})
+}
+
+func BenchmarkAppend(b *testing.B) {
+	for _, clients := range []int{1, 16} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			l := openLog(b, engine(b), "severn")
+			ev := view(b, "margaret")
+			b.ReportAllocs()
+			b.SetParallelism(clients)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := l.Append(ctx, ev); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	l := openLog(b, engine(b), "severn")
+	appendN(b, l, 1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if r := verify(b, l); !r.OK() {
+			b.Fatal(r.Bad)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/entry")
+}
+
+func BenchmarkRender(b *testing.B) {
+	ev := view(b, "margaret")
+	b.ReportAllocs()
+	for b.Loop() {
+		ev.resource("audit-1", "severn", time.Time{})
+	}
+}
