@@ -156,7 +156,7 @@ func TestRealMessagesReencodeToTheSameFields(t *testing.T) {
 	t.Logf("%d messages", n)
 }
 
-// leaves are a message's values with their places, empty ones left out.
+// leaves are a message's values with their places, empty ones and MSH-18 left out.
 func leaves(m *Message) []string {
 	var out []string
 	for _, s := range m.Segments() {
@@ -166,6 +166,9 @@ func leaves(m *Message) []string {
 			from = 3
 		}
 		for n := from; n <= s.Fields(); n++ {
+			if n == 18 && s.Name() == "MSH" {
+				continue // Encode says UTF-8 there
+			}
 			walk(s.Field(n), field, s.Place(n), &out)
 		}
 	}

@@ -177,6 +177,9 @@ func (x *mapper) systemOf(name string) string {
 	if uri, ok := knownSystems[strings.ToUpper(name)]; ok {
 		return uri
 	}
+	if table, ok := strings.CutPrefix(name, "HL7"); ok && len(table) == 4 && strings.Trim(table, "0123456789") == "" {
+		return v2Table + table
+	}
 	if strings.Contains(name, "://") || strings.HasPrefix(name, "urn:") {
 		return fhir.CanonicalSystem(strings.ReplaceAll(name, " ", "%20"))
 	}
@@ -226,6 +229,9 @@ func (x *mapper) coded(v Value, system string) (fhir.CodeableConcept, bool) {
 	for i := range c.Coding {
 		if c.Coding[i].System == "" {
 			c.Coding[i].System = system
+			if c.Text == c.Coding[i].Code { // a code of a known table is not words
+				c.Text = c.Coding[i].Display
+			}
 		}
 	}
 	return c, !c.IsZero()
@@ -251,7 +257,10 @@ func (x *mapper) name(v Value) (fhir.HumanName, bool) {
 // address reads an XAD. HL7 v2.4 §2.9.48
 func (x *mapper) address(v Value) (fhir.Address, bool) {
 	a := fhir.Address{City: str(v, 3), District: str(v, 4), PostalCode: str(v, 5), Country: str(v, 6)}
-	for _, c := range [...]int{1, 2, 8} {
+	if s := street(v.Comp(1)); s != "" {
+		a.Line = append(a.Line, s)
+	}
+	for _, c := range [...]int{2, 8} {
 		if s := str(v, c); s != "" {
 			a.Line = append(a.Line, s)
 		}
@@ -269,6 +278,23 @@ func (x *mapper) address(v Value) (fhir.Address, bool) {
 		a.Type = "postal"
 	}
 	return a, len(a.Line) > 0 || a.City != "" || a.PostalCode != "" || a.District != ""
+}
+
+// street reads a SAD: the whole line, then perhaps street name and house number again; or "Marks & Spencer" from a sender who does not escape.
+// HL7 v2.4 §2.9.38
+func street(v Value) string {
+	s := text(v.Text())
+	if strings.Contains(v.Raw(), " "+char(Standard.Sub)+" ") {
+		return words(v)
+	}
+	n := 0
+	for sub := range v.Subs() {
+		if t := text(sub.Text()); n > 0 && t != "" && !strings.Contains(s, t) {
+			s = strings.TrimSpace(s + " " + t)
+		}
+		n++
+	}
+	return s
 }
 
 // telecom reads an XTN. HL7 v2.4 §2.9.52

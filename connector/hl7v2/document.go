@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"tombolo/dataset"
@@ -38,13 +39,12 @@ func (x *mapper) mdm(segs []Segment) *fhir.Issue {
 		f["type"] = kind
 	}
 	f["author"] = x.authors(txa)
-	if p := x.unique(made); p != made {
-		made = p
-	}
 	x.relate(f, txa)
+	binaryMeta := tagged(dataset.Documents)
 	if code := strings.ToUpper(str(txa.Field(18), 0)); code == "R" || code == "V" { // HL7 table 0272
 		f["securityLabel"] = []fhir.CodeableConcept{fhir.Code(fhir.SystemConfidentiality, code, map[string]string{"R": "restricted", "V": "very restricted"}[code])}
-		f["meta"] = fhir.M{"security": []fhir.Coding{{System: fhir.SystemConfidentiality, Code: code}}}
+		label := []fhir.Coding{{System: fhir.SystemConfidentiality, Code: code}}
+		f["meta"], binaryMeta["security"] = fhir.M{"security": label}, label // the words as closely kept as the entry that points at them
 	}
 	if visit := x.visitID(first(segs, "PV1"), segs); visit != "" {
 		f["context"] = fhir.M{"encounter": []fhir.Reference{{Reference: "Encounter/" + visit}}}
@@ -56,11 +56,11 @@ func (x *mapper) mdm(segs []Segment) *fhir.Issue {
 	f["description"] = title
 	var content []fhir.M
 	for i, a := range forms {
-		binary := id(made)
+		binary := made
 		if i > 0 {
-			binary = id(made, hash("part", string(rune('0'+i%10)), strings.Repeat("+", i/10)))
+			binary = id(made + "." + strconv.Itoa(i+1))
 		}
-		x.add("Binary", binary, fhir.M{"contentType": a["contentType"], "data": a["data"], "securityContext": x.subject(), "meta": tagged(dataset.Documents)})
+		x.add("Binary", binary, fhir.M{"contentType": a["contentType"], "data": a["data"], "securityContext": x.subject(), "meta": binaryMeta})
 		content = append(content, fhir.M{"attachment": fhir.M{"contentType": a["contentType"], "url": "Binary/" + binary, "title": title, "creation": f["date"]}})
 	}
 	if len(content) == 0 {

@@ -111,7 +111,7 @@ func escape(s string) string {
 }
 
 // Encode writes a parsed message anew, in UTF-8 with the standard separators and escapes: the same segments, fields and
-// values, whatever separators, character set and line ends it arrived with.
+// values, whatever separators, character set and line ends it arrived with. Only MSH-18 changes, where it named another set.
 func Encode(m *Message) []byte {
 	var e Encoder
 	for _, s := range m.segs {
@@ -123,6 +123,12 @@ func Encode(m *Message) []byte {
 		}
 		for n := from; n <= s.Fields(); n++ {
 			e.buf.WriteByte('|')
+			if n == 18 && s.name == "MSH" && !s.Field(n).Empty() { // what it says now must be true of what is written
+				if c := canonical(s.Field(n).Text()); c != "UTF-8" && c != "UNICODE" {
+					e.buf.WriteString("UNICODE UTF-8")
+					continue
+				}
+			}
 			e.value(s.Field(n), field)
 		}
 		e.buf.WriteByte('\r')

@@ -140,7 +140,7 @@ func (f *Feed) serve(ctx context.Context, conn net.Conn, door connector.Door) {
 func (f *Feed) waitFor(ctx context.Context, conn net.Conn, r *bufio.Reader) error {
 	if r.Buffered() == 0 {
 		_ = conn.SetReadDeadline(time.Now().Add(f.o.IdleTimeout)) // of a connection that has ended, reading tells
-		if ctx.Err() != nil { // the deadline just set may have undone the one that ends the feed
+		if ctx.Err() != nil {                                     // the deadline just set may have undone the one that ends the feed
 			return ctx.Err()
 		}
 		for {

@@ -2,6 +2,7 @@ package hl7v2
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"tombolo/connector"
@@ -35,9 +36,9 @@ type mapper struct {
 	o       *Options
 	d       *connector.Delivery
 	event   string
-	patient string         // the patient's id; every resource refers to it
-	mrn     string         // the assigning authority of that id
-	seen    map[string]int // ids made in this message, so that two things never share one
+	patient string          // the patient's id; every resource refers to it
+	mrn     string          // the assigning authority of that id
+	seen    map[string]bool // ids made in this message, so that two things never share one
 }
 
 // Refuse says why a message is not for this feed, before anything is made of it: its version, its processing id, its type or event.
@@ -81,7 +82,7 @@ func Map(m *Message, raw []byte, o Options) ([]connector.Delivery, error) {
 			d.Issues = append(d.Issues, m.Issues...)
 			d.Issues = append(d.Issues, unread(m, f)...)
 		}
-		x := &mapper{m: m, o: &o, d: &d, event: event, seen: map[string]int{}}
+		x := &mapper{m: m, o: &o, d: &d, event: event, seen: map[string]bool{}}
 		if issue := f.deal(x, segs); issue != nil {
 			return nil, issue
 		}
@@ -172,11 +173,12 @@ func (x *mapper) add(typ, id string, fields fhir.M) fhir.Ref {
 
 // unique tells apart two things of one message that the sender gave the same names.
 func (x *mapper) unique(parts ...string) string {
-	made := id(parts...)
-	x.seen[made]++
-	if n := x.seen[made]; n > 1 {
-		return id(made + "-" + strings.Repeat("i", min(n, 9)) + hash(made, strings.Repeat("x", n))[:4])
+	first := id(parts...)
+	made := first
+	for n := 2; x.seen[made]; n++ {
+		made = id(first + "." + strconv.Itoa(n))
 	}
+	x.seen[made] = true
 	return made
 }
 

@@ -54,7 +54,7 @@ func (x *mapper) observation(r *report, o obx, section, reportStatus, visit stri
 		f["performer"] = []fhir.Reference{{Type: "Organization", Display: p.Words()}}
 	}
 	which := key(o.Field(3))
-	made := x.unique(r.base, hash(which, str(o.Field(4), 0)))
+	made := x.unique(r.base + "." + hash(which, str(o.Field(4), 0)))
 	return fhir.Reference{Reference: string(x.add("Observation", made, f)), Display: code.Words()}
 }
 
