@@ -52,6 +52,9 @@ func CanonicalSystem(system string) string {
 	return system
 }
 
+// unspaced takes off what people write between the digits of a number.
+var unspaced = strings.NewReplacer(" ", "", "-", "")
+
 // An NHSNumber is ten digits with a valid check digit. CHI and H&C numbers have the same form.
 // It prints as "nhs-number(…)": use Digits where the digits are truly meant. It never belongs in a URL,
 // log line, metric or subject name.
@@ -60,7 +63,7 @@ type NHSNumber struct{ digits string }
 // ParseNHSNumber reads ten digits, with the spaces and dashes people write. It checks the mod-11 check digit
 // and refuses the ten numbers made of one repeated digit, which pass the check and are nobody's.
 func ParseNHSNumber(s string) (NHSNumber, error) {
-	d := strings.NewReplacer(" ", "", "-", "").Replace(strings.TrimSpace(s))
+	d := unspaced.Replace(strings.TrimSpace(s))
 	if len(d) != 10 {
 		return NHSNumber{}, Errorf(ValueError, "an NHS number has 10 digits, this has %d characters", len(d))
 	}
@@ -110,7 +113,7 @@ func (i Identifier) LogValue() slog.Value { return slog.StringValue(i.System + "
 func (i Identifier) Canonical() Identifier {
 	i.System = CanonicalSystem(i.System)
 	if i.System == SystemNHSNumber || i.System == SystemCHI || i.System == SystemHCN {
-		i.Value = strings.NewReplacer(" ", "", "-", "").Replace(i.Value)
+		i.Value = unspaced.Replace(i.Value)
 	} else {
 		i.Value = strings.TrimSpace(i.Value)
 	}

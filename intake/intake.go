@@ -50,6 +50,7 @@ type Options struct {
 type Intake struct {
 	o      Options
 	awaits bool
+	stats  *stats
 }
 
 var _ connector.Door = (*Intake)(nil)
@@ -62,7 +63,7 @@ func New(o Options) *Intake {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Intake{o: o, awaits: o.Await != nil}
+	return &Intake{o: o, awaits: o.Await != nil, stats: &stats{}}
 }
 
 // Bulk is the same door for a long import: it does not wait for the followers after each delivery. Whoever imports awaits
@@ -104,6 +105,23 @@ func (in *Intake) Accept(ctx context.Context, d connector.Delivery) (connector.R
 	if sys == nil {
 		return connector.Receipt{}, fhir.Errorf(fhir.NotFound, "system %q is not in the region file", d.Source)
 	}
+	got, err := in.accept(ctx, sys, d)
+	in.stats.add(d.Source, in.o.Now(), func(s *Stat) {
+		switch {
+		case fhir.Is(err, fhir.Transient) || fhir.Is(err, fhir.NoStore):
+			s.Failed++
+		case err != nil || d.Rejected != nil:
+			s.Rejected++
+		case got.Duplicate:
+			s.Duplicates++
+		default:
+			s.Accepted++
+		}
+	})
+	return got, err
+}
+
+func (in *Intake) accept(ctx context.Context, sys *region.System, d connector.Delivery) (connector.Receipt, error) {
 	if len(d.Raw) > MaxRaw {
 		return connector.Receipt{}, fhir.Errorf(fhir.TooLong, "a delivery of %d bytes is larger than the %d taken", len(d.Raw), MaxRaw)
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -97,7 +98,8 @@ func newHL7(n *Node, s region.System) (connector.Runner, connector.Asker, error)
 }
 
 func newGPConnect(n *Node, s region.System) (connector.Runner, connector.Asker, error) {
-	a, err := gpconnect.New(gpconnect.Options{Source: s.ID, Address: s.Address, ASID: n.c.Region.ASID(), ToASID: s.ASID, HTTP: client(), Now: n.c.Now})
+	a, err := gpconnect.New(gpconnect.Options{Source: s.ID, Address: s.Address, ASID: cmp.Or(n.option(s, "our-asid"), "999000000000"), ToASID: s.ASID,
+		NodeName: n.c.Region.ID, Version: n.c.Version, HTTP: client(), Now: n.c.Now})
 	return nil, a, err
 }
 
@@ -137,6 +139,6 @@ func (n *Node) duration(s region.System, name string) (time.Duration, error) {
 }
 
 func newDocument(n *Node, s region.System) (connector.Runner, connector.Asker, error) {
-	r, err := document.New(document.Options{Source: s.ID, Listen: s.Listen, Token: n.option(s, "token"), Now: n.c.Now, Logger: n.c.Logger})
+	r, err := document.New(document.Options{Source: s.ID, Listen: s.Listen, Token: n.option(s, "token"), Now: n.c.Now, Log: n.c.Logger})
 	return r, nil, err
 }

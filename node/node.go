@@ -47,6 +47,8 @@ type Config struct {
 	Secret func(name string) string
 	// Feeds starts what listens and polls; false for commands that only read or import.
 	Feeds bool
+	// Beside are further pages by pattern, such as the demo's switchboard.
+	Beside map[string]http.Handler
 }
 
 // A Node is a running node. Close undoes New.
@@ -82,7 +84,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}()
 
 	// What is kept.
-	engine, err := pebble.Open(pebble.Options{Dir: filepath.Join(c.Data, "store"), Logger: c.Logger})
+	engine, err := pebble.Open(pebble.Options{Dir: filepath.Join(c.Data, "store"), Log: c.Logger})
 	if err != nil {
 		return n, err
 	}
@@ -123,7 +125,11 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 			return n, fmt.Errorf("listen on %s: %w; is another program there? Choose another with --listen", c.Listen, err)
 		}
 	}
-	n.server = &http.Server{Handler: n.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+	handler, err := n.handler()
+	if err != nil {
+		return n, err
+	}
+	n.server = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn)}
 	return n, nil
 }
@@ -280,10 +286,17 @@ func (n *Node) Close() error {
 }
 
 // handler is the node's one HTTP face.
-func (n *Node) handler() http.Handler {
+func (n *Node) handler() (http.Handler, error) {
+	pages, err := web.New(n.webOptions())
+	if err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/fhir/", api.New(api.Options{Gather: n.Gather, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger}))
-	mux.Handle("/", web.New(n.webOptions()))
+	mux.Handle("/", pages)
 	n.health(mux)
-	return mux
+	for pattern, h := range n.c.Beside {
+		mux.Handle(pattern, h)
+	}
+	return mux, nil
 }

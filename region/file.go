@@ -19,7 +19,7 @@ var Purposes = []string{"direct-care", "emergency", "safeguarding", "administrat
 
 // Roles that a user may have: those that policy knows and a person can hold.
 var Roles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "mental-health", "pharmacist", "social-worker", "care-home",
-	"receptionist", "privacy-officer", "operator", "citizen"}
+	"receptionist", "privacy-officer", "operator", "citizen", "neighbour"}
 
 // NeighbourKinds are the kinds of neighbouring record system.
 var NeighbourKinds = []string{"tombolo"}

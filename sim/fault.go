@@ -3,6 +3,8 @@
 package sim
 
 import (
+	"bytes"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -52,6 +54,11 @@ func (f *Faults) Now() (Fault, time.Duration) {
 func (f *Faults) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fault, delay := f.Now()
+		if fault != FaultNone {
+			// Only a server that has read the request notices its caller hanging up.
+			body, _ := io.ReadAll(io.LimitReader(r.Body, 16<<20))
+			r.Body = io.NopCloser(bytes.NewReader(body))
+		}
 		switch fault {
 		case FaultSlow:
 			select {

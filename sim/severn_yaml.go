@@ -30,7 +30,7 @@ systems:
     connector: gpconnect
     address: {{.Practice1}}
     asid: "999000000101"
-    gives: &gp {demographics: live, problems: live, medications: live, allergies: live, immunisations: live, encounters: live,
+    gives: {demographics: live, problems: live, medications: live, allergies: live, immunisations: live, encounters: live,
       results: live, observations: live, referrals: live, social-context: live, family-history: live, documents: live, procedures: live}
     deadline: 2s
     release: all
@@ -40,7 +40,8 @@ systems:
     connector: gpconnect
     address: {{.Practice2}}
     asid: "999000000102"
-    gives: *gp
+    gives: {demographics: live, problems: live, medications: live, allergies: live, immunisations: live, encounters: live,
+      results: live, observations: live, referrals: live, social-context: live, family-history: live, documents: live, procedures: live}
     deadline: 2s
     release: all
   - id: rx1-pas

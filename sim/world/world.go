@@ -161,7 +161,7 @@ func (w *World) startNode(ctx context.Context, a sim.Addresses) (err error) {
 		}
 	}
 	w.Node, err = node.New(ctx, node.Config{Region: r, Folder: w.o.Dir, Data: filepath.Join(w.o.Dir, "severn"), Listen: w.o.Listen, Demo: true, Feeds: true,
-		Logger: w.o.Logger, Now: w.o.Now, Version: w.o.Version, Secret: func(string) string { return sim.TokenPrefix + "severn" }})
+		Logger: w.o.Logger, Now: w.o.Now, Version: w.o.Version, Beside: map[string]http.Handler{"/sim": w.switchboard()}, Secret: func(string) string { return sim.TokenPrefix + "severn" }})
 	if err != nil {
 		return err
 	}
@@ -190,10 +190,18 @@ func (w *World) send(ctx context.Context, a sim.Addresses) error {
 			return named("ambulance service", err)
 		},
 		func() error {
-			return named("community provider", community.New(community.Options{Drop: a.CommunityDrop, People: w.People, Faults: w.Faults[cast.Community], Now: w.o.Now}).Write(ctx))
+			s, err := community.New(community.Options{Drop: a.CommunityDrop, People: w.People, Faults: w.Faults[cast.Community], Now: w.o.Now})
+			if err == nil {
+				err = s.Write(ctx)
+			}
+			return named("community provider", err)
 		},
 		func() error {
-			return named("council", council.New(council.Options{Drop: a.CouncilDrop, People: w.People, Faults: w.Faults[cast.Council], Now: w.o.Now}).Write(ctx))
+			s, err := council.New(council.Options{Drop: a.CouncilDrop, People: w.People, Faults: w.Faults[cast.Council], Now: w.o.Now})
+			if err == nil {
+				err = s.Write(ctx)
+			}
+			return named("council", err)
 		},
 		func() error { return named("register", writeRegister(a.RegisterDrop, w.People)) },
 	}
@@ -263,6 +271,9 @@ func (w *World) Person(key string) cast.Person {
 	}
 	panic("world: nobody in the cast is called " + key)
 }
+
+// Dir is the folder in which everything is kept.
+func (w *World) Dir() string { return w.o.Dir }
 
 // URL is the node's address.
 func (w *World) URL() string { return "http://" + w.Node.Addr() }

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"tombolo/region"
+)
+
+func checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "check FILE",
+		Short:   "Check a region file: every error with its line and how to mend it",
+		Example: "  tombolo check region.yaml",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			r, problems, err := readRegion(args[0])
+			if err != nil {
+				return err
+			}
+			errors := 0
+			for _, p := range problems {
+				fmt.Fprintln(c.OutOrStdout(), p)
+				if p.Severity == region.Error {
+					errors++
+				}
+			}
+			if errors > 0 {
+				return fmt.Errorf("%s has %d error(s)", args[0], errors)
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s: all well. %d organisations, %d systems, %d agreements, %d neighbours.\n",
+				args[0], len(r.Organisations), len(r.Systems), len(r.Agreements), len(r.Neighbours))
+			return nil
+		},
+	}
+}
+
+// readRegion reads and checks a region file. r may be nil where there are errors.
+func readRegion(path string) (*region.Region, []region.Problem, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the region file cannot be read: %w", err)
+	}
+	r, problems := region.Parse(filepath.Base(path), data)
+	return r, problems, nil
+}
+
+// mustRegion reads a region file that is to be run: any error ends it, with all of them told.
+func mustRegion(c *cobra.Command, path string) (*region.Region, string, error) {
+	if path == "" {
+		return nil, "", usagef("which region? Give --region FILE")
+	}
+	r, problems, err := readRegion(path)
+	if err != nil {
+		return nil, "", err
+	}
+	bad := 0
+	for _, p := range problems {
+		fmt.Fprintln(c.ErrOrStderr(), p)
+		if p.Severity == region.Error {
+			bad++
+		}
+	}
+	if bad > 0 {
+		return nil, "", fmt.Errorf("%s has %d error(s), so it is not run", path, bad)
+	}
+	return r, filepath.Dir(path), nil
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"tombolo/node"
+)
+
+func serveCommand() *cobra.Command {
+	var regionFile, data, listen, base, devUser string
+	var dev, verbose bool
+	c := &cobra.Command{
+		Use:   "serve --region FILE --data DIR",
+		Short: "Run a region",
+		Example: "  tombolo serve --region region.yaml --data /var/lib/tombolo\n" +
+			"  tombolo serve --region region.yaml --data data --dev     loopback only, nobody signs in",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, folder, err := mustRegion(c, regionFile)
+			if err != nil {
+				return err
+			}
+			if data == "" {
+				return usagef("where is the data to be kept? Give --data DIR")
+			}
+			cfg := node.Config{Region: r, Folder: folder, Data: data, Listen: listen, Base: base, Version: version, Feeds: true,
+				Logger: newLogger(c.ErrOrStderr(), verbose)}
+			if dev {
+				if devUser == "" {
+					if len(r.Users) == 0 {
+						return usagef("--dev acts as a user of the region file, and it has none: add one under users")
+					}
+					devUser = r.Users[0].ID
+				}
+				cfg.Dev = devUser
+				fmt.Fprintf(c.ErrOrStderr(), "\n*** DEVELOPER MODE: NOBODY SIGNS IN. Every request acts as %q. Loopback only. Never with real records. ***\n\n", devUser)
+			}
+			n, err := node.New(c.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			defer n.Close()
+			fmt.Fprintf(c.OutOrStdout(), "%s is at http://%s (FHIR at /fhir, record at /record, operators at /desk)\n", r.Name, n.Addr())
+			return n.Run(c.Context())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&regionFile, "region", "", "the region file")
+	f.StringVar(&data, "data", "", "the folder in which everything is kept")
+	f.StringVar(&listen, "listen", "127.0.0.1:8080", "address of the web pages and the API")
+	f.StringVar(&base, "base", "", "public base URL of the FHIR API, if it is not what clients send")
+	f.BoolVar(&dev, "dev", false, "no sign-in, on loopback only")
+	f.StringVar(&devUser, "as", "", "with --dev: the user every request acts as (the first of the region file)")
+	f.BoolVar(&verbose, "verbose", false, "log more than what needs acting on")
+	return c
+}

@@ -1,0 +1,37 @@
+package intake
+
+import (
+	"maps"
+	"sync"
+	"time"
+)
+
+// A Stat counts a source's deliveries since this process started.
+type Stat struct {
+	Accepted, Duplicates, Rejected, Failed int
+	Last                                   time.Time // when something last arrived
+}
+
+type stats struct {
+	mu sync.Mutex
+	by map[string]Stat
+}
+
+func (s *stats) add(source string, at time.Time, change func(*Stat)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by == nil {
+		s.by = map[string]Stat{}
+	}
+	st := s.by[source]
+	st.Last = at
+	change(&st)
+	s.by[source] = st
+}
+
+// Stats are the counts by source.
+func (in *Intake) Stats() map[string]Stat {
+	in.stats.mu.Lock()
+	defer in.stats.mu.Unlock()
+	return maps.Clone(in.stats.by)
+}

@@ -1,0 +1,215 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"tombolo/access"
+	"tombolo/audit"
+	"tombolo/intake"
+	"tombolo/region"
+	"tombolo/web"
+)
+
+func (n *Node) webOptions() web.Options {
+	return web.Options{Records: n.Gather, Access: n.Access, Looks: n, Desk: n, Logger: n.c.Logger, Name: n.c.Region.Name, Now: n.c.Now}
+}
+
+// WhoLooked lists who opened a person's record, newest first, for the person themselves.
+func (n *Node) WhoLooked(ctx context.Context, s *access.Session, person string) ([]web.Look, error) {
+	if _, err := n.Gather.Who(ctx, s, person); err != nil {
+		return nil, err // only those who may open the record may know who else did
+	}
+	var out []web.Look
+	for e, err := range n.Audit.Show(ctx, person, 0, 0) {
+		if err != nil {
+			return nil, err
+		}
+		look, err := e.Summary()
+		if err != nil {
+			return nil, err
+		}
+		if look.Kind != audit.Read && look.Kind != audit.BreakGlass {
+			continue
+		}
+		out = append(out, web.Look{At: look.At, Who: look.Who, Role: look.Role, Organisation: look.Organisation,
+			Why: purposeWords[look.Purpose], What: headingsShown(look.What), BrokeGlass: look.Kind == audit.BreakGlass})
+	}
+	slices.Reverse(out)
+	return out, nil
+}
+
+var purposeWords = map[string]string{
+	"TREAT": "to care for you", "ETREAT": "in an emergency", "SAFETY": "to keep somebody safe", "PATADMIN": "to arrange your care", "PATRQT": "you looked yourself",
+}
+
+// headingsShown turns an audit entry's list into words: the headings of which something was shown.
+func headingsShown(what []string) string {
+	var shown []string
+	for _, w := range what {
+		if h, _, ok := strings.Cut(w, ": "); ok && strings.Contains(w, "/") && !strings.Contains(h, " ") {
+			shown = append(shown, strings.ReplaceAll(h, "-", " "))
+		}
+	}
+	if len(shown) == 0 {
+		return "who you are"
+	}
+	return strings.Join(shown, ", ")
+}
+
+// deskRows is how many quarantined deliveries the desk lists.
+const deskRows = 100
+
+// Desk is how the node stands, for operators.
+func (n *Node) Desk(ctx context.Context, _ *access.Session) (*web.DeskState, error) {
+	out := &web.DeskState{}
+	stats, health := n.Intake.Stats(), n.Gather.Health()
+	for _, s := range n.c.Region.Systems {
+		out.Sources = append(out.Sources, n.sourceState(s, stats, health[s.ID].Open, health[s.ID].LastOK, string(health[s.ID].Problem), health[s.ID].Failed))
+	}
+	held, err := n.Intake.Quarantine(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(held, func(a, b intake.Quarantined) int { return a.At.Compare(b.At) })
+	for i, q := range held {
+		if i == deskRows {
+			out.More = len(held) - deskRows
+			break
+		}
+		row := web.Quarantined{ID: q.ID, Source: q.Source, Owner: q.Owner, Since: q.At, Bytes: int64(q.Size)}
+		if len(q.Issues) > 0 {
+			row.Reason, row.Where = q.Issues[0].Text, q.Issues[0].Where
+		}
+		out.Quarantine = append(out.Quarantine, row)
+	}
+	if out.Audit, err = n.auditState(ctx); err != nil {
+		return nil, err
+	}
+	tail, err := n.store.Tail(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out.Events = uint64(tail)
+	for _, f := range n.followers {
+		st := f.Status()
+		out.Followers = append(out.Followers, web.Follower{Name: f.Name, At: uint64(st.Handled), Behind: uint64(tail) - uint64(min(st.Handled, tail))})
+	}
+	return out, nil
+}
+
+func (n *Node) sourceState(s region.System, stats map[string]intake.Stat, open bool, lastOK time.Time, problem string, failed int) web.SourceState {
+	i := slices.IndexFunc(n.c.Region.Organisations, func(o region.Organisation) bool { return o.ODS == s.Organisation })
+	org := s.Organisation
+	if i >= 0 {
+		org = n.c.Region.Organisations[i].Name
+	}
+	ways := slices.Sorted(maps.Values(s.Gives))
+	way := "sends"
+	if slices.Contains(ways, region.Live) {
+		way = "is asked"
+	}
+	st := stats[s.ID]
+	out := web.SourceState{ID: s.ID, Name: cmp.Or(s.Name, org), Organisation: org, Connector: s.Connector, Way: way, State: "ok",
+		Last: st.Last, Accepted: st.Accepted, Rejected: st.Rejected}
+	if lastOK.After(out.Last) {
+		out.Last = lastOK
+	}
+	switch {
+	case s.Release.Off:
+		out.State, out.Problem = "off", "Switched off in the region file (release: off)."
+	case open:
+		out.State, out.Problem = "failing", "Failed several times in a row ("+problem+") and is not asked for the moment. Check that it is up and its address is right."
+	case failed > 0 && lastOK.IsZero():
+		out.State, out.Problem = "failing", "Has never answered ("+problem+"). Check its address and this node's credentials there."
+	case out.Last.IsZero():
+		out.State, out.Problem = "silent", "Nothing has come from it since this node started."
+	}
+	return out
+}
+
+func (n *Node) auditState(ctx context.Context) (web.AuditState, error) {
+	rep, err := n.Audit.Verify(ctx)
+	if err != nil {
+		return web.AuditState{}, err
+	}
+	out := web.AuditState{OK: rep.OK(), Entries: int(rep.Entries), Head: rep.Head.String(), Checked: n.c.Now()}
+	if !rep.OK() {
+		out.Problem = rep.String()
+	}
+	return out, nil
+}
+
+// health adds what machines ask of the node: is it up, is it ready, how is it doing.
+func (n *Node) health(mux *http.ServeMux) {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+		defer cancel()
+		tail, err := n.store.Tail(ctx)
+		for _, f := range n.followers {
+			if err == nil {
+				err = f.Await(ctx, tail)
+			}
+		}
+		if err != nil {
+			http.Error(w, "not ready: the index has not caught up with the log", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ready\n"))
+	})
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(&collector{n})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+}
+
+// A collector turns the node's counts into metrics. Their labels are systems of the region file and outcomes, never people.
+type collector struct{ n *Node }
+
+var (
+	deliveriesDesc = prometheus.NewDesc("tombolo_deliveries_total", "Deliveries from a source by what became of them.", []string{"source", "outcome"}, nil)
+	asksDesc       = prometheus.NewDesc("tombolo_asks_total", "Questions to a live source by result.", []string{"source", "result"}, nil)
+	openDesc       = prometheus.NewDesc("tombolo_source_open", "1 while a source fails so often that it is not asked.", []string{"source"}, nil)
+	behindDesc     = prometheus.NewDesc("tombolo_follower_behind", "Events that a follower of the log has yet to take in.", []string{"follower"}, nil)
+)
+
+// Describe sends nothing: the metrics depend on the region file.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect reads the counts.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	count := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	for id, s := range c.n.Intake.Stats() {
+		count(deliveriesDesc, s.Accepted, id, "accepted")
+		count(deliveriesDesc, s.Duplicates, id, "duplicate")
+		count(deliveriesDesc, s.Rejected, id, "rejected")
+		count(deliveriesDesc, s.Failed, id, "failed")
+	}
+	for id, h := range c.n.Gather.Health() {
+		count(asksDesc, h.Asked-h.Failed, id, "answered")
+		count(asksDesc, h.Failed, id, "failed")
+		open := 0.0
+		if h.Open {
+			open = 1
+		}
+		ch <- prometheus.MustNewConstMetric(openDesc, prometheus.GaugeValue, open, id)
+	}
+	tail, err := c.n.store.Tail(context.Background())
+	if err != nil {
+		return
+	}
+	for _, f := range c.n.followers {
+		behind := float64(tail) - float64(f.Status().Handled)
+		ch <- prometheus.MustNewConstMetric(behindDesc, prometheus.GaugeValue, max(behind, 0), f.Name)
+	}
+}
