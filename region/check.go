@@ -14,7 +14,8 @@ import (
 	"tombolo/fhir"
 )
 
-// Check tells everything in which the parts of a region disagree, today, in the order of the file.
+// Check tells everything in which the parts of a region disagree, today, in the order of the file. Parse has done it already; Check is
+// for a region that was made or changed in code, or that has grown older.
 func Check(r *Region) []Problem { return CheckAt(r, time.Now()) }
 
 // CheckAt is Check on another day: agreements begin and end.
@@ -111,6 +112,11 @@ func (c *checker) where(path string) string {
 func (c *checker) organisation(path, ods string) bool {
 	if ods == "" || c.ods[ods] {
 		return c.ods[ods]
+	}
+	for known := range c.ods {
+		if strings.EqualFold(known, ods) { // the code where it is given is told of as misspelt
+			return true
+		}
 	}
 	fix := "Add it to organisations"
 	if near := fhir.Nearest(ods, slices.Sorted(maps.Keys(c.ods))); near != "" {
@@ -268,6 +274,7 @@ func (c *checker) neighbour(path string, n Neighbour) {
 
 func (c *checker) user(path string, u User) {
 	switch {
+	case u.Role == "": // told already
 	case u.Role == "citizen" && u.PersonRef == "":
 		c.err(path+".person", "a citizen sees one record, and this does not say whose", "Add person: whose record is theirs")
 	case u.Role != "citizen" && u.Organisation == "":

@@ -17,7 +17,7 @@ var Kinds = []Kind{KindGP, KindAcute, KindMentalHealth, KindCommunity, KindSocia
 // Purposes for which an agreement may allow sharing: those that policy knows.
 var Purposes = []string{"direct-care", "emergency", "safeguarding", "administration", "patient-request", "research", "planning"}
 
-// Roles that a user may have: those that policy knows and a person can hold.
+// Roles that a user may have: those that policy knows. A neighbour is another region's node, acting for its own users.
 var Roles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "mental-health", "pharmacist", "social-worker", "care-home",
 	"receptionist", "privacy-officer", "operator", "citizen", "neighbour"}
 
@@ -61,7 +61,7 @@ var systemShape = withDefaults(block("One installed product at one organisation:
 	field[System]{"listen", "host:port on which we listen for what it sends", false, text(func(s *System) *string { return &s.Listen }, anyText)},
 	field[System]{"address", "URL at which it is asked", false, text(func(s *System) *string { return &s.Address }, anyText)},
 	field[System]{"drop", "folder in which its files appear", false, text(func(s *System) *string { return &s.Drop }, anyText)},
-	field[System]{"mapping", "how its files are read: a mapping file's path, relative to the region file, or a built-in mapping's name", false, text(func(s *System) *string { return &s.Mapping }, anyText)},
+	field[System]{"mapping", "how its files are read: a mapping file's path, relative to the region file, or builtin:NAME", false, text(func(s *System) *string { return &s.Mapping }, anyText)},
 	field[System]{"asid", "its accredited system id, for GP Connect", false, text(func(s *System) *string { return &s.ASID }, anyText)},
 	field[System]{"gives", "the headings it gives, each pushed (it sends) or live (we ask)", true, givesReader},
 	field[System]{"deadline", "how long it may take to answer; 2s if not given", false, duration(func(s *System) *time.Duration { return &s.Deadline }, 50*time.Millisecond, time.Minute)},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
@@ -20,11 +21,33 @@ const (
 	maxDepth = 40
 )
 
-// Parse reads a region file strictly: unknown keys, wrong kinds of value and missing keys are problems, each with its place. It
-// goes on as far as it can, so that all are told at once; the Region holds what could be read, and must not be run if the
-// problems are Broken. name is the file's name for messages. Whether the parts agree with each other is for Check.
-func Parse(name string, data []byte) (*Region, []Problem) {
-	r := &Region{file: name, places: map[string]place{}}
+// Parse reads a region file strictly and checks it: unknown keys, wrong kinds of value, missing keys, and all that Check finds. It
+// goes on as far as it can, so that all is told at once, each problem with its place; the Region holds what could be read, and must
+// not be run if the problems are Broken. name is the file's name for messages.
+func Parse(name string, data []byte) (*Region, []Problem) { return parseAt(name, data, time.Now()) }
+
+func parseAt(name string, data []byte, at time.Time) (*Region, []Problem) {
+	r, problems := read(name, data)
+	known := map[string]bool{}
+	for _, p := range problems {
+		for path := p.Path; path != ""; path = path[:max(0, strings.LastIndexAny(path, ".["))] {
+			known[path] = true
+		}
+	}
+	if r.places == nil {
+		return r, problems
+	}
+	for _, p := range CheckAt(r, at) {
+		if !known[p.Path] { // what could not be read in full is not also called missing
+			problems = append(problems, p)
+		}
+	}
+	return r, inOrder(problems)
+}
+
+// read is Parse without Check. A region that is no YAML has no places.
+func read(name string, data []byte) (*Region, []Problem) {
+	r := &Region{file: name}
 	d := &decoder{region: r}
 	root, problem := readYAML(data)
 	switch {
@@ -34,23 +57,20 @@ func Parse(name string, data []byte) (*Region, []Problem) {
 	case root == nil:
 		d.problem(nil, "", "the file is empty", "Begin with: region: {id: …, name: …}")
 	default:
+		r.places = map[string]place{}
 		fileShape.read(d, root, "", r)
 	}
-	return r, inOrder(d.problems)
+	return r, d.problems
 }
 
-// Load reads and checks the region file at path.
+// Load is Parse of the file at path, and looks for the files that it names.
 func Load(path string) (*Region, []Problem) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return &Region{file: path}, []Problem{{Severity: Error, File: path, Message: "cannot be read: " + plain(err), Fix: "Give the path of a region file"}}
 	}
 	r, problems := Parse(path, data)
-	if r.places != nil {
-		problems = append(problems, Check(r)...)
-		problems = append(problems, missingMappings(r, filepath.Dir(path))...)
-	}
-	return r, inOrder(problems)
+	return r, inOrder(append(problems, missingMappings(r, filepath.Dir(path))...))
 }
 
 // plain is an error's cause without the path, which stands before it anyway.
@@ -62,7 +82,7 @@ func plain(err error) string {
 	return err.Error()
 }
 
-// missingMappings looks for the mapping files that systems name; a bare name is one of the built-in mappings.
+// missingMappings looks for the mapping files that systems name; builtin:NAME is one of the program's own.
 func missingMappings(r *Region, dir string) []Problem {
 	c := checker{r: r}
 	for i, s := range r.Systems {
