@@ -2,6 +2,8 @@ package gather
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -60,6 +62,11 @@ func (r *Record) Searchset(base, self string, want func(*fhir.Resource) bool, al
 	w := fhir.NewBundle("searchset", base, len(match), size, fhir.Link{Relation: "self", URL: self})
 	for _, m := range match {
 		w.Add(m, "match")
+	}
+	for _, ref := range slices.Sorted(maps.Keys(r.Supporting)) {
+		if s := r.Supporting[ref]; want(s) {
+			w.Add(s, "include")
+		}
 	}
 	for _, l := range r.Lanes {
 		if p := l.provenance(targets[l.Source], r); p != nil {

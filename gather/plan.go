@@ -28,6 +28,7 @@ type opening struct {
 // A lane is one source's part while it is being gathered. Only the goroutine that runs the opening touches it.
 type lane struct {
 	Lane
+	key      string // the system's or neighbour's id, whatever the lane is called
 	system   region.System
 	facts    policy.Facts      // with this source
 	permits  []dataset.Heading // what may be asked of it
@@ -35,6 +36,7 @@ type lane struct {
 	original string            // the source's own id of the patient, if known
 	deadline time.Duration
 	members  map[dataset.Heading][]Member
+	support  map[fhir.Ref]*fhir.Resource
 }
 
 // plan decides for each system and heading, and then whom to ask how. A source that is refused is not looked at further: whether
@@ -59,7 +61,7 @@ func (op *opening) wanted(h dataset.Heading) bool {
 
 func (op *opening) planSystem(sys region.System) *lane {
 	org := op.g.organisation(sys.Organisation)
-	l := &lane{system: sys, deadline: sys.Deadline, members: map[dataset.Heading][]Member{}}
+	l := &lane{key: sys.ID, system: sys, deadline: sys.Deadline, members: map[dataset.Heading][]Member{}}
 	l.Lane = Lane{Source: sys.ID, Name: sys.Name, Organisation: sys.Organisation, Kind: string(org.Kind), Way: "stored",
 		Headings: map[dataset.Heading]dataset.State{}}
 	if l.Name == "" {
@@ -69,7 +71,7 @@ func (op *opening) planSystem(sys region.System) *lane {
 		l.deadline = DefaultDeadline
 	}
 	if op.decision.Has(policy.WithholdLocation) && org.Kind == region.KindGP {
-		l.Name, l.Organisation = "GP practice (location withheld)", ""
+		l.Source, l.Name, l.Organisation = "gp-practice", "GP practice (location withheld)", ""
 	}
 	l.facts = op.facts
 	l.facts.Source = &policy.Source{System: sys.ID, Organisation: sys.Organisation, Release: sys.Release, Gives: sys.Gives}
@@ -91,7 +93,7 @@ func (op *opening) planSystem(sys region.System) *lane {
 	}
 	if len(l.permits) == 0 {
 		l.State = Refused
-		l.Issue = fhir.Errorf(fhir.Suppressed, "%s does not share this with you", l.Name).From(sys.ID)
+		l.Issue = fhir.Errorf(fhir.Suppressed, "%s does not share this with you", l.Name).From(l.Source)
 		return l
 	}
 	l.patients = op.person.PatientIDs(sys.ID)
@@ -124,7 +126,7 @@ func (op *opening) shouldAsk(l *lane, org region.Organisation) bool {
 }
 
 func (op *opening) planNeighbour(n region.Neighbour) *lane {
-	l := &lane{deadline: DefaultDeadline, members: map[dataset.Heading][]Member{}, facts: op.facts}
+	l := &lane{key: n.ID, deadline: DefaultDeadline, members: map[dataset.Heading][]Member{}, facts: op.facts}
 	l.Lane = Lane{Source: n.ID, Name: n.Name, Kind: "neighbour", Way: "neighbour", State: Asking, Headings: map[dataset.Heading]dataset.State{}}
 	if l.Name == "" {
 		l.Name = n.ID

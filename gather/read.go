@@ -81,7 +81,7 @@ func (g *Gatherer) disclose(ctx context.Context, s *access.Session, personID str
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(op.lanes, func(l *lane) bool { return l.Source == connector.SourceOf(r) })
+	i := slices.IndexFunc(op.lanes, func(l *lane) bool { return l.key == connector.SourceOf(r) })
 	if i < 0 || !slices.Contains(op.lanes[i].permits, h) || !op.discloses(op.lanes[i], h, r) {
 		return nil, g.deny(ctx, s, personID, fhir.Identifier{}, []policy.Reason{{Code: "not-shared"}})
 	}
@@ -96,7 +96,7 @@ func (g *Gatherer) disclose(ctx context.Context, s *access.Session, personID str
 		return nil, err
 	}
 	if op.decision.Has(policy.WithholdLocation) {
-		r = withoutLocation(r)
+		r = withoutLocation(r, op.lanes[i].Source)
 	}
 	return r, nil
 }

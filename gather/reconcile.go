@@ -78,6 +78,9 @@ func nest(members []Member) (children map[key][]Member, tops []Member) {
 	for _, m := range members {
 		k := key{m.Source, m.Resource.Ref()}
 		parent, ok := reportOf[k]
+		if !ok && m.Resource.Type() == "List" { // a consultation's tree of topics and headings
+			parent, ok = key{m.Source, fhir.Ref(m.Resource.Text("encounter.reference"))}, true
+		}
 		if !ok && strings.HasPrefix(m.Resource.Type(), "Medication") {
 			parent, ok = key{m.Source, fhir.Ref(m.Resource.Text("basedOn.reference"))}, true
 		}

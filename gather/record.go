@@ -9,11 +9,13 @@ import (
 
 // A Record is one person's record as joined for one session: what every face renders.
 type Record struct {
-	Person     Person
-	Lanes      []Lane    // one per source considered, in region-file order
-	Sections   []Section // one per heading, in dataset order; all headings, also those with nothing
-	At         time.Time // when the gathering ended
-	Took       time.Duration
+	Person   Person
+	Lanes    []Lane    // one per source considered, in region-file order
+	Sections []Section // one per heading, in dataset order; all headings, also those with nothing
+	At       time.Time // when the gathering ended
+	Took     time.Duration
+	// Supporting are what entries refer to and is nobody's record by itself: products, specimens, practitioners, organisations.
+	Supporting map[fhir.Ref]*fhir.Resource
 	Notice     string // the constant sentence that some information may be withheld
 	BrokeGlass bool   // opened against an objection, in an emergency
 }

@@ -2,6 +2,7 @@ package gather
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -126,10 +127,9 @@ func (g *Gatherer) readKept(ctx context.Context, l *lane, a *answered) {
 				continue
 			}
 			h := dataset.HeadingOf(r)
-			if h == "" || l.system.Gives[h] != region.Push || !slices.Contains(l.permits, h) {
-				continue
+			if supporting[r.Type()] || h != "" && l.system.Gives[h] == region.Push && slices.Contains(l.permits, h) {
+				a.content = append(a.content, r)
 			}
-			a.content = append(a.content, r)
 		}
 	}
 	if err != nil {
@@ -140,7 +140,7 @@ func (g *Gatherer) readKept(ctx context.Context, l *lane, a *answered) {
 
 // askLive asks the source and takes in only what is proven to be about the person.
 func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answered) {
-	asker, ok := g.o.Askers[l.Source]
+	asker, ok := g.o.Askers[l.key]
 	if !ok {
 		a.issue = fhir.Errorf(fhir.NotSupported, "%s cannot be asked: this node has no connection to it", l.Name)
 		return
@@ -149,7 +149,7 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 	if l.Kind != "neighbour" {
 		q.Headings = slices.DeleteFunc(slices.Clone(q.Headings), func(h dataset.Heading) bool { return l.system.Gives[h] != region.Live })
 	}
-	ans, err := g.breakers[l.Source].ask(ctx, asker, q)
+	ans, err := g.breakers[l.key].ask(ctx, asker, q)
 	if err != nil {
 		if fhir.Is(err, fhir.NotFound) {
 			a.notHere = len(a.content) == 0
@@ -173,11 +173,10 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		}
 	}
 	for _, r := range ans.Content {
-		h := dataset.HeadingOf(r)
-		if h != "" && !slices.Contains(q.Headings, h) {
+		if h := dataset.HeadingOf(r); !supporting[r.Type()] && !slices.Contains(q.Headings, h) {
 			continue // never more than was asked for
 		}
-		stamped, err := g.o.Stamper.Stamp(l.Source, r)
+		stamped, err := g.o.Stamper.Stamp(l.key, r)
 		if err != nil {
 			a.warn = append(a.warn, fhir.Errorf(fhir.Incomplete, "an entry from %s could not be taken", l.Name))
 			continue
@@ -185,7 +184,7 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		a.content = append(a.content, stamped)
 	}
 	if g.o.Learn != nil && len(l.patients) == 0 && l.Kind != "neighbour" && ans.Patient != nil {
-		go g.learn(context.WithoutCancel(ctx), l.Source, ans.Patient)
+		go g.learn(context.WithoutCancel(ctx), l.key, ans.Patient)
 	}
 }
 
@@ -306,17 +305,24 @@ func (op *opening) take(a answered) {
 	for h, st := range a.states {
 		l.Headings[h] = op.honest(st)
 	}
+	l.support = map[fhir.Ref]*fhir.Resource{}
+	for _, r := range a.content {
+		if supporting[r.Type()] && op.discloses(l, "", r) {
+			l.support[r.Ref()] = r
+		}
+	}
 	for _, r := range a.content {
 		h := dataset.HeadingOf(r)
-		if h == "" || !op.discloses(l, h, r) {
+		if h == "" || supporting[r.Type()] || !op.discloses(l, h, r) {
 			continue
 		}
+		r = named(r, l.support)
 		received := now
 		if span, err := fhir.ParseDate(r.Text("meta.lastUpdated")); err == nil {
 			received = span.Start
 		}
 		if op.decision.Has(policy.WithholdLocation) {
-			r = withoutLocation(r)
+			r = withoutLocation(r, l.Source)
 		}
 		l.members[h] = append(l.members[h], Member{Resource: r, Source: l.Source, Name: l.Name, Received: received})
 	}
@@ -368,8 +374,30 @@ func (op *opening) discloses(l *lane, h dataset.Heading, r *fhir.Resource) bool 
 	return policy.Decide(f).Permit
 }
 
-// withoutLocation takes off what would tell where a restricted person lives or is seen.
-func withoutLocation(r *fhir.Resource) *fhir.Resource {
+// supporting are the types that entries refer to and that are not entries themselves.
+var supporting = map[string]bool{"Medication": true, "Specimen": true, "Organization": true, "Practitioner": true, "PractitionerRole": true,
+	"Location": true, "Substance": true}
+
+// named puts a medicine's name where everybody looks for it: a reference to a Medication becomes the concept that the Medication
+// holds. The Medication itself stays among what supports the record.
+func named(r *fhir.Resource, support map[fhir.Ref]*fhir.Resource) *fhir.Resource {
+	ref := fhir.Ref(r.Text("medicationReference.reference"))
+	if m, ok := support[ref]; ok && m.Get("code").Exists() {
+		return r.Without("medicationReference").With("medicationCodeableConcept", m.Concept("code"))
+	}
+	return r
+}
+
+// withoutLocation takes off what would tell where a restricted person lives or is seen. source is what the source is called here.
+func withoutLocation(r *fhir.Resource, source string) *fhir.Resource {
+	meta := fhir.M{"source": connector.SourceURI(source)}
+	for m := range r.Value().Member("meta").Children() {
+		if m.Key() != "source" && m.Key() != "profile" {
+			meta[m.Key()] = json.RawMessage(m.Raw())
+		}
+	}
+	r = r.With("meta", meta)
+
 	hide := map[string][]string{
 		"Patient":   {"address", "telecom", "contact", "generalPractitioner", "managingOrganization"},
 		"Encounter": {"location", "serviceProvider", "hospitalization"}, "Appointment": {"participant", "description", "comment"},

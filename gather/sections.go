@@ -8,12 +8,13 @@ import (
 	"tombolo/fhir"
 	"tombolo/mpi"
 	"tombolo/policy"
+	"tombolo/region"
 )
 
 // record is the record as it stands. It shares nothing that later changes.
 func (op *opening) record() *Record {
 	now := op.g.o.Now()
-	rec := &Record{Person: op.banner(), At: now, Took: now.Sub(op.start), Notice: Notice, BrokeGlass: op.decision.Has(policy.AlertPrivacy)}
+	rec := &Record{Person: op.banner(), At: now, Took: now.Sub(op.start), Notice: Notice, Supporting: map[fhir.Ref]*fhir.Resource{}, BrokeGlass: op.decision.Has(policy.AlertPrivacy)}
 	for _, l := range op.lanes {
 		c := l.Lane
 		c.Headings = make(map[dataset.Heading]dataset.State, len(l.Headings))
@@ -21,6 +22,12 @@ func (op *opening) record() *Record {
 			c.Headings[h] = st
 		}
 		rec.Lanes = append(rec.Lanes, c)
+		if l.Kind == string(region.KindGP) && op.decision.Has(policy.WithholdLocation) {
+			continue // who works there tells where it is
+		}
+		for ref, r := range l.support {
+			rec.Supporting[ref] = r
+		}
 	}
 	for _, info := range dataset.All {
 		if op.wanted(info.Heading) {

@@ -53,6 +53,11 @@ func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error 
 		return err
 	}
 	pt := FromResource(e.Source, r)
+	if pt.ReplacedBy != "" && was != "" {
+		if err := x.remember(ctx, b, was, &pt); err != nil {
+			return err
+		}
+	}
 	home, merged, err := x.home(ctx, b, pt, was)
 	if err != nil {
 		return err
@@ -78,6 +83,25 @@ func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error 
 		p.Patients = append(p.Patients, pt)
 	}
 	return x.save(b, p)
+}
+
+// remember keeps the numbers of a patient that has been merged away, as old ones: whoever still uses them must find the person.
+func (x *Index) remember(ctx context.Context, b store.TxBucket, was string, pt *Patient) error {
+	p := &Person{}
+	if err := getJSON(ctx, b, "person/"+was, p); err != nil {
+		return err
+	}
+	for _, q := range p.Patients {
+		if q.ID != pt.ID {
+			continue
+		}
+		for _, id := range q.Identifiers {
+			if !slices.ContainsFunc(pt.Identifiers, func(k fhir.Identifier) bool { return k.System == id.System && k.Value == id.Value }) {
+				pt.Identifiers = append(pt.Identifiers, fhir.Identifier{Use: "old", System: id.System, Value: id.Value})
+			}
+		}
+	}
+	return nil
 }
 
 // home finds the person a patient belongs to: the one who took them over in a merge, else the one with the same national number

@@ -365,7 +365,7 @@ func (c *checker) restricted() error {
 	if err != nil || status != http.StatusOK {
 		return fmt.Errorf("status %d: %v", status, err)
 	}
-	for _, secret := range append([]string{chloe.Postcode, chloe.Phone, "Riverside", "M85002"}, chloe.Address...) {
+	for _, secret := range append([]string{chloe.Postcode, chloe.Phone, "Riverside", "M85002", "m85002"}, chloe.Address...) {
 		if bytes.Contains(b.raw, []byte(secret)) {
 			return fmt.Errorf("the answer tells %q", secret)
 		}
@@ -431,7 +431,8 @@ func (c *checker) documents() error {
 		if err != nil || r.Text("data") == "" {
 			return fmt.Errorf("%s has no content: %v", ref, err)
 		}
-		kinds[r.Text("contentType")]++
+		kind, _, _ := strings.Cut(r.Text("contentType"), ";")
+		kinds[kind]++
 	}
 	if kinds["application/pdf"] == 0 || kinds["text/plain"] == 0 {
 		return fmt.Errorf("opened %v, want a PDF and a text among them", kinds)
