@@ -204,7 +204,7 @@ func allergyAlert(rec *gather.Record, items []alertItem) alert {
 	clear := clearOf(rec, sec)
 	s := newSection(rec, sec, "")
 	if len(items) > 0 {
-		if !clear {
+		if len(sec.Unknown) > 0 || len(sec.NotShared) > 0 {
 			a.Items = append(a.Items, alertItem{Text: "There may be more", More: sayReasons(s), Section: link})
 		}
 		return a

@@ -40,6 +40,7 @@ func browser(t *testing.T, width, height int) context.Context {
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
+	must(t, chromedp.Do(ctx, chromedp.EmulateViewport(int64(width), int64(height)))) // a window has a least width; a viewport has none
 	return ctx
 }
 

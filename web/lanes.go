@@ -3,8 +3,10 @@ package web
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"tombolo/dataset"
+	"tombolo/fhir"
 	"tombolo/gather"
 )
 
@@ -58,6 +60,8 @@ func newStrip(rec *gather.Record) strip {
 			} else {
 				failed = append(failed, l.Name+" did not answer.")
 			}
+		case gather.Refused:
+			failed = append(failed, l.Name+" does not share this with you.")
 		}
 		s.Chips = append(s.Chips, newChip(l))
 	}
@@ -84,6 +88,15 @@ func sayAnswered(answered, total int) string {
 
 func newChip(l *gather.Lane) chip {
 	c := chip{Name: l.Name, State: laneWords[l.State]}
+	if l.State == gather.Failed && l.Issue != nil {
+		switch l.Issue.Type {
+		case fhir.Timeout, fhir.Transient, fhir.Throttled:
+		case fhir.BusinessRule: // about somebody else, or about nobody
+			c.State.Word = "Answer not used"
+		default:
+			c.State.Word = "Failed"
+		}
+	}
 	if c.State.Word == "" {
 		c.State = stateWord{sayCode(string(l.State)), "?", "warn"}
 	}
@@ -102,7 +115,7 @@ func newChip(l *gather.Lane) chip {
 		c.Facts = sayTook(l.Took)
 	}
 	if l.Issue != nil {
-		c.Problem = sayIssue(l)
+		c.Problem = sentence(strings.TrimSpace(strings.TrimPrefix(l.Issue.Text, l.Name))) // the chip begins with the name
 	}
 	for _, w := range l.Warnings {
 		if w.Text != "" && !slices.Contains(c.Warnings, w.Text) {

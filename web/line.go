@@ -42,7 +42,9 @@ func (t teller) line(h dataset.Heading, e *gather.Entry) line {
 		}
 	}
 	for i := range e.Related {
-		l.Related = append(l.Related, t.line(h, &e.Related[i]))
+		r := t.line(h, &e.Related[i])
+		r.brief = brief(&l, &r)
+		l.Related = append(l.Related, r)
 	}
 	l.Rows = rowsOf(e)
 	if len(l.Rows) > 0 {
@@ -153,7 +155,7 @@ func wordsOf(l *line) string {
 	put(l.When, l.Conflict, l.Heading.Title())
 	put(l.Sources...)
 	tell(&l.Told)
-	for i := range l.Versions {
+	for i := 1; i < len(l.Versions); i++ { // the first is the one shown
 		tell(&l.Versions[i].Told)
 	}
 	for _, r := range l.Rows {
@@ -171,6 +173,15 @@ func (l line) Words() string { return l.words }
 // Href is where the entry's document opens.
 func (l line) Href() string { return l.base + "/document/" + l.Document }
 
+// NoDate is what stands where a date would.
+func (l line) NoDate() string {
+	switch l.Heading {
+	case dataset.Demographics, dataset.GPPractice, dataset.PersonalContacts, dataset.ProfessionalContacts:
+		return "" // nobody expects one
+	}
+	return "no date"
+}
+
 // RelatedTitle says what stands under an entry.
 func (l line) RelatedTitle() string {
 	what := "Related"
@@ -178,4 +189,27 @@ func (l line) RelatedTitle() string {
 		what = "Issues"
 	}
 	return what + " (" + sayCount(len(l.Related), "entry", "entries") + ")"
+}
+
+// Brief is an issue in its repeat's words: only what differs, and how much.
+func (l line) Brief() string { return l.brief }
+
+func brief(over, l *line) string {
+	what, value, status := l.Told.What, l.Told.Value, l.Told.Status
+	if what == over.Told.What {
+		what = ""
+	}
+	if value == over.Told.Value {
+		value = ""
+	}
+	if status == "Completed" || status == "Final" || status == over.Told.Status {
+		status = ""
+	}
+	quantity := ""
+	for _, p := range l.Told.More {
+		if p.Label == "Quantity" {
+			quantity = p.Text
+		}
+	}
+	return join("; ", what, value, quantity, status)
 }

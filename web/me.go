@@ -3,10 +3,12 @@ package web
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"tombolo/access"
 	"tombolo/dataset"
+	"tombolo/fhir"
 	"tombolo/gather"
 )
 
@@ -133,6 +135,8 @@ func plainState(rec *gather.Record, sec *gather.Section) []string {
 		out = append(out, "Nothing is written here by any of the services that answered.")
 	case sec.State == dataset.NotShared:
 		out = append(out, "This is not shown on this page. You can ask the service that looks after you.")
+	case sec.Heading == dataset.GPPractice && rec.Person.PracticeName != "":
+		out = append(out, "You are registered with "+rec.Person.PracticeName+".")
 	default:
 		out = append(out, "We do not know if there is anything here.")
 	}
@@ -145,4 +149,28 @@ func (l line) Disagree() string {
 		return ""
 	}
 	return "Your services have written different things about this. Ask the people who look after you which is right."
+}
+
+// PlainWhen is the date as people outside write it.
+func (l line) PlainWhen() string {
+	span, err := fhir.ParseDate(l.Told.When)
+	if err != nil {
+		return l.Told.When
+	}
+	t := span.Start.In(fhir.London)
+	switch len(l.Told.When) {
+	case 4:
+		return t.Format("2006")
+	case 7:
+		return t.Format("January 2006")
+	}
+	return t.Format("2 January 2006")
+}
+
+// Writers are who wrote it, and where.
+func (l line) Writers() string {
+	if l.Told.By == "" || slices.Contains(l.Sources, l.Told.By) {
+		return sayList(l.Sources)
+	}
+	return l.Told.By + " at " + sayList(l.Sources)
 }

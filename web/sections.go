@@ -59,6 +59,7 @@ type line struct {
 	Form     string // what opening it gives: "PDF, 12 KB"
 	Negative bool   // says that there is none of something
 	words    string // lower case, for search
+	brief    string
 	base     string // path of the record the line is shown in
 }
 
@@ -168,6 +169,9 @@ func (s *section) explain(rec *gather.Record, sec *gather.Section) (asking bool)
 		why = append(why, reason{"This does not mean that there is nothing.", toneWarn})
 	case !none && len(wait) == 0 && len(why) > 0:
 		why = append(why, reason{"There may be more than is shown here.", ""})
+	}
+	if sec.Heading == dataset.GPPractice && none && rec.Person.PracticeName != "" && !rec.Person.Restricted {
+		why = append(why, reason{"Registered with " + rec.Person.PracticeName + ", as the identity index has it.", ""})
 	}
 	s.Reasons = why
 	return len(wait) > 0
@@ -281,4 +285,13 @@ func clearOf(rec *gather.Record, sec *gather.Section) bool {
 		}
 	}
 	return true
+}
+
+// Long is the state where there is room for words: "6 entries" for the list's "6".
+func (s section) Long() string {
+	n := strconv.Itoa(s.Count)
+	if rest, ok := strings.CutPrefix(s.State.Word, n); ok && s.Count > 0 {
+		return sayCount(s.Count, "entry", "entries") + rest
+	}
+	return s.State.Word
 }

@@ -150,11 +150,11 @@ func tellPeriod(r *fhir.Resource, t *told) {
 			t.More = append(t.More, pair{"Diagnosis", s})
 		}
 	}
+	for e := range r.Value().All("extension.valueString") { // R4's Flag has no note: sources put the words beside it
+		t.Notes = append(t.Notes, e.Str())
+	}
 	if len(t.Notes) > 0 && r.Type() == "Flag" {
 		t.Value = join("; ", t.Value, t.Notes[0])
-	}
-	for e := range r.Value().All("extension.valueString") { // words that the source put beside a flag or contact
-		t.Notes = append(t.Notes, e.Str())
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 	"tombolo/gather"
 )
 
-//go:generate go run vendor_nhsuk.go
+//go:generate go run vendor.go
 
 // Records is where records come from: the one door out, as this room sees it. gather.Gatherer is one.
 type Records interface {

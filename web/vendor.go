@@ -1,12 +1,12 @@
 //go:build ignore
 
-// Vendor_nhsuk brings the NHS.UK design system into static/, ready to embed: its stylesheet, its script, the few plain icons
+// Vendor brings the NHS.UK design system into static/, ready to embed: its stylesheet, its script, the few plain icons
 // the stylesheet names, and its licence. What is not ours to pass on is taken out: the Frutiger font faces, every address at
 // assets.nhs.uk, and the rules for the NHS logo. The font is Arial.
 //
-//	go run vendor_nhsuk.go [-tgz nhsuk-frontend-10.6.1.tgz]
+//	go run ./web/vendor.go [-tgz nhsuk-frontend-10.6.1.tgz]
 //
-// Without -tgz it runs `npm pack`. Run it in the folder web, or from the root with `go generate ./web`.
+// Without -tgz it runs `npm pack`.
 package main
 
 import (
@@ -21,9 +21,9 @@ import (
 	"log"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 )
 
@@ -31,8 +31,13 @@ const (
 	version = "10.6.1"
 	// The package's own integrity, as the registry publishes it: a changed package is refused.
 	integrity = "PZorqQZjZx/A26yJoskCL9z0ib6AtkAyF0o4K/RHr8zRrJyXrUOCnMbjy0VNXsGO4tfTNMwqlkwATKs4a0xayw=="
-	out       = "static/nhsuk"
 )
+
+// out is the folder beside this file, from wherever this is run.
+func out() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "static", "nhsuk")
+}
 
 // The package names its licence (MIT) and does not carry the text, which stands in its repository as LICENSE.
 const licence = `nhsuk-frontend ` + version + `, https://github.com/nhsuk/nhsuk-frontend
@@ -63,7 +68,7 @@ SOFTWARE.
 
 func main() {
 	log.SetFlags(0)
-	log.SetPrefix("vendor_nhsuk: ")
+	log.SetPrefix("vendor: ")
 	tgz := flag.String("tgz", "", "the package, already fetched")
 	flag.Parse()
 	if err := run(*tgz); err != nil {
@@ -104,10 +109,11 @@ func run(tgz string) error {
 	if len(js) == 0 {
 		return fmt.Errorf("the package has no dist/nhsuk/nhsuk-frontend.min.js")
 	}
-	if err := os.RemoveAll(out); err != nil {
+	dir := out()
+	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(out, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	write := map[string][]byte{"nhsuk-frontend.min.css": css, "nhsuk-frontend.min.js": append(js, '\n'), "LICENCE": []byte(licence)}
@@ -118,10 +124,10 @@ func run(tgz string) error {
 		if len(data) == 0 {
 			return fmt.Errorf("the package has no %s", name)
 		}
-		if err := os.WriteFile(filepath.Join(out, name), data, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			return err
 		}
-		fmt.Printf("%s %d bytes\n", path.Join(out, name), len(data))
+		fmt.Printf("%s %d bytes\n", name, len(data))
 	}
 	return nil
 }
