@@ -158,7 +158,7 @@ func (s *section) explain(rec *gather.Record, sec *gather.Section) (asking bool)
 	case none && len(wait) == 0 && sec.State == dataset.NoneRecorded && len(why) == 0:
 		text := "None recorded. Every source that gives this heading answered, and has nothing under it."
 		if sec.Heading == dataset.Allergies {
-			text = "No allergies are recorded, and no source says that there are none. Ask."
+			text = "None recorded, and no source says that there are none. Ask."
 		}
 		why = append(why, reason{text, ""})
 	case none && len(wait) == 0 && sec.State == dataset.NotShared && len(why) == 0:
