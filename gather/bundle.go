@@ -96,6 +96,14 @@ func (r *Record) states() []fhir.M {
 	}
 	for _, s := range r.Sections {
 		say(s.Heading, "", s.State)
+		given := false
+		for _, l := range r.Lanes {
+			_, gives := l.Headings[s.Heading]
+			given = given || gives
+		}
+		if !given { // no system of the region gives it, so nobody was asked
+			out[len(out)-1]["extension"] = append(out[len(out)-1]["extension"].([]fhir.M), fhir.M{"url": "given", "valueBoolean": false})
+		}
 		for _, l := range r.Lanes {
 			if st, ok := l.Headings[s.Heading]; ok && l.State != NotHere {
 				say(s.Heading, l.Source, st)

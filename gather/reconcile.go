@@ -217,7 +217,7 @@ func sameThing(r *fhir.Resource) []string {
 			return []string{"RelatedPerson\x00" + fold(r.Text("name.family")+" "+r.Text("name.text"))}
 		}
 		return with()
-	case "DiagnosticReport", "Encounter", "Appointment", "DocumentReference":
+	case "DiagnosticReport", "Encounter", "Appointment", "DocumentReference", "Organization":
 		var out []string
 		for _, id := range r.Identifiers() {
 			if id.System != "" {
@@ -346,12 +346,17 @@ var mustAgree = map[string][]struct{ path, name string }{
 	"MedicationRequest":  {{"status", "status"}},
 }
 
+// sameVerification are the shades of holding something to be true, which are no disagreement: GP Connect calls every allergy
+// unconfirmed. That one source refutes it is.
+var sameVerification = map[string]string{"unconfirmed": "held", "confirmed": "held", "provisional": "held", "differential": "held"}
+
 func conflict(members []Member) string {
 	var found []string
 	for _, f := range mustAgree[members[0].Resource.Type()] {
 		said := map[string][]string{}
 		for _, m := range members {
 			if v := m.Resource.Text(f.path); v != "" && m.Resource.Type() == members[0].Resource.Type() {
+				v = cmp.Or(sameVerification[v], v)
 				said[v] = append(said[v], m.Name)
 			}
 		}

@@ -91,6 +91,7 @@ type answered struct {
 	states  map[dataset.Heading]dataset.State
 	issue   *fhir.Issue // nil: answered in full
 	notHere bool
+	gives   map[dataset.Heading]dataset.State // of a neighbour: the headings that its region gives at all
 	warn    []*fhir.Issue
 }
 
@@ -171,6 +172,13 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		if slices.Contains(q.Headings, h) {
 			a.states[h] = st
 		}
+	}
+	if ans.Patient != nil && slices.Contains(q.Headings, dataset.Demographics) {
+		a.states[dataset.Demographics] = dataset.Present
+		ans.Content = append(slices.Clone(ans.Content), ans.Patient)
+	}
+	if l.Kind == "neighbour" { // only what its own sources give: of the rest it has nothing to say
+		a.gives = ans.States
 	}
 	for _, r := range ans.Content {
 		if h := dataset.HeadingOf(r); !supporting[r.Type()] && !slices.Contains(q.Headings, h) {
@@ -301,6 +309,13 @@ func (op *opening) take(a answered) {
 	default:
 		l.State = Answered
 	}
+	if a.gives != nil {
+		for h := range l.Headings {
+			if _, ok := a.gives[h]; !ok {
+				delete(l.Headings, h)
+			}
+		}
+	}
 	now := op.g.o.Now()
 	for h, st := range a.states {
 		l.Headings[h] = op.honest(st)
@@ -325,8 +340,26 @@ func (op *opening) take(a answered) {
 			r = withoutLocation(r, l.Source)
 		}
 		l.members[h] = append(l.members[h], Member{Resource: r, Source: l.Source, Name: l.Name, Received: received})
+		if practice := op.practice(l, r); practice != nil {
+			l.members[dataset.GPPractice] = append(l.members[dataset.GPPractice], Member{Resource: practice, Source: l.Source, Name: l.Name, Received: received})
+		}
 	}
 	op.recount(l)
+}
+
+// practice is the registered GP practice that a source's Patient names, as an entry of its own heading.
+func (op *opening) practice(l *lane, r *fhir.Resource) *fhir.Resource {
+	if r.Type() != "Patient" || !slices.Contains(l.permits, dataset.GPPractice) {
+		return nil
+	}
+	ods := mpi.FromResource(l.key, r).Practice
+	if ods == "" {
+		return nil
+	}
+	return fhir.New("Organization", op.g.o.Stamper.ID(l.key, "Organization", "gp-practice/"+ods), fhir.M{
+		"meta":       fhir.M{"source": connector.SourceURI(l.Source)},
+		"identifier": []fhir.Identifier{{System: fhir.SystemODS, Value: ods}}, "name": op.g.organisation(ods).Name,
+		"type": []fhir.CodeableConcept{{Text: "Registered GP practice"}}})
 }
 
 // recount makes each heading's state agree with what is really to be shown.

@@ -98,7 +98,7 @@ systems:
     drop: {{.RegisterDrop}}
     mapping: register.yaml
     options: {poll: 200ms}
-    gives: {demographics: push}
+    gives: {legal: push}
     release: all
 
 agreements:

@@ -190,6 +190,7 @@ func outcome(a *connector.Answer, r *fhir.Resource, q connector.Question) {
 	}
 	for x := range r.Value().All("extension") {
 		var heading, state, source string
+		given := true
 		for p := range x.All("extension") {
 			switch p.Text("url") {
 			case "heading":
@@ -198,9 +199,11 @@ func outcome(a *connector.Answer, r *fhir.Resource, q connector.Question) {
 				state = p.Text("valueCode")
 			case "source":
 				source = p.Text("valueCode")
+			case "given":
+				given = p.Get("valueBoolean").Bool()
 			}
 		}
-		if h := dataset.Heading(heading); source == "" && h.Valid() {
+		if h := dataset.Heading(heading); source == "" && given && h.Valid() {
 			a.States[h] = dataset.State(state)
 		}
 	}
