@@ -476,7 +476,7 @@ var derived = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding
 // fhirID makes the source's own number into a FHIR id: itself, if it can be one and is nobody's NHS number, else a digest of it.
 // FHIR R4 datatypes.html#id
 func fhirID(s string) string {
-	if _, err := fhir.ParseNHSNumber(s); err != nil && fhir.ValidID(s) {
+	if fhir.ValidID(s) && !holdsNHSNumber(s) {
 		return s
 	}
 	sum := sha256.Sum256([]byte(s))
@@ -488,10 +488,29 @@ func unrevealing(key string) string {
 	if len(key) > 128 || strings.ContainsAny(key, "\r\n") {
 		return fhirID(key)
 	}
-	for digits := range strings.FieldsFuncSeq(strings.NewReplacer(" ", "", "-", "").Replace(key), func(r rune) bool { return r < '0' || r > '9' }) {
-		if _, err := fhir.ParseNHSNumber(digits); err == nil {
-			return fhirID(digits + "|" + key)
-		}
+	if holdsNHSNumber(key) {
+		return fhirID("key|" + key)
 	}
 	return key
+}
+
+var joiners = strings.NewReplacer(" ", "", "-", "")
+
+// holdsNHSNumber reports whether a run of digits in s, blanks and dashes aside, could be somebody's NHS number.
+func holdsNHSNumber(s string) bool {
+	digits := 0
+	for _, c := range s {
+		if c >= '0' && c <= '9' {
+			digits++
+		}
+	}
+	if digits < 10 {
+		return false
+	}
+	for run := range strings.FieldsFuncSeq(joiners.Replace(s), func(r rune) bool { return r < '0' || r > '9' }) {
+		if _, err := fhir.ParseNHSNumber(run); err == nil {
+			return true
+		}
+	}
+	return false
 }

@@ -291,7 +291,7 @@ func TestARunawayQuoteLosesOneRow(t *testing.T) {
 
 // hostile files: what is measured is that reading them ends, in memory that does not grow with them.
 func TestHostileFilesEnd(t *testing.T) {
-	n := 16 << 20
+	n := 8 << 20
 	if testing.Short() {
 		n = 2 << 20
 	}
