@@ -78,10 +78,10 @@ func nest(members []Member) (children map[key][]Member, tops []Member) {
 	for _, m := range members {
 		k := key{m.Source, m.Resource.Ref()}
 		parent, ok := reportOf[k]
-		if !ok && m.Resource.Type() == "List" { // a consultation's tree of topics and headings
+		if !ok && (m.Resource.Type() == "List" || m.Resource.Type() == "Observation") { // a consultation's topics, headings and notes
 			parent, ok = key{m.Source, fhir.Ref(m.Resource.Text("encounter.reference"))}, true
 		}
-		if !ok && strings.HasPrefix(m.Resource.Type(), "Medication") {
+		if !ok && m.Resource.Type() == "MedicationRequest" {
 			parent, ok = key{m.Source, fhir.Ref(m.Resource.Text("basedOn.reference"))}, true
 		}
 		// A chain of parents must end at a top, or the ring would vanish: follow it.
@@ -192,11 +192,16 @@ func sameThing(r *fhir.Resource) []string {
 		return with()
 	case "MedicationRequest", "MedicationStatement":
 		// Never across doses; and an issue on another day is another issue.
-		issue := ""
-		if r.Text("intent") == "order" {
-			issue = day
-		}
+		issue, plan := "", r.Text("basedOn.reference")
 		var out []string
+		switch {
+		case r.Type() == "MedicationStatement" && plan != "":
+			out = append(out, "of\x00"+plan) // what a GP system states of its own prescription is that prescription
+		case plan != "":
+			issue = day
+		default:
+			out = append(out, "of\x00"+string(r.Ref()))
+		}
 		for _, a := range about {
 			out = append(out, "Medication\x00"+a+"\x00"+dose(r)+"\x00"+issue)
 		}

@@ -358,8 +358,7 @@ func (op *opening) practice(l *lane, r *fhir.Resource) *fhir.Resource {
 	}
 	return fhir.New("Organization", op.g.o.Stamper.ID(l.key, "Organization", "gp-practice/"+ods), fhir.M{
 		"meta":       fhir.M{"source": connector.SourceURI(l.Source)},
-		"identifier": []fhir.Identifier{{System: fhir.SystemODS, Value: ods}}, "name": op.g.organisation(ods).Name,
-		"type": []fhir.CodeableConcept{{Text: "Registered GP practice"}}})
+		"identifier": []fhir.Identifier{{System: fhir.SystemODS, Value: ods}}, "name": op.g.organisation(ods).Name})
 }
 
 // recount makes each heading's state agree with what is really to be shown.

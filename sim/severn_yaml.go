@@ -31,7 +31,7 @@ systems:
     address: {{.Practice1}}
     asid: "999000000101"
     gives: {demographics: live, problems: live, medications: live, allergies: live, immunisations: live, encounters: live,
-      results: live, observations: live, referrals: live, social-context: live, family-history: live, documents: live, procedures: live}
+      results: live, observations: live, referrals: live, social-context: live, family-history: live}
     deadline: 2s
     release: all
   - id: m85002-gp
@@ -41,7 +41,7 @@ systems:
     address: {{.Practice2}}
     asid: "999000000102"
     gives: {demographics: live, problems: live, medications: live, allergies: live, immunisations: live, encounters: live,
-      results: live, observations: live, referrals: live, social-context: live, family-history: live, documents: live, procedures: live}
+      results: live, observations: live, referrals: live, social-context: live, family-history: live}
     deadline: 2s
     release: all
   - id: rx1-pas
@@ -81,14 +81,14 @@ systems:
     mapping: builtin:council
     options: {poll: 200ms}
     gives: {demographics: push, social-care: push, professional-contacts: push, personal-contacts: push, documents: push, legal: push,
-      safeguarding: push, about-me: push, alerts: push, care-plans: push}
+      safeguarding: push, about-me: push, alerts: push}
     release: all
   - id: rya-999
     organisation: RYA
     product: Ambulance and 111 system
     connector: document
     listen: {{.Documents}}
-    gives: {demographics: push, encounters: push, observations: push, documents: push, problems: push}
+    gives: {demographics: push, encounters: push, observations: push, documents: push}
     release: all
   - id: qsv-register
     name: Severn register of objections
