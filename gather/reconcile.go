@@ -148,7 +148,7 @@ func group(members []Member) [][]Member {
 	}
 	seen := map[string]int{}
 	for i, m := range members {
-		for _, k := range sameThing(m.Resource) {
+		for _, k := range sameThing(m) {
 			if j, ok := seen[k]; ok {
 				a, b := find(i), find(j)
 				parent[max(a, b)] = min(a, b)
@@ -172,8 +172,9 @@ func group(members []Member) [][]Member {
 	return groups
 }
 
-// sameThing gives the keys under which a resource is the same thing as another that has one of them. No keys: it is only itself.
-func sameThing(r *fhir.Resource) []string {
+// sameThing gives the keys under which a member is the same thing as another that has one of them. No keys: it is only itself.
+func sameThing(m Member) []string {
+	r := m.Resource
 	about := conceptKeys(dataset.About(r))
 	with := func(parts ...string) []string {
 		var out []string
@@ -196,11 +197,11 @@ func sameThing(r *fhir.Resource) []string {
 		var out []string
 		switch {
 		case r.Type() == "MedicationStatement" && plan != "":
-			out = append(out, "of\x00"+plan) // what a GP system states of its own prescription is that prescription
+			out = append(out, "of\x00"+m.Source+"\x00"+plan) // what a GP system states of its own prescription is that prescription
 		case plan != "":
 			issue = day
 		default:
-			out = append(out, "of\x00"+string(r.Ref()))
+			out = append(out, "of\x00"+m.Source+"\x00"+string(r.Ref()))
 		}
 		for _, a := range about {
 			out = append(out, "Medication\x00"+a+"\x00"+dose(r)+"\x00"+issue)
