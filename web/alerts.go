@@ -86,7 +86,7 @@ func newAlerts(rec *gather.Record) alerts {
 		t := teller{rec: rec, clear: clearOf(rec, sec)}
 		for j := range sec.Entries {
 			e := &sec.Entries[j]
-			if kind, ok := alertKind(sec.Heading, e); ok {
+			if kind, ok := t.alertKind(sec.Heading, e); ok {
 				found[kind] = append(found[kind], newAlertItem(t.line(sec.Heading, e)))
 			}
 		}
@@ -115,12 +115,13 @@ func newAlerts(rec *gather.Record) alerts {
 }
 
 // alertKind says whether an entry belongs in the strip, and where. Only what is current does; a thing taken back or over does not.
-func alertKind(h dataset.Heading, e *gather.Entry) (kind int, ok bool) {
+func (t teller) alertKind(h dataset.Heading, e *gather.Entry) (kind int, ok bool) {
 	if inError(e.Lead) {
 		return 0, false
 	}
 	status := statusOf(e.Lead)
 	over := slices.Contains([]string{"inactive", "resolved", "remission", "revoked", "rejected", "cancelled", "stopped"}, status)
+	over = over || t.tell(e.Lead).Over
 	if over && e.Conflict == "" { // where sources disagree whether it is over, it is not
 		return 0, false
 	}
@@ -136,7 +137,7 @@ func alertKind(h dataset.Heading, e *gather.Entry) (kind int, ok bool) {
 	case dataset.Legal:
 		return alertLegal, true
 	case dataset.Safeguarding, dataset.Alerts, dataset.Problems, dataset.Maternity:
-		words = strings.ToLower(wordsOfThing(e.Lead))
+		words = strings.ToLower(t.wordsOfThing(e.Lead))
 	default:
 		return 0, false
 	}
@@ -161,9 +162,9 @@ func alertKind(h dataset.Heading, e *gather.Entry) (kind int, ok bool) {
 	return 0, false
 }
 
-func wordsOfThing(r *fhir.Resource) string {
-	t := tell(r)
-	return join(" ", t.What, strings.Join(t.Codes, " "))
+func (t teller) wordsOfThing(r *fhir.Resource) string {
+	said := t.tell(r)
+	return join(" ", said.What, strings.Join(said.Codes, " "))
 }
 
 func newAlertItem(l line) alertItem {

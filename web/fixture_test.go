@@ -308,7 +308,7 @@ func (w *world) section(rec *gather.Record, info dataset.Info) gather.Section {
 		}
 	}
 	slices.SortStableFunc(order, func(a, b string) int {
-		return startOf(tell(entries[b].Lead).When).Compare(startOf(tell(entries[a].Lead).When))
+		return startOf(tell(thing{entries[b].Lead, nil}).When).Compare(startOf(tell(thing{entries[a].Lead, nil}).When))
 	})
 	for _, k := range order {
 		s.Entries = append(s.Entries, *entries[k])
@@ -331,13 +331,13 @@ func (w *world) section(rec *gather.Record, info dataset.Info) gather.Section {
 func flagRamipril(entries []gather.Entry) {
 	var at []int
 	for i, e := range entries {
-		if strings.HasPrefix(tell(e.Lead).What, "Ramipril") {
+		if strings.HasPrefix(tell(thing{e.Lead, nil}).What, "Ramipril") {
 			at = append(at, i)
 		}
 	}
 	if len(at) == 2 {
 		for i, j := range map[int]int{at[0]: at[1], at[1]: at[0]} {
-			entries[i].Conflict = "Sources disagree on the dose: " + entries[j].Members[0].Name + " has “" + tell(entries[j].Lead).Value + "”"
+			entries[i].Conflict = "Sources disagree on the dose: " + entries[j].Members[0].Name + " has “" + tell(thing{entries[j].Lead, nil}).Value + "”"
 		}
 	}
 }

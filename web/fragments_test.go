@@ -281,7 +281,7 @@ func FuzzTellNeverFails(f *testing.F) {
 			h = dataset.Problems
 		}
 		rec := oneSection(h, laneOK, laneFailed, dataset.Present, entryOf("gp", "Hilltop Surgery", r))
-		if tell(r).What == "" {
+		if tell(thing{r, nil}).What == "" {
 			t.Errorf("a %s is told without a name", r.Type())
 		}
 		if _, _, err := s.fragments(rec, "/record/x"); err != nil {
@@ -299,5 +299,42 @@ func BenchmarkRecordPage(b *testing.B) {
 		if _, _, err := s.fragments(rec, "/record/x"); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestWhatHasEndedIsNoAlertAndWhatIsReferredToIsNamed(t *testing.T) {
+	s := testSite(t)
+	detained := func(end string) *fhir.Resource {
+		return fhir.New("Observation", "mha-"+end, fhir.M{"meta": fhir.M{"tag": []fhir.Coding{dataset.Tag(dataset.Legal)}}, "status": "final", "code": fhir.CodeableConcept{Text: "Detained under section 2"},
+			"effectivePeriod": fhir.Period{Start: "2026-05-01", End: end}, "performer": []fhir.Reference{{Reference: "Practitioner/p1"}}})
+	}
+	rec := oneSection(dataset.Legal, laneOK, laneOK, dataset.Present, entryOf("mh", "Severn Mental Health Trust", detained("2026-05-16")))
+	rec.Supporting = map[fhir.Ref]*fhir.Resource{"Practitioner/p1": fhir.New("Practitioner", "p1", fhir.M{"name": []fhir.HumanName{{Family: "Rao", Given: []string{"Anil"}, Prefix: []string{"Dr"}}}})}
+	if html := render(t, s, "alerts", newAlerts(rec)); strings.Contains(html, "Detained") {
+		t.Errorf("a detention that ended stands among the alerts:\n%s", html)
+	}
+	html := render(t, s, "section", newSection(rec, &rec.Sections[0], ""))
+	for _, want := range []string{"Past or inactive", "Ended 16-May-2026", "Dr Anil Rao"} {
+		if !strings.Contains(html, want) {
+			t.Errorf("want %q in\n%s", want, html)
+		}
+	}
+	rec.Sections[0].Entries[0] = entryOf("mh", "Severn Mental Health Trust", detained("2026-12-16"))
+	if html := render(t, s, "alerts", newAlerts(rec)); !strings.Contains(html, "Detained") {
+		t.Errorf("a detention that goes on is missing among the alerts:\n%s", html)
+	}
+}
+
+func TestHowAConsultationIsLaidOutIsNotShownAsIfItWereSomething(t *testing.T) {
+	s := testSite(t)
+	list := func(id, code, title string) gather.Entry {
+		return entryOf("gp", "Hilltop Surgery", fhir.New("List", id, fhir.M{"status": "current", "mode": "snapshot", "title": title, "code": fhir.Code(fhir.SystemSNOMED, code, "Topic (EHR)")}))
+	}
+	e := entryOf("gp", "Hilltop Surgery", fhir.New("Encounter", "c1", fhir.M{"status": "finished", "type": []fhir.CodeableConcept{{Text: "Consultation"}}}))
+	e.Related = []gather.Entry{list("l1", "25851000000105", "Diabetic review"), entryOf("gp", "Hilltop Surgery", fhir.New("Observation", "o1", fhir.M{"status": "final", "code": fhir.CodeableConcept{Text: "Comment note"}, "note": []fhir.M{{"text": "Feet checked"}}}))}
+	rec := oneSection(dataset.Encounters, laneOK, laneOK, dataset.Present, e)
+	html := render(t, s, "section", newSection(rec, &rec.Sections[0], ""))
+	if strings.Contains(html, "Topic (EHR)") || !strings.Contains(html, "Feet checked") {
+		t.Errorf("want the note and not the layout, got\n%s", html)
 	}
 }

@@ -3,6 +3,7 @@ package web
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"tombolo/dataset"
 	"tombolo/fhir"
@@ -32,6 +33,12 @@ func (t teller) line(h dataset.Heading, e *gather.Entry) line {
 		}
 		l.Versions = append(l.Versions, v)
 	}
+	if h == dataset.Results && e.Lead.Type() == "ServiceRequest" {
+		l.Told.Marks = append(l.Told.Marks, mark{"Request", toneMuted}) // the order stands beside its result, and is not one
+	}
+	if len(l.Sources) == 0 {
+		l.Sources = []string{"source not given"}
+	}
 	l.Negative = negation(e.Lead) != ""
 	if e.Lead.Type() == "DocumentReference" {
 		l.Document = e.Lead.ID()
@@ -42,11 +49,14 @@ func (t teller) line(h dataset.Heading, e *gather.Entry) line {
 		}
 	}
 	for i := range e.Related {
+		if structural(e.Related[i].Lead) {
+			continue
+		}
 		r := t.line(h, &e.Related[i])
 		r.brief = brief(&l, &r)
 		l.Related = append(l.Related, r)
 	}
-	l.Rows = rowsOf(e)
+	l.Rows = t.rowsOf(e)
 	if len(l.Rows) > 0 {
 		l.Related = slices.DeleteFunc(l.Related, func(r line) bool { return len(r.Rows) > 0 })
 	}
@@ -54,10 +64,37 @@ func (t teller) line(h dataset.Heading, e *gather.Entry) line {
 	return l
 }
 
+// structural reports whether a List only says how a consultation was laid out: what it lists is shown by itself. GP Connect
+// 1.6 "Consultations": list of topics, of categories
+func structural(r *fhir.Resource) bool {
+	if r.Type() != "List" || r.Get("note").Exists() {
+		return false
+	}
+	switch r.Text("code.coding.code") {
+	case "325851000000107", "25851000000105", "24781000000107":
+		return true
+	}
+	return false
+}
+
+// end marks what is over by its date, whatever its status says: a detention that ended is no detention.
+func (t *told) end(now time.Time) {
+	over := startOf(t.End)
+	if over.IsZero() || !over.Before(now) {
+		return
+	}
+	t.Over = true
+	switch t.Status {
+	case "Active", "Final", "Current", "":
+		t.Marks = append(t.Marks, mark{"Ended " + sayDate(t.End), toneMuted})
+	}
+}
+
 // tell reads a resource, and puts an explicit "none" in words that say no more than may be said: one source's statement is
 // not the record's while another has not been heard (design law 3).
 func (t teller) tell(r *fhir.Resource) told {
-	out := tell(r)
+	out := tell(thing{r, t.rec.Supporting})
+	out.end(t.rec.At)
 	none := negation(r)
 	if none == "" {
 		return out
@@ -102,13 +139,13 @@ func negation(r *fhir.Resource) string {
 
 // rowsOf is a laboratory report's results, whether they came as entries of their own or inside it; for a result that stands alone,
 // itself.
-func rowsOf(e *gather.Entry) []result {
+func (t teller) rowsOf(e *gather.Entry) []result {
 	var rows []result
 	switch {
 	case e.Lead.Type() == "DiagnosticReport":
 		for _, rel := range e.Related {
 			if rel.Lead.Type() == "Observation" {
-				rows = append(rows, readResult(rel.Lead))
+				rows = append(rows, readResult(thing{rel.Lead, t.rec.Supporting}))
 			}
 		}
 		for c := range e.Lead.Value().All("contained") {
@@ -116,18 +153,18 @@ func rowsOf(e *gather.Entry) []result {
 				continue
 			}
 			if o, err := fhir.FromValue(c); err == nil {
-				rows = append(rows, readResult(o))
+				rows = append(rows, readResult(thing{o, t.rec.Supporting}))
 			}
 		}
 	case e.Lead.Type() == "Observation" && dataset.HeadingOf(e.Lead) == dataset.Results:
-		rows = append(rows, readResult(e.Lead))
+		rows = append(rows, readResult(thing{e.Lead, t.rec.Supporting}))
 		for _, rel := range e.Related {
 			if rel.Lead.Type() == "Observation" {
-				rows = append(rows, readResult(rel.Lead))
+				rows = append(rows, readResult(thing{rel.Lead, t.rec.Supporting}))
 			}
 		}
 	}
-	return slices.DeleteFunc(rows, func(r result) bool { return r.Test == "" && r.Value == "" })
+	return slices.DeleteFunc(rows, func(r result) bool { return r.Value == "" && (r.Test == "" || r.group) })
 }
 
 // wordsOf is everything that a line shows, for searching.
@@ -172,6 +209,9 @@ func (l line) Words() string { return l.words }
 
 // Href is where the entry's document opens.
 func (l line) Href() string { return l.base + "/document/" + l.Document }
+
+// Also are the other sources that say so.
+func (l line) Also() string { return sayList(l.Sources[min(1, len(l.Sources)):]) }
 
 // NoDate is what stands where a date would.
 func (l line) NoDate() string {

@@ -75,7 +75,7 @@ func (s *Site) myself(ctx context.Context, session *access.Session) (string, err
 func newMe(rec *gather.Record) mePage {
 	b := newBanner(rec, rec.At)
 	name := rec.Person.Name
-	p := mePage{Name: strings.Join(append(append([]string{}, name.Given...), name.Family), " "), Born: b.Born, NHS: b.NHS, Sources: plainSources(rec)}
+	p := mePage{Name: strings.Join(append(append([]string{}, name.Given...), name.Family), " "), Born: plainDate(rec.Person.BirthDate), NHS: b.NHS, Sources: plainSources(rec)}
 	for i := range rec.Sections {
 		sec := &rec.Sections[i]
 		m := mySection{ID: "m-" + string(sec.Heading), Title: plainTitle(sec.Heading)}
@@ -152,13 +152,15 @@ func (l line) Disagree() string {
 }
 
 // PlainWhen is the date as people outside write it.
-func (l line) PlainWhen() string {
-	span, err := fhir.ParseDate(l.Told.When)
+func (l line) PlainWhen() string { return plainDate(l.Told.When) }
+
+func plainDate(date string) string {
+	span, err := fhir.ParseDate(date)
 	if err != nil {
-		return l.Told.When
+		return date
 	}
 	t := span.Start.In(fhir.London)
-	switch len(l.Told.When) {
+	switch len(date) {
 	case 4:
 		return t.Format("2006")
 	case 7:

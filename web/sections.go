@@ -204,7 +204,7 @@ func groupLines(h dataset.Heading, lines []line, at time.Time) []group {
 		a, b, over = "Current", "Stopped, finished or not current", statusIn("Active", "Unknown", "On hold", "Draft")
 	case dataset.Problems, dataset.CarePlans, dataset.SocialCare, dataset.Legal, dataset.Safeguarding, dataset.Alerts:
 		a, b, over = "Active", "Past or inactive", func(l line) bool {
-			return slices.Contains([]string{"Resolved", "Inactive", "Remission", "Completed", "Revoked", "Ended"}, l.Told.Status)
+			return l.Told.Over || slices.Contains([]string{"Resolved", "Inactive", "Remission", "Completed", "Revoked", "Ended"}, l.Told.Status)
 		}
 	case dataset.Appointments:
 		a, b, over = "To come", "Past", func(l line) bool { return !l.At.IsZero() && l.At.Before(at) }

@@ -4,12 +4,15 @@ import (
 	"slices"
 	"strings"
 
+	"tombolo/dataset"
 	"tombolo/fhir"
 )
 
 // A told is one version of one thing as a line tells it.
 type told struct {
 	When   string // FHIR date, as the source has it
+	End    string // when it was over, or will be
+	Over   bool   // it was over when the record was gathered
 	What   string
 	Value  string // value, dose, reaction, reason …
 	Status string // in words
@@ -37,7 +40,7 @@ const (
 // A telling says where a type of resource keeps what a line shows: paths tried in order, the first that says something wins.
 type telling struct {
 	when, what, value, by, where []string
-	then                         func(*fhir.Resource, *told) // what paths cannot say
+	then                         func(thing, *told) // what paths cannot say
 }
 
 // anyTelling serves types without a row of their own, and fills what a row leaves open.
@@ -73,7 +76,9 @@ var tellings = map[string]telling{
 	"DetectedIssue":         {when: []string{"identifiedDateTime"}, what: []string{"code"}, value: []string{"detail"}, by: []string{"author"}},
 	"DocumentReference":     {when: []string{"date", "context.period.start", "content.attachment.creation"}, what: []string{"description", "content.attachment.title", "type"}, by: []string{"author", "authenticator", "custodian"}, then: tellDocument},
 	"Composition":           {when: []string{"date"}, what: []string{"title", "type"}, by: []string{"author"}, where: []string{"custodian"}},
-	"ServiceRequest":        {when: []string{"authoredOn", "occurrenceDateTime"}, what: []string{"code", "category"}, value: []string{"reasonCode", "patientInstruction"}, by: []string{"requester"}, where: []string{"performer"}},
+	"Specimen":              {when: []string{"collection.collectedDateTime", "collection.collectedPeriod.start", "receivedTime"}, what: []string{"type"}, by: []string{"collection.collector"}, where: []string{"collection.bodySite"}},
+	"List":                  {when: []string{"date"}, what: []string{"title", "code"}, by: []string{"source"}},
+	"ServiceRequest":        {when: []string{"authoredOn", "occurrenceDateTime"}, what: []string{"code", "reasonCode", "category"}, value: []string{"reasonCode", "patientInstruction"}, by: []string{"requester"}, where: []string{"performer"}},
 	"Task":                  {when: []string{"authoredOn", "lastModified"}, what: []string{"description", "code"}, by: []string{"requester"}, where: []string{"owner"}},
 	"RelatedPerson":         {when: []string{"period.start"}, what: []string{"name"}, value: []string{"relationship"}, then: tellContact},
 	"Patient":               {what: []string{"name"}, then: tellPatient},
@@ -87,9 +92,15 @@ var tellings = map[string]telling{
 	"Communication":         {when: []string{"sent", "received"}, what: []string{"topic", "category"}, value: []string{"payload.contentString"}, by: []string{"sender"}},
 }
 
+// A thing is a resource to be told, with what it may refer to.
+type thing struct {
+	*fhir.Resource
+	refs map[fhir.Ref]*fhir.Resource
+}
+
 // tell reads a resource as a line tells it. It never fails: what is not where it is looked for is left empty, and a line
 // without a name of its own says what type of thing it is.
-func tell(r *fhir.Resource) told {
+func tell(r thing) told {
 	t, ok := tellings[r.Type()]
 	if !ok {
 		t = anyTelling
@@ -108,6 +119,7 @@ func tell(r *fhir.Resource) told {
 		out.What = spaced(r.Type())
 	}
 	tellStatus(r, &out)
+	out.End = endOf(r.Resource)
 	for v := range r.Value().All("note.text") {
 		out.Notes = append(out.Notes, v.Str())
 	}
@@ -133,7 +145,7 @@ func tell(r *fhir.Resource) told {
 	return out
 }
 
-func first(r *fhir.Resource, paths []string) string {
+func first(r thing, paths []string) string {
 	for _, p := range paths {
 		var parts []string
 		for v := range r.Value().All(p) {
@@ -148,7 +160,7 @@ func first(r *fhir.Resource, paths []string) string {
 	return ""
 }
 
-func firstText(r *fhir.Resource, paths []string) string {
+func firstText(r thing, paths []string) string {
 	for _, p := range paths {
 		if s := r.Text(p); s != "" {
 			return s
@@ -165,8 +177,8 @@ var statusTones = map[string]string{
 	"unknown": toneWarn, "draft": toneWarn, "rejected": toneMuted, "declined": toneMuted,
 }
 
-func tellStatus(r *fhir.Resource, t *told) {
-	code := statusOf(r)
+func tellStatus(r thing, t *told) {
+	code := statusOf(r.Resource)
 	t.Status = sayCode(code)
 	if tone, ok := statusTones[code]; ok {
 		t.Marks = append(t.Marks, mark{t.Status, tone})
@@ -181,6 +193,25 @@ func tellStatus(r *fhir.Resource, t *told) {
 
 func statusOf(r *fhir.Resource) string {
 	for _, p := range [...]string{"clinicalStatus.coding.code", "status", "lifecycleStatus"} {
+		if s := r.Text(p); s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// endOf is when a lasting thing was over, or will be. A measurement or an encounter has an end and is not thereby out of date.
+func endOf(r *fhir.Resource) string {
+	paths := []string{"abatementDateTime", "abatementPeriod.end", "effectivePeriod.end", "period.end", "provision.period.end"}
+	switch r.Type() {
+	case "Encounter", "DiagnosticReport":
+		return ""
+	case "Observation":
+		if h := dataset.HeadingOf(r); h != dataset.Legal && h != dataset.Safeguarding && h != dataset.Alerts {
+			return ""
+		}
+	}
+	for _, p := range paths {
 		if s := r.Text(p); s != "" {
 			return s
 		}

@@ -7,7 +7,7 @@ import (
 	"tombolo/fhir"
 )
 
-func tellAllergy(r *fhir.Resource, t *told) {
+func tellAllergy(r thing, t *told) {
 	reaction := first(r, []string{"reaction.manifestation", "reaction.description"})
 	t.Value = join("; ", reaction, saying(r, r.Get("reaction.note")))
 	if t.Value == "" && len(t.Notes) > 0 {
@@ -30,7 +30,7 @@ func tellAllergy(r *fhir.Resource, t *told) {
 	}
 }
 
-func tellCondition(r *fhir.Resource, t *told) {
+func tellCondition(r thing, t *told) {
 	if end := firstText(r, []string{"abatementDateTime", "abatementPeriod.end"}); end != "" {
 		t.Value = "ended " + sayDate(end)
 	}
@@ -42,7 +42,7 @@ func tellCondition(r *fhir.Resource, t *told) {
 
 // UK Core says in the course of therapy whether a prescription repeats; GP Connect did in an extension that
 // connectors carry over. FHIR R4 medicationrequest-definitions.html#MedicationRequest.courseOfTherapyType
-func tellPrescription(r *fhir.Resource, t *told) {
+func tellPrescription(r thing, t *told) {
 	kind := prescriptionKind(r)
 	if kind != "" {
 		t.Marks = append([]mark{{kind, toneActive}}, t.Marks...)
@@ -78,7 +78,7 @@ func tellPrescription(r *fhir.Resource, t *told) {
 	}
 }
 
-func prescriptionKind(r *fhir.Resource) string {
+func prescriptionKind(r thing) string {
 	for _, p := range [...]string{"courseOfTherapyType", "category"} {
 		for c := range r.Value().All(p + ".coding.code") {
 			switch c.Str() {
@@ -97,7 +97,7 @@ func prescriptionKind(r *fhir.Resource) string {
 	return ""
 }
 
-func tellImmunisation(r *fhir.Resource, t *told) {
+func tellImmunisation(r thing, t *told) {
 	// UK Core carries what was done in an extension, which says more than the product where that is only a class.
 	for e := range r.Value().All("extension") {
 		if strings.HasSuffix(e.Text("url"), "-VaccinationProcedure") && t.What == spaced(r.Type()) {
@@ -117,7 +117,7 @@ func tellImmunisation(r *fhir.Resource, t *told) {
 	}
 }
 
-func tellObservation(r *fhir.Resource, t *told) {
+func tellObservation(r thing, t *told) {
 	row := readResult(r)
 	t.Value = row.Value
 	if row.Range != "" {
@@ -134,7 +134,7 @@ func tellObservation(r *fhir.Resource, t *told) {
 	}
 }
 
-func tellPeriod(r *fhir.Resource, t *told) {
+func tellPeriod(r thing, t *told) {
 	if p := r.Get("period"); p.Exists() {
 		if end := p.Text("end"); end != "" {
 			t.More = append(t.More, pair{"Period", sayPeriod(p.Text("start"), end)})
@@ -158,7 +158,7 @@ func tellPeriod(r *fhir.Resource, t *told) {
 	}
 }
 
-func tellAppointment(r *fhir.Resource, t *told) {
+func tellAppointment(r thing, t *told) {
 	if end := r.Text("end"); end != "" {
 		t.More = append(t.More, pair{"Time", sayPeriod(r.Text("start"), end)})
 	}
@@ -178,7 +178,7 @@ func tellAppointment(r *fhir.Resource, t *told) {
 	}
 }
 
-func tellPlan(r *fhir.Resource, t *told) {
+func tellPlan(r thing, t *told) {
 	if end := r.Text("period.end"); end != "" {
 		t.More = append(t.More, pair{"Period", sayPeriod(r.Text("period.start"), end)})
 	}
@@ -197,7 +197,7 @@ func tellPlan(r *fhir.Resource, t *told) {
 	}
 }
 
-func tellContact(r *fhir.Resource, t *told) {
+func tellContact(r thing, t *told) {
 	for p := range r.Value().All("telecom") {
 		if s := p.Text("value"); s != "" {
 			t.Value = join(", ", t.Value, s)
@@ -209,7 +209,7 @@ func tellContact(r *fhir.Resource, t *told) {
 }
 
 // A Patient is one source's own demographics: shown so that a reader sees what each source believes.
-func tellPatient(r *fhir.Resource, t *told) {
+func tellPatient(r thing, t *told) {
 	var n fhir.HumanName
 	_ = r.Get("name").Decode(&n)
 	t.What = n.Formal()
@@ -240,7 +240,7 @@ func tellPatient(r *fhir.Resource, t *told) {
 	}
 }
 
-func tellDocument(r *fhir.Resource, t *told) {
+func tellDocument(r thing, t *told) {
 	if kind := saying(r, r.Get("type")); !strings.EqualFold(kind, t.What) {
 		t.Value = kind
 	}
@@ -258,7 +258,7 @@ func tellDocument(r *fhir.Resource, t *told) {
 	}
 }
 
-func tellAnswers(r *fhir.Resource, t *told) {
+func tellAnswers(r thing, t *told) {
 	if strings.Contains(t.What, "/") {
 		t.What = "Questionnaire"
 	}
@@ -278,6 +278,9 @@ func tellAnswers(r *fhir.Resource, t *told) {
 		}
 	}
 	walk(r.Value(), 0)
+	if len(t.More) == 1 && t.More[0].Label != "" { // one question: its answer is what there is to tell
+		t.What, t.Value, t.More = t.More[0].Label, t.More[0].Text, nil
+	}
 }
 
 func sayMedia(typ string) string {
@@ -308,6 +311,7 @@ type result struct {
 	Test, Value, Range string
 	Mark               mark
 	Note               string
+	group              bool // it only holds others together
 }
 
 // The interpretation in words. HL7 v3 ObservationInterpretation
@@ -320,8 +324,8 @@ var interpretations = map[string]mark{
 
 // readResult reads an Observation as a row. Where the source gave no mark but a range, the range is applied and the mark says so in
 // other words ("Above range"), since it is ours and not the laboratory's.
-func readResult(r *fhir.Resource) result {
-	row := result{Test: saying(r, r.Get("code"))}
+func readResult(r thing) result {
+	row := result{Test: saying(r, r.Get("code")), group: r.Get("hasMember").Exists()}
 	row.Value = observed(r, r.Value())
 	var parts []string
 	for c := range r.Value().All("component") {
@@ -356,7 +360,7 @@ func readResult(r *fhir.Resource) result {
 }
 
 // observed is the value of an Observation or of one of its components, whichever value[x] it has.
-func observed(r *fhir.Resource, v fhir.Value) string {
+func observed(r thing, v fhir.Value) string {
 	for c := range v.Children() {
 		if strings.HasPrefix(c.Key(), "value") && len(c.Key()) > 5 {
 			return saying(r, c)
@@ -365,7 +369,7 @@ func observed(r *fhir.Resource, v fhir.Value) string {
 	return ""
 }
 
-func outsideRange(r *fhir.Resource) mark {
+func outsideRange(r thing) mark {
 	q, rr := r.Get("valueQuantity"), r.Get("referenceRange")
 	for _, side := range [...]string{"high.unit", "low.unit"} {
 		if u := rr.Text(side); u != "" && u != q.Text("unit") {

@@ -8,9 +8,9 @@ import (
 
 // saying is any FHIR datatype in words: a concept's text, a reference's display, a quantity with its unit, a name, a period.
 // References into the resource itself are followed. "" where there is nothing to say.
-func saying(r *fhir.Resource, v fhir.Value) string { return sayingAt(r, v, 0) }
+func saying(r thing, v fhir.Value) string { return sayingAt(r, v, 0) }
 
-func sayingAt(r *fhir.Resource, v fhir.Value, depth int) string {
+func sayingAt(r thing, v fhir.Value, depth int) string {
 	switch {
 	case !v.Exists() || depth > 4: // a contained resource may well refer to itself
 		return ""
@@ -44,7 +44,7 @@ func sayingAt(r *fhir.Resource, v fhir.Value, depth int) string {
 		if id, ok := strings.CutPrefix(v.Text("reference"), "#"); ok {
 			return contained(r, id, depth+1)
 		}
-		return ""
+		return referred(r, fhir.Ref(v.Text("reference")), depth+1)
 	case v.Member("value").Exists():
 		return sayQuantity(v)
 	case v.Member("low").Exists() || v.Member("high").Exists():
@@ -68,15 +68,29 @@ func sayingAt(r *fhir.Resource, v fhir.Value, depth int) string {
 }
 
 // contained names a resource that stands inside another.
-func contained(r *fhir.Resource, id string, depth int) string {
+func contained(r thing, id string, depth int) string {
 	for c := range r.Value().All("contained") {
 		if c.Text("id") != id {
 			continue
 		}
-		for _, path := range [...]string{"code", "name", "practitioner", "vaccineCode", "type", "description"} {
-			if s := sayingAt(r, c.Get(path), depth); s != "" {
-				return s
-			}
+		return nameOf(r, c, depth)
+	}
+	return ""
+}
+
+// referred names a resource that came along with the record.
+func referred(r thing, ref fhir.Ref, depth int) string {
+	if to := r.refs[ref]; to != nil {
+		return nameOf(r, to.Value(), depth)
+	}
+	return ""
+}
+
+// nameOf is what people call the thing that a reference leads to.
+func nameOf(r thing, c fhir.Value, depth int) string {
+	for _, path := range [...]string{"code", "name", "practitioner", "vaccineCode", "deviceName", "type", "description"} {
+		if s := sayingAt(r, c.Get(path), depth); s != "" {
+			return s
 		}
 	}
 	return ""
