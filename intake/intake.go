@@ -263,6 +263,13 @@ func (in *Intake) put(ctx context.Context, tx store.Tx, sys *region.System, d *c
 	if d.Patient != "" {
 		patientID = in.o.Stamper.ID(d.Source, "Patient", d.Patient)
 	}
+	all := make([]fhir.Ref, len(content))
+	for i, r := range content {
+		all[i] = r.Ref()
+	}
+	if err := tx.Prefetch(ctx, all...); err != nil { // one round trip, not one each
+		return nil, err
+	}
 	var refs []fhir.Ref
 	for _, r := range content {
 		home := patientID

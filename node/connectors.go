@@ -122,7 +122,11 @@ func newExtract(n *Node, s region.System) (connector.Runner, connector.Asker, er
 		return nil, nil, err
 	}
 	r, err := extract.New(o)
-	return r, nil, err
+	if err != nil {
+		return nil, nil, err
+	}
+	n.closers = append(n.closers, r.Close)
+	return r, nil, nil
 }
 
 // duration reads a setting such as "poll: 10s"; 0 if it is not given.

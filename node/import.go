@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"tombolo/connector"
 	"tombolo/connector/document"
@@ -26,8 +27,9 @@ import (
 
 // A File to be imported.
 type File struct {
-	Path string
-	Size int64
+	Path    string
+	Size    int64
+	Changed time.Time
 }
 
 // Files lists the files at the paths, folders included with all below them, in order, and their size together.
@@ -47,7 +49,7 @@ func Files(paths []string) (files []File, total int64, err error) {
 			if !info.Mode().IsRegular() {
 				return nil
 			}
-			files = append(files, File{path, info.Size()})
+			files = append(files, File{path, info.Size(), info.ModTime()})
 			total += info.Size()
 			return nil
 		})
@@ -234,7 +236,8 @@ func (im *importer) csv(f File, r io.Reader) iter.Seq2[connector.Delivery, error
 	}
 	return func(yield func(connector.Delivery, error) bool) {
 		defer root.Close()
-		extract.Deliveries(im.system.ID, m, filepath.Base(f.Path), r, extract.Documents(root, "."))(yield)
+		// The moment of the extract belongs to its name: a value that goes back to what it said last week is news.
+		extract.Deliveries(im.system.ID, m, filepath.Base(f.Path)+"@"+f.Changed.UTC().Format("20060102T150405Z"), r, extract.Documents(root, "."))(yield)
 	}
 }
 

@@ -57,6 +57,7 @@ type Node struct {
 	store     *store.DB
 	followers []*events.Follower
 	runners   []runner
+	closers   []func() error // of connectors, after their feeds have stopped
 	listener  net.Listener
 	server    *http.Server
 
@@ -279,10 +280,14 @@ func (n *Node) Close() error {
 	if n.listener != nil {
 		_ = n.listener.Close()
 	}
-	if n.store != nil {
-		return n.store.Close()
+	var errs []error
+	for _, c := range n.closers {
+		errs = append(errs, c())
 	}
-	return nil
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // handler is the node's one HTTP face.

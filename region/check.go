@@ -273,6 +273,9 @@ func (c *checker) neighbour(path string, n Neighbour) {
 }
 
 func (c *checker) user(path string, u User) {
+	if u.TokenSHA256 == "" {
+		c.warn(path, u.ID+" has no token_sha256, so they act in developer mode only (serve --dev)", "Write token_sha256: what printf %s TOKEN | sha256sum prints")
+	}
 	switch {
 	case u.Role == "": // told already
 	case u.Role == "citizen" && u.PersonRef == "":

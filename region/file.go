@@ -181,7 +181,7 @@ var userShape = block("Somebody who may sign in at a small site.",
 	field[User]{"name", "their name, as the audit log shows it", true, text(func(u *User) *string { return &u.Name }, anyText)},
 	field[User]{"role", "what they may see follows from it", true, oneOf(func(u *User) *string { return &u.Role }, "a role", Roles)},
 	field[User]{"organisation", "the ODS code of the organisation they act for", false, text(func(u *User) *string { return &u.Organisation }, odsText)},
-	field[User]{"token_sha256", "the SHA-256 of their sign-in token, in hexadecimal", true, text(func(u *User) *string { return &u.TokenSHA256 }, hashText)},
+	field[User]{"token_sha256", "the SHA-256 of their sign-in token, in hexadecimal; without it they act in developer mode only", false, text(func(u *User) *string { return &u.TokenSHA256 }, hashText)},
 	field[User]{"person", "for a citizen: whose record is theirs", false, text(func(u *User) *string { return &u.PersonRef }, anyText)},
 )
 

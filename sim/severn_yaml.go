@@ -81,7 +81,7 @@ systems:
     mapping: builtin:council
     options: {poll: 200ms}
     gives: {demographics: push, social-care: push, professional-contacts: push, personal-contacts: push, documents: push, legal: push,
-      safeguarding: push, about-me: push, alerts: push}
+      safeguarding: push, about-me: push, alerts: push, encounters: push}
     release: all
   - id: rya-999
     organisation: RYA

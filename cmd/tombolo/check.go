@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tombolo/connector/extract"
+	"tombolo/fhir"
 	"tombolo/region"
 )
 
@@ -38,13 +40,24 @@ func checkCommand() *cobra.Command {
 	}
 }
 
-// readRegion reads and checks a region file. r may be nil where there are errors.
+// readRegion reads and checks a region file and the mapping files that it names. r may be nil where there are errors.
 func readRegion(path string) (*region.Region, []region.Problem, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
+	if _, err := os.Stat(path); err != nil {
 		return nil, nil, fmt.Errorf("the region file cannot be read: %w", err)
 	}
-	r, problems := region.Parse(filepath.Base(path), data)
+	r, problems := region.Load(path)
+	if r == nil {
+		return r, problems, nil
+	}
+	for _, s := range r.Systems {
+		if s.Connector != "extract" || s.Mapping == "" {
+			continue
+		}
+		if _, err := extract.Load(s.Mapping, filepath.Dir(path)); err != nil && !fhir.Is(err, fhir.NotFound) {
+			problems = append(problems, region.Problem{File: filepath.Base(path), Path: "systems." + s.ID + ".mapping", Severity: region.Error, Message: err.Error(),
+				Fix: "mend the mapping file: docs/extract-mapping.md says how it is written"})
+		}
+	}
 	return r, problems, nil
 }
 
