@@ -1,6 +1,7 @@
 package hl7v2
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -68,7 +69,7 @@ func acknowledge(m *Message, msa1 string, issue *fhir.Issue, now time.Time) []by
 	version, control, trigger, charset := "2.4", "", "", ""
 	if m != nil {
 		h = m.Header()
-		if v := h.Field(12).Comp(1).Text(); v != "" && len(v) < 8 {
+		if v := h.Field(12).Comp(1).Text(); slices.Contains(versions, v) {
 			version = v
 		}
 		_, trigger, control = m.Type()

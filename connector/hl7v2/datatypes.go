@@ -241,7 +241,12 @@ func (x *mapper) coded(v Value, system string) (fhir.CodeableConcept, bool) {
 func (x *mapper) name(v Value) (fhir.HumanName, bool) {
 	n := fhir.HumanName{Family: str(v, 1), Use: nameUses[str(v, 7)]}
 	for _, c := range [...]int{2, 3} {
-		n.Given = append(n.Given, strings.Fields(str(v, c))...)
+		given := str(v, c)
+		if strings.Count(given, " ") > 20 { // not names, but something in their place: kept as one
+			n.Given = append(n.Given, given)
+			continue
+		}
+		n.Given = append(n.Given, strings.Fields(given)...)
 	}
 	if p := str(v, 5); p != "" {
 		n.Prefix = []string{p}

@@ -1,6 +1,7 @@
 package hl7v2
 
 import (
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -8,6 +9,12 @@ import (
 	"tombolo/connector"
 	"tombolo/dataset"
 	"tombolo/fhir"
+)
+
+// Limits on what one message may become. The largest honest one is a batch of results of some hundred lines.
+const (
+	maxContent  = 5000
+	maxPatients = 200
 )
 
 // mapVersion is raised when a map changes what it makes of the same bytes.
@@ -36,9 +43,9 @@ type mapper struct {
 	o       *Options
 	d       *connector.Delivery
 	event   string
-	patient string          // the patient's id; every resource refers to it
-	mrn     string          // the assigning authority of that id
-	seen    map[string]bool // ids made in this message, so that two things never share one
+	patient string         // the patient's id; every resource refers to it
+	mrn     string         // the assigning authority of that id
+	seen    map[string]int // ids made in this message, so that two things never share one
 }
 
 // Refuse says why a message is not for this feed, before anything is made of it: its version, its processing id, its type or event.
@@ -74,20 +81,23 @@ func Map(m *Message, raw []byte, o Options) ([]connector.Delivery, error) {
 	o = o.withDefaults()
 	code, event, _ := m.Type()
 	f := families[code]
-	groups := patients(m)
-	out := make([]connector.Delivery, 0, len(groups))
-	for i, segs := range groups {
+	var out []connector.Delivery
+	made := 0
+	for i, segs := range patients(m) {
 		d := connector.Delivery{Source: o.Source, ID: deliveryID(m, i), ContentType: "x-application/hl7-v2+er7", Raw: raw, Map: f.name + mapVersion}
 		if i == 0 {
 			d.Issues = append(d.Issues, m.Issues...)
 			d.Issues = append(d.Issues, unread(m, f)...)
 		}
-		x := &mapper{m: m, o: &o, d: &d, event: event, seen: map[string]bool{}}
+		x := &mapper{m: m, o: &o, d: &d, event: event, seen: map[string]int{}}
 		if issue := f.deal(x, segs); issue != nil {
 			return nil, issue
 		}
 		d.Patient = x.patient
 		out = append(out, d)
+		if made += len(d.Content); made >= maxContent || len(out) > maxPatients {
+			return nil, fhir.Errorf(fhir.TooCostly, "the message holds more than %d patients or %d entries: send it in parts", maxPatients, maxContent).At("PID")
+		}
 	}
 	return out, nil
 }
@@ -107,7 +117,7 @@ func deliveryID(m *Message, group int) string {
 
 // patients divides a message at each PID. What stands before the first (SCH, EVN) and, in SIU, what follows the last patient (RGS …)
 // belongs to each.
-func patients(m *Message) [][]Segment {
+func patients(m *Message) iter.Seq2[int, []Segment] {
 	segs := m.Segments()
 	var starts []int
 	tail := len(segs)
@@ -121,37 +131,41 @@ func patients(m *Message) [][]Segment {
 			}
 		}
 	}
-	if len(starts) <= 1 {
-		return [][]Segment{segs}
-	}
-	out := make([][]Segment, len(starts))
-	for i, from := range starts {
-		to := tail
-		if i+1 < len(starts) && starts[i+1] < to {
-			to = starts[i+1]
+	return func(yield func(int, []Segment) bool) {
+		if len(starts) <= 1 {
+			yield(0, segs)
+			return
 		}
-		group := slices.Clone(segs[:starts[0]])
-		if from < to {
-			group = append(group, segs[from:to]...)
+		for i, from := range starts {
+			to := tail
+			if i+1 < len(starts) {
+				to = min(to, starts[i+1])
+			}
+			group := slices.Clone(segs[:starts[0]])
+			if from < to {
+				group = append(group, segs[from:to]...)
+			}
+			if !yield(i, append(group, segs[tail:]...)) {
+				return
+			}
 		}
-		out[i] = append(group, segs[tail:]...)
 	}
-	return out
 }
 
 // unread names the segments that are kept in the raw message only.
 func unread(m *Message, f family) []*fhir.Issue {
 	var names []string
 	for _, s := range m.Segments() {
+		if len(names) > 20 {
+			names[20] = "…"
+			break
+		}
 		if !strings.Contains(f.reads, " "+s.Name()+" ") && !slices.Contains(names, s.Name()) {
 			names = append(names, s.Name())
 		}
 	}
 	if len(names) == 0 {
 		return nil
-	}
-	if len(names) > 20 {
-		names = append(names[:20], "…")
 	}
 	return []*fhir.Issue{{Type: fhir.Informational, Severity: fhir.Information, Expression: names[0],
 		Text: "segments that no map reads, kept in the raw message: " + strings.Join(names, ", ")}}
@@ -166,6 +180,9 @@ func (x *mapper) note(t fhir.IssueType, place, text string) {
 
 // add makes a resource of the delivery. Empty fields are left out.
 func (x *mapper) add(typ, id string, fields fhir.M) fhir.Ref {
+	if len(x.d.Content) >= maxContent { // Map refuses the message
+		return fhir.MakeRef(typ, id)
+	}
 	prune(fields)
 	x.d.Content = append(x.d.Content, fhir.New(typ, id, fields))
 	return fhir.MakeRef(typ, id)
@@ -175,10 +192,11 @@ func (x *mapper) add(typ, id string, fields fhir.M) fhir.Ref {
 func (x *mapper) unique(parts ...string) string {
 	first := id(parts...)
 	made := first
-	for n := 2; x.seen[made]; n++ {
+	for n := max(2, x.seen[first]+1); x.seen[made] > 0; n++ {
 		made = id(first + "." + strconv.Itoa(n))
+		x.seen[first] = n
 	}
-	x.seen[made] = true
+	x.seen[made]++
 	return made
 }
 

@@ -12,6 +12,7 @@ const (
 	MaxMessage  = 16 << 20 // bytes, unless ParseOptions says otherwise
 	maxSegments = 100_000
 	maxFields   = 1_000_000
+	maxReps     = 10_000 // of one field
 )
 
 // Delims are the characters that a message separates its parts with, as MSH-1 and MSH-2 declare them. Escape and Sub are
@@ -139,6 +140,11 @@ func (m *Message) split() *fhir.Issue {
 		}
 		at = end + 1
 	}
+	if strings.Count(text, char(m.Delims.Repetition)) > maxReps {
+		if err := m.tooManyReps(); err != nil {
+			return err
+		}
+	}
 	for i := range m.segs {
 		s := &m.segs[i]
 		s.first, s.at = int32(len(m.bounds)), m.count(i)
@@ -154,6 +160,17 @@ func (m *Message) split() *fhir.Issue {
 		s.n = int32(len(m.bounds)) - s.first
 		if len(m.bounds) > maxFields {
 			return fhir.Errorf(fhir.TooCostly, "the message has more than %d fields", maxFields)
+		}
+	}
+	return nil
+}
+
+func (m *Message) tooManyReps() *fhir.Issue {
+	for _, s := range m.segs {
+		for n, f := range strings.Split(m.text[s.start:s.end], char(m.Delims.Field)) {
+			if m.Delims.Repetition != 0 && strings.Count(f, char(m.Delims.Repetition)) >= maxReps {
+				return fhir.Errorf(fhir.TooCostly, "the field repeats more than %d times", maxReps).At(s.name + "-" + strconv.Itoa(n))
+			}
 		}
 	}
 	return nil

@@ -144,6 +144,32 @@ func TestLimitsHold(t *testing.T) {
 	}
 }
 
+// A hostile message of the largest size is refused or mapped quickly, and without making much of itself.
+func TestHostileMessagesStaySmall(t *testing.T) {
+	head := "MSH|^~\\&|PAS|RX1|||||ORU^R01|1|P|2.4\r"
+	fill := func(s string) string { return strings.Repeat(s, (MaxMessage-4096)/len(s)) }
+	for what, msg := range map[string]string{
+		"patients":    head + strings.Repeat("PID|||1\rOBR|||1|a|||||||||||||||||||||F\r", 30_000),
+		"results":     head + "PID|||1\rOBR|||1|a|||||||||||||||||||||F\r" + strings.Repeat("OBX||NM|a||1\r", 90_000),
+		"identifiers": head + "PID|||" + fill("1^^^A~"),
+		"names":       head + "PID|||1||a^" + fill("b "),
+		"escapes":     head + "PID|||1\rOBR|||1|a\rNTE|||" + fill("\\.br\\"),
+		"backslashes": head + "PID|||1\rOBR|||1|a\rNTE|||" + fill("\\"),
+		"groups":      "MSH|^~\\&|PAS|RX1|||||SIU^S12|1|P|2.4\rSCH||1\r" + strings.Repeat("PID|||1\r", 45_000) + strings.Repeat("RGS|1\r", 45_000),
+	} {
+		for d := range Deliveries([]byte(msg), trust) {
+			size := 0
+			for _, r := range d.Content {
+				size += len(r.Raw())
+			}
+			if size > 3*MaxMessage || d.Rejected != nil && d.Rejected.Type == fhir.Exception {
+				t.Errorf("%s: became %d bytes, %v", what, size, d.Rejected)
+			}
+			t.Logf("%s: %d bytes, %v", what, size, d.Rejected)
+		}
+	}
+}
+
 func withCharset(name, value string) string {
 	return "MSH|^~\\&|PAS|RX1|||||ADT^A28|1|P|2.4||||||" + name + "\rNTE|1||" + value
 }

@@ -15,6 +15,8 @@ type knownAs struct {
 	identifiers   []fhir.Identifier
 }
 
+const maxIdentifiers = 50
+
 // identify reads the CX fields of a segment in order of trust. The id is the local number of the feed's own authority, else another local number
 // with its authority, else the NHS number. inherit is the authority of numbers that come without one.
 func (x *mapper) identify(s Segment, inherit string, fields ...int) knownAs {
@@ -22,6 +24,10 @@ func (x *mapper) identify(s Segment, inherit string, fields ...int) knownAs {
 	best := -1
 	for _, f := range fields {
 		for rep := range s.Field(f).Reps() {
+			if len(k.identifiers) == maxIdentifiers {
+				x.note(fhir.TooCostly, s.Place(f), "further identifiers of the patient were left out: there are more than anybody has")
+				return k
+			}
 			ident, auth, local := x.identifier(rep, s.Place(f))
 			if ident.Value == "" || slices.ContainsFunc(k.identifiers, func(o fhir.Identifier) bool { return o.System == ident.System && o.Value == ident.Value }) {
 				continue

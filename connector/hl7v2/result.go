@@ -229,7 +229,7 @@ func (x *mapper) reporters(r *report) (performer, interpreter []fhir.Reference) 
 	for _, o := range r.lines { // OBX-15, the producer
 		if p := x.concept(o.Field(15)); !p.IsZero() {
 			ref := fhir.Reference{Type: "Organization", Display: p.Words()}
-			if !slices.ContainsFunc(performer, func(o fhir.Reference) bool { return o.Display == ref.Display }) {
+			if len(performer) < 20 && !slices.ContainsFunc(performer, func(o fhir.Reference) bool { return o.Display == ref.Display }) {
 				performer = append(performer, ref)
 			}
 		}
