@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"tombolo/access"
+	"tombolo/fhir"
 )
 
 // glassPhrase is what must be typed, so that no reflex opens a record against an objection.
@@ -22,7 +23,8 @@ var glassReasons = []pair{
 
 // A glassForm is the break-glass form, as it stands or as it came back.
 type glassForm struct {
-	Person  string
+	System  string
+	Value   string
 	Reasons []pair
 	Reason  string
 	Words   string
@@ -31,23 +33,19 @@ type glassForm struct {
 
 func (s *Site) askGlass(w http.ResponseWriter, r *http.Request, session *access.Session, f glassForm) error {
 	f.Reasons = glassReasons
-	title := "Open in an emergency?"
-	if len(f.Errors) > 0 {
-		title = "Error: " + title
-	}
-	return s.show(w, http.StatusForbidden, "breakglass", s.newLayout(r, session, title, f))
+	return s.show(w, http.StatusBadRequest, "breakglass", s.newLayout(r, session, "Error: Open in an emergency", f))
 }
 
-// breakGlass takes the form. That there is anything to break is asked of the core first: for anybody else the address is not there.
+// breakGlass takes the form. It is offered whenever a number was not found, whether or not there is anything behind it, so the offer
+// tells nothing; for roles that may not, the address is not there.
 func (s *Site) breakGlass(w http.ResponseWriter, r *http.Request, session *access.Session) error {
-	person := r.PathValue("person")
-	if done, err := s.elsewhere(w, r, session, person); done || err != nil {
+	if done, err := s.elsewhere(w, r, session, ""); done || err != nil {
 		return err
 	}
 	if !session.MayBreakGlass() {
 		return errNotFound
 	}
-	f := glassForm{Person: person, Reason: r.PostFormValue("reason"), Words: strings.TrimSpace(r.PostFormValue("words"))}
+	f := glassForm{System: r.PostFormValue("system"), Value: strings.TrimSpace(r.PostFormValue("value")), Reason: r.PostFormValue("reason"), Words: strings.TrimSpace(r.PostFormValue("words"))}
 	i := slices.IndexFunc(glassReasons, func(p pair) bool { return p.Label == f.Reason })
 	if i < 0 {
 		f.Errors = append(f.Errors, pair{"reason-0", "Choose a reason"})
@@ -61,7 +59,15 @@ func (s *Site) breakGlass(w http.ResponseWriter, r *http.Request, session *acces
 	if len(f.Errors) > 0 {
 		return s.askGlass(w, r, session, f)
 	}
-	if _, err := s.opts.Access.BreakGlass(session, person, f.Reason+": "+f.Words); err != nil {
+	reason := f.Reason + ": " + f.Words
+	person, err := s.opts.Records.FindInEmergency(r.Context(), session, fhir.Identifier{System: f.System, Value: f.Value}, reason)
+	if fhir.Is(err, fhir.NotFound) {
+		return s.askWho(w, r, session, http.StatusNotFound, findForm{System: f.System, Value: f.Value, Error: "No record was found with that number, not even for an emergency."})
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := s.opts.Access.BreakGlass(session, person, reason); err != nil {
 		return err
 	}
 	// Opened anew, so that the opening that follows carries the emergency in its audit entry.

@@ -15,6 +15,7 @@ type findForm struct {
 	System string
 	Value  string
 	Error  string
+	Glass  *glassForm // offered to those who may break the glass whenever nothing was found, whoever was looked for
 }
 
 // The national numbers, which every node can be asked by.
@@ -58,11 +59,14 @@ func (s *Site) find(w http.ResponseWriter, r *http.Request, session *access.Sess
 	}
 	person, err := s.opts.Records.Find(r.Context(), session, id)
 	switch {
-	case err == nil, fhir.Is(err, fhir.Suppressed) && person != "" && session.MayBreakGlass():
+	case err == nil:
 		http.Redirect(w, r, "/record/"+person, http.StatusSeeOther)
 		return nil
 	case fhir.Is(err, fhir.NotFound), fhir.Is(err, fhir.Suppressed):
 		f.Error = "No record was found with that number that you can open. Check the number; it may also belong to a person whom no joined source knows."
+		if session.MayBreakGlass() {
+			f.Glass = &glassForm{System: f.System, Value: f.Value, Reasons: glassReasons}
+		}
 		return s.askWho(w, r, session, http.StatusNotFound, f)
 	case fhir.Is(err, fhir.ValueError), fhir.Is(err, fhir.Required), fhir.Is(err, fhir.Invalid):
 		f.Error = sentence(fhir.IssueOf(err).Text)

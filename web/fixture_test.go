@@ -359,9 +359,16 @@ type fakeRecords struct {
 
 func (f *fakeRecords) Find(_ context.Context, s *access.Session, id fhir.Identifier) (string, error) {
 	if p, ok := f.numbers[id.Value]; ok && id.System == fhir.SystemNHSNumber {
-		if f.objects[p] && !s.MayBreakGlass() {
-			return "", fhir.Errorf(fhir.NotFound, "no record")
+		if f.objects[p] && s.GlassFor(p, today) == "" {
+			return "", fhir.Errorf(fhir.NotFound, "no record was found that you can open")
 		}
+		return p, nil
+	}
+	return "", fhir.Errorf(fhir.NotFound, "no record was found that you can open")
+}
+
+func (f *fakeRecords) FindInEmergency(_ context.Context, _ *access.Session, id fhir.Identifier, _ string) (string, error) {
+	if p, ok := f.numbers[id.Value]; ok && id.System == fhir.SystemNHSNumber {
 		return p, nil
 	}
 	return "", fhir.Errorf(fhir.NotFound, "no record was found that you can open")
@@ -372,11 +379,8 @@ func (f *fakeRecords) Watch(ctx context.Context, s *access.Session, person strin
 		w, ok := f.worlds[person]
 		glass := s.GlassFor(person, today) != ""
 		switch {
-		case !ok || f.objects[person] && !s.MayBreakGlass():
+		case !ok || f.objects[person] && !glass:
 			yield(nil, fhir.Errorf(fhir.NotFound, "no record was found that you can open"))
-			return
-		case f.objects[person] && !glass:
-			yield(nil, fhir.Errorf(fhir.Suppressed, "break the glass to open this record"))
 			return
 		}
 		for i := range len(w.sources()) + 1 {

@@ -17,7 +17,7 @@ var templateFiles embed.FS
 // The pages, each of one template file, and the fragments that several of them show and the event stream sends.
 var (
 	pageNames     = []string{"home", "signin", "find", "record", "timeline", "breakglass", "me", "desk", "problem"}
-	fragmentFiles = []string{"layout.html", "banner.html", "lanes.html", "alerts.html", "sections.html"}
+	fragmentFiles = []string{"emergency.html", "layout.html", "banner.html", "lanes.html", "alerts.html", "sections.html"}
 )
 
 // pages are the parsed templates: one set a page, and the fragments by themselves.

@@ -45,9 +45,6 @@ func (s *Site) record(w http.ResponseWriter, r *http.Request, session *access.Se
 	all := r.FormValue("all") != ""
 	sn, err := s.see(r, v, all)
 	if err != nil {
-		if fhir.Is(err, fhir.Suppressed) && session.MayBreakGlass() {
-			return s.askGlass(w, r, session, glassForm{Person: person})
-		}
 		return err
 	}
 	return s.showRecord(w, r, session, v, sn, "")

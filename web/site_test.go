@@ -261,32 +261,41 @@ func TestARefusalIsExactlyTheNotFoundPage(t *testing.T) {
 			t.Errorf("header %s differs: %q and %q", h, refused.header.Get(h), absent.header.Get(h))
 		}
 	}
-	if got := r.post("/record/person-daniel/break-glass", url.Values{"reason": {"emergency"}, "words": {"found unconscious"}, "confirm": {"OPEN"}}); got.status != 404 || got.body != absent.body {
+	if got := r.post("/record/emergency", url.Values{"system": {fhir.SystemNHSNumber}, "value": {"9990000778"}, "reason": {"emergency"}, "words": {"found unconscious"}, "confirm": {"OPEN"}}); got.status != 404 || got.body != absent.body {
 		t.Errorf("break-glass by a role that may not: got %d", got.status)
 	}
 }
 
 func TestBreakingTheGlassTakesAReasonWordsAndATypedConfirmation(t *testing.T) {
-	r := newReader(t, newSite(t, newFake()), "dr-marsh")
-	form := r.get("/record/person-daniel")
-	if form.status != 403 {
-		t.Errorf("got status %d, want 403", form.status)
+	f := newFake()
+	daniel := f.numberOf(t, "person-daniel")
+	r := newReader(t, newSite(t, f), "dr-marsh")
+	if got := r.get("/record/person-daniel"); got.status != 404 {
+		t.Errorf("the record of somebody who objects: got status %d, want 404", got.status)
 	}
-	form.wants(t, "objects to their record being shared", "privacy officer is told")
-	form.lacks(t, "Daniel", "OSEI")
+	// Whoever is looked for and not found, the same is offered.
+	objects, nobody := r.post("/record", url.Values{"value": {daniel}}), r.post("/record", url.Values{"value": {"9999999018"}})
+	if objects.status != 404 || strings.ReplaceAll(objects.body, daniel, "#") != strings.ReplaceAll(nobody.body, "9999999018", "#") {
+		t.Errorf("got %d, and a page that tells somebody who objects from somebody unknown", objects.status)
+	}
+	objects.wants(t, "Is this an emergency?", "privacy officer is told")
+	objects.lacks(t, "Daniel", "OSEI")
 	for name, v := range map[string]url.Values{
 		"no reason":       {"words": {"found unconscious"}, "confirm": {"OPEN"}},
 		"no words":        {"reason": {"emergency"}, "confirm": {"OPEN"}},
 		"no confirmation": {"reason": {"emergency"}, "words": {"found unconscious"}},
 	} {
-		if got := r.post("/record/person-daniel/break-glass", v); got.status != 403 || !strings.Contains(got.body, "There is a problem") {
+		v.Set("value", daniel)
+		v.Set("system", fhir.SystemNHSNumber)
+		if got := r.post("/record/emergency", v); got.status != 400 || !strings.Contains(got.body, "There is a problem") {
 			t.Errorf("%s: got status %d", name, got.status)
 		}
-		if got := r.get("/record/person-daniel"); got.status != 403 {
+		if got := r.get("/record/person-daniel"); got.status != 404 {
 			t.Errorf("%s: the record opened", name)
 		}
 	}
-	got := r.post("/record/person-daniel/break-glass", url.Values{"reason": {"emergency"}, "words": {"found unconscious"}, "confirm": {"OPEN"}})
+	full := url.Values{"system": {fhir.SystemNHSNumber}, "value": {daniel}, "reason": {"emergency"}, "words": {"found unconscious"}, "confirm": {"OPEN"}}
+	got := r.post("/record/emergency", full)
 	if got.status != 200 || got.path != "/record/person-daniel" {
 		t.Errorf("got status %d at %s", got.status, got.path)
 	}
@@ -294,6 +303,21 @@ func TestBreakingTheGlassTakesAReasonWordsAndATypedConfirmation(t *testing.T) {
 	if got := r.get("/record/person-1"); strings.Contains(got.body, "Emergency access") {
 		t.Error("the emergency reached another person's record")
 	}
+	full.Set("value", "9999999018")
+	if got := r.post("/record/emergency", full); got.status != 404 {
+		t.Errorf("an emergency about nobody: got status %d", got.status)
+	}
+}
+
+func (f *fakeRecords) numberOf(t *testing.T, person string) string {
+	t.Helper()
+	for number, p := range f.numbers {
+		if p == person {
+			return number
+		}
+	}
+	t.Fatalf("%s has no number", person)
+	return ""
 }
 
 func TestEveryPageCarriesTheSecurityHeaders(t *testing.T) {

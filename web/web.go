@@ -23,13 +23,14 @@ import (
 // Records is where records come from: the one door out, as this room sees it. gather.Gatherer is one.
 type Records interface {
 	// Find gives the opaque id of the person an identifier belongs to. A person who is unknown and one whose record this session
-	// may not open are the same answer, fhir.NotFound; an identifier that cannot be anybody's says so by another type. With
-	// fhir.Suppressed the id comes too: this session could open the record by breaking the glass.
+	// may not open are the same answer, fhir.NotFound; an identifier that cannot be anybody's says so by another type.
 	Find(ctx context.Context, s *access.Session, id fhir.Identifier) (person string, err error)
+	// FindInEmergency is Find by somebody who gives a reason to open the record although its owner objects.
+	FindInEmergency(ctx context.Context, s *access.Session, id fhir.Identifier, reason string) (person string, err error)
 	// Watch opens a person's record and yields it as it grows: first at once, with the lanes not yet answered in state
 	// Asking, then whenever a lane has answered, last complete. Each Record is a snapshot that nobody changes any more. The
 	// disclosure is audited before the first. An error comes alone and last: fhir.NotFound for a person who is unknown or not
-	// to be known; fhir.Suppressed only where this session could open the record by breaking the glass and has not.
+	// to be known.
 	Watch(ctx context.Context, s *access.Session, person string, ask gather.Ask) iter.Seq2[*gather.Record, error]
 	// Document opens the content of a DocumentReference in a person's record; refused or unknown is fhir.NotFound. The
 	// disclosure is audited before it returns.
@@ -136,7 +137,7 @@ func (s *Site) routes() *http.ServeMux {
 	signed("POST /record/{person}/search", s.searchRecord)
 	signed("GET /record/{person}/timeline", s.timeline)
 	signed("GET /record/{person}/document/{id}", s.document)
-	signed("POST /record/{person}/break-glass", s.breakGlass)
+	signed("POST /record/emergency", s.breakGlass)
 
 	signed("GET /me", s.me)
 	signed("GET /me/document/{id}", s.myDocument)
