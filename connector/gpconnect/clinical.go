@@ -52,6 +52,11 @@ func immunizationForm() *form {
 			"explanation":         {do: immunizationExplanation},
 			"vaccinationProtocol": each("protocolApplied", protocolMembers),
 		})}
+	f.about = []string{"vaccineCode"}
+	f.negates = func(v fhir.Value) bool {
+		st := v.Text("status")
+		return v.Member("notGiven").Bool() && st != "" && st != "completed"
+	}
 	f.after = func(c *converter, _ *object, v fhir.Value) {
 		if !v.Member("date").Exists() && !v.Member("_date").Exists() { // R4: occurrence[x] 1..1
 			c.unknown("_occurrenceDateTime")
@@ -168,7 +173,7 @@ func encounterForm() *form {
 }
 
 func familyForm() *form {
-	return &form{to: "FamilyMemberHistory", profile: "UKCore-FamilyMemberHistory", members: members(
+	return &form{to: "FamilyMemberHistory", profile: "UKCore-FamilyMemberHistory", negates: func(v fhir.Value) bool { return v.Member("notDone").Bool() }, members: members(
 		"status patient date name relationship estimatedAge "+choice("born", "Period Date String")+choice("age", "Age Range String")+
 			choice("deceased", "Boolean Age Range Date String"), shape{
 			"identifier": many("identifier"), "reasonCode": many("reasonCode"), "reasonReference": many("reasonReference"),
@@ -181,7 +186,9 @@ func familyForm() *form {
 }
 
 func procedureForm() *form {
-	return &form{to: "Procedure", profile: "UKCore-Procedure", members: members(
+	return &form{to: "Procedure", profile: "UKCore-Procedure", negates: func(v fhir.Value) bool {
+		return v.Member("notDone").Bool() && v.Text("status") == "entered-in-error"
+	}, members: members(
 		"category code subject location outcome "+choice("performed", "DateTime Period"), shape{
 			"identifier": many("identifier"), "basedOn": many("basedOn"), "partOf": many("partOf"), "reasonCode": many("reasonCode"),
 			"reasonReference": many("reasonReference"), "bodySite": many("bodySite"), "report": many("report"),

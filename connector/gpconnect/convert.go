@@ -47,7 +47,7 @@ func Convert(bundle fhir.Value) (*Converted, error) {
 	if !bundle.IsObject() || bundle.Text("resourceType") != "Bundle" {
 		return nil, fhir.Errorf(fhir.Structure, "not a FHIR Bundle: a GP Connect structured record is a Bundle of type collection").At("Bundle")
 	}
-	c := &converter{refs: map[string]string{}, report: map[string]*fhir.Issue{}, counts: map[string]int{}, within: map[string]int{}}
+	c := &converter{report: map[string]*fhir.Issue{}, counts: map[string]int{}, within: map[string]int{}}
 	if err := c.index(bundle); err != nil {
 		return nil, err
 	}
@@ -73,6 +73,7 @@ type converter struct {
 	out       []byte
 	entries   []entry
 	refs      map[string]string // STU3 reference or fullUrl -> R4 reference
+	byRef     map[string]int    // R4 reference -> index of its entry
 	patient   string            // R4 reference of the patient
 	nhs       string            // the patient's NHS number, if it is a valid one
 	report    map[string]*fhir.Issue
@@ -80,6 +81,7 @@ type converter struct {
 	issues    []*fhir.Issue
 	in        map[string]int
 	cur       *entry
+	scratch   entry // what cur points at before an entry has its place
 	path      []string
 	contained int // how deep in contained resources the writing is
 	within    map[string]int
@@ -88,6 +90,12 @@ type converter struct {
 // index reads which resources there are and decides the id of each, so that references can be rewritten in one pass.
 func (c *converter) index(bundle fhir.Value) error {
 	c.in = map[string]int{}
+	n := 0
+	for range bundle.All("entry") {
+		n++
+	}
+	c.entries = make([]entry, 0, n+8)
+	c.refs = make(map[string]string, n)
 	i := 0
 	for e := range bundle.All("entry") {
 		c.take(e, i)
@@ -119,7 +127,8 @@ func (c *converter) index(bundle fhir.Value) error {
 }
 
 func (c *converter) take(e fhir.Value, at int) {
-	c.cur = &entry{at: at, list: -1}
+	c.scratch = entry{at: at, list: -1}
+	c.cur = &c.scratch
 	r := e.Member("resource")
 	if !r.Exists() && e.Member("resourceType").Exists() {
 		// Seen in the specification's own examples: a resource that stands where its entry should.

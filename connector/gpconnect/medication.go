@@ -39,7 +39,7 @@ func medicationForm() *form {
 }
 
 func medicationStatementForm() *form {
-	return &form{to: "MedicationStatement", profile: "UKCore-MedicationStatement", members: members(
+	return &form{to: "MedicationStatement", profile: "UKCore-MedicationStatement", about: medicineMember, members: members(
 		"context category dateAsserted informationSource subject "+choice("medication", "CodeableConcept Reference")+choice("effective", "DateTime Period"), shape{
 			"identifier": many("identifier"), "basedOn": many("basedOn"), "partOf": many("partOf"), "derivedFrom": many("derivedFrom"),
 			"reasonCode": many("reasonCode"), "reasonReference": many("reasonReference"), "note": many("note"),
@@ -61,7 +61,7 @@ func medicationStatementForm() *form {
 }
 
 func medicationRequestForm() *form {
-	f := &form{to: "MedicationRequest", profile: "UKCore-MedicationRequest", members: members(
+	f := &form{to: "MedicationRequest", profile: "UKCore-MedicationRequest", about: medicineMember, members: members(
 		"groupIdentifier status intent priority subject authoredOn recorder priorPrescription "+choice("medication", "CodeableConcept Reference"), shape{
 			"identifier": many("identifier"), "basedOn": many("basedOn"), "category": many("category"), "reasonCode": many("reasonCode"),
 			"reasonReference": many("reasonReference"), "note": many("note"), "detectedIssue": many("detectedIssue"), "eventHistory": many("eventHistory"),
@@ -80,6 +80,8 @@ func medicationRequestForm() *form {
 	}
 	return f
 }
+
+var medicineMember = []string{"medicationCodeableConcept"}
 
 // dosageMembers: the words are verbatim; what was structured moves one level down. FHIR R4 dosage.html
 var dosageMembers = members(

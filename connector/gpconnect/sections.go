@@ -121,9 +121,9 @@ func (c *converter) section(e *entry, r *fhir.Resource) (Section, bool) {
 
 // classify gives each resource the heading that its type alone does not say.
 func (c *converter) classify() {
-	byRef := map[string]int{}
+	c.byRef = make(map[string]int, len(c.entries))
 	for i := range c.entries {
-		byRef[c.entries[i].typ+"/"+c.entries[i].id] = i
+		c.byRef[c.entries[i].typ+"/"+c.entries[i].id] = i
 	}
 	var results []int
 	for i := range c.entries {
@@ -131,7 +131,7 @@ func (c *converter) classify() {
 		switch e := &c.entries[i]; e.from {
 		case "DiagnosticReport":
 			for ref := range e.v.All("result.reference") {
-				if j, ok := byRef[c.resolve(ref.Str())]; ok {
+				if j, ok := c.byRef[c.resolve(ref.Str())]; ok {
 					results = append(results, j)
 				}
 			}
@@ -158,7 +158,7 @@ func (c *converter) classify() {
 		e.tag, e.seen = dataset.Results, true
 		for rel := range e.v.All("related") {
 			if rel.Text("type") == "has-member" {
-				if j, ok := byRef[c.resolve(rel.Text("target.reference"))]; ok {
+				if j, ok := c.byRef[c.resolve(rel.Text("target.reference"))]; ok {
 					results = append(results, j)
 				}
 			}

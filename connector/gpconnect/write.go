@@ -25,6 +25,8 @@ type form struct {
 	to      string // R4 type
 	profile string // UK Core profile, "" if there is none
 	members shape
+	about   []string                                    // members that say what the entry is, where it is not code
+	negates func(v fhir.Value) bool                     // reports a modifier that R4 has no place for; nil if the type has none
 	after   func(c *converter, o *object, v fhir.Value) // what R4 demands and STU3 did not say
 	exts    map[string]func(c *converter, o *object, e fhir.Value)
 }
@@ -182,7 +184,7 @@ func (c *converter) resource(v fhir.Value, f *form, id string) {
 		c.key("id")
 		c.str(id)
 	}
-	c.meta(v.Member("meta"), f)
+	c.meta(v, f)
 	for m := range v.Children() {
 		switch m.Key() {
 		case "resourceType", "id", "meta":
@@ -328,6 +330,13 @@ func (c *converter) copyMember(parent, m fhir.Value) {
 		c.note(fhir.NotSupported, fhir.Warning, c.here(name), modified)
 	case "reference":
 		if m.IsString() {
+			if raw := m.Raw(); c.cur == nil || c.cur.locals == nil {
+				if to, ok := c.refs[string(raw[1:len(raw)-1])]; ok { // nearly always, and without a copy of the words
+					c.key("reference")
+					c.str(to)
+					return
+				}
+			}
 			c.reference(parent, m.Str())
 			return
 		}
@@ -336,6 +345,9 @@ func (c *converter) copyMember(parent, m fhir.Value) {
 	case "system":
 		c.key(name)
 		c.system(m)
+	case "coding":
+		c.key(name)
+		c.codings(m)
 	default:
 		c.key(name)
 		c.copy(m)
@@ -410,52 +422,52 @@ func (c *converter) resolve(ref string) string {
 	return out
 }
 
-// meta writes the profile of what the resource has become, the labels it came with, and the heading it stands under where the
-// type alone does not say.
-func (c *converter) meta(m fhir.Value, f *form) {
+// meta writes the profile of what the resource has become, the labels it came with, the heading it stands under where the type alone
+// does not say, and the marks by which a viewer knows how far the entry can be relied on.
+func (c *converter) meta(v fhir.Value, f *form) {
+	m := v.Member("meta")
 	c.key("meta")
 	c.out = append(c.out, '{')
 	if f.profile != "" {
 		c.raw(`"profile":["https://fhir.hl7.org.uk/StructureDefinition/` + f.profile + `"]`)
 	}
-	tagged := c.cur.tag == "" || c.contained > 0
+	var tags []byte
+	c.into(&tags, func() {
+		for t := range m.All("tag") {
+			if s := t.Text("system"); s == fhir.SystemHeading || s == SystemReading {
+				continue // ours to say
+			}
+			c.sep()
+			c.copy(t)
+		}
+		c.tags(v, f)
+	})
 	for k := range m.Children() {
-		switch k.Key() {
-		case "profile":
-		case "tag":
-			c.key("tag")
-			c.out = append(c.out, '[')
-			for t := range k.All("") {
-				if t.Text("system") == fhir.SystemHeading {
-					continue // ours to say
-				}
-				c.sep()
-				c.copy(t)
-			}
-			if !tagged {
-				c.sep()
-				c.heading()
-				tagged = true
-			}
-			c.out = append(c.out, ']')
+		switch {
+		case k.Key() == "profile", k.Key() == "tag", isNull(k):
 		default:
-			if !isNull(k) {
-				c.copyMember(m, k)
-			}
+			c.copyMember(m, k)
 		}
 	}
-	if !tagged {
-		c.key("tag")
-		c.out = append(c.out, '[')
-		c.heading()
-		c.out = append(c.out, ']')
-	}
+	c.array("tag", tags)
 	c.out = append(c.out, '}')
 }
 
-func (c *converter) heading() {
-	t := dataset.Tag(c.cur.tag)
-	c.raw(`{"system":"` + t.System + `","code":"` + t.Code + `"}`)
+// tags are this program's own: the heading, and the marks.
+func (c *converter) tags(v fhir.Value, f *form) {
+	if c.contained == 0 {
+		if c.cur.tag != "" {
+			c.sep()
+			t := dataset.Tag(c.cur.tag)
+			c.raw(`{"system":"` + t.System + `","code":"` + t.Code + `"}`)
+		}
+		if modifies(v, f) {
+			c.mark(SeeSource)
+		}
+	}
+	if q := c.quality(v, f); q != "" {
+		c.mark(q)
+	}
 }
 
 // containedIn converts what a resource contains, but for what was lifted out of it.
