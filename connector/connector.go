@@ -31,6 +31,9 @@ type Delivery struct {
 	// One resource of type Patient at the most is the delivery's patient; others of its patient compartment refer to it.
 	// A merge is told by a second Patient with link.type replaced-by.
 	Content []*fhir.Resource
+	// Partial names resource types of which Content says only what it says: an element that is left out stays as it is here. Of other
+	// types Content is the whole. (HL7 v2.4 §2.10: an empty field is unchanged.)
+	Partial []string
 	// Delete names resources, by the source's own ids, that the source has taken back.
 	Delete []fhir.Ref
 	// Patient is the source's own id of the patient; "" if the delivery is nobody's (an organisation list).

@@ -419,7 +419,8 @@ func shareConcept(a, b *fhir.Resource) bool {
 }
 
 // Codes by which a source says that there are none. Only these may ever be shown as "no known allergies" (design law 3).
-var noKnownAllergy = []string{"716186003", "409137002", "428607008", "429625007", "1003774007"}
+// "No known drug allergy" and its like are narrower, and are shown in their own words.
+var noKnownAllergy = []string{"716186003", "no-known-allergies"}
 
 // SaysNone reports whether an allergy entry is the explicit statement that none are known.
 func SaysNone(r *fhir.Resource) bool {

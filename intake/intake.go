@@ -24,7 +24,8 @@ import (
 
 // The private key-values of this room.
 const (
-	// BucketSeen: <source>\x00<delivery id or hash> -> seen. What was accepted, and the reply it got.
+	// BucketSeen: <source>\x00<delivery id or hash>\x00<hash> -> seen: what was accepted, and the reply it got. Without the last
+	// part: that something came under the id.
 	BucketSeen = "intake-seen"
 	// BucketRaw: <sha-256> -> the bytes that arrived.
 	BucketRaw = "intake-raw"
@@ -70,13 +71,11 @@ func New(o Options) *Intake {
 // the last receipt's Seq before saying that all is in.
 func (in *Intake) Bulk() *Intake { c := *in; c.awaits = false; return &c }
 
-// seen is what is remembered of an accepted delivery.
+// seen is what is remembered of one accepted delivery.
 type seen struct {
-	Hash     string     `json:"hash"`
 	Reply    []byte     `json:"reply,omitempty"`
 	Received time.Time  `json:"received"`
 	Refs     []fhir.Ref `json:"refs,omitempty"`
-	Reused   int        `json:"reused,omitempty"` // how often the id came again with other content
 }
 
 // Quarantined is something that could not be taken, with an owner and, by At, an age.
@@ -217,24 +216,28 @@ func mergedInto(r *fhir.Resource, patient string) bool {
 }
 
 // write does all of a delivery in one transaction. It may be run several times.
-func (in *Intake) write(ctx context.Context, tx store.Tx, sys *region.System, d *connector.Delivery, hash string, content []*fhir.Resource, receipt *connector.Receipt) error {
-	seenKey := d.Source + "\x00" + cmp.Or(d.ID, hash)
-	was, known, err := in.seen(ctx, tx, seenKey)
+func (in *Intake) write(ctx context.Context, tx store.Tx, sys *region.System, d *connector.Delivery, hash string, resources []*fhir.Resource, receipt *connector.Receipt) error {
+	// Senders do reset their counters: the same id with other content is news, and is flagged. Each content is recognised again.
+	idKey := d.Source + "\x00" + cmp.Or(d.ID, hash)
+	seenKey := idKey + "\x00" + hash
+	memory := tx.Bucket(BucketSeen)
+	known, err := memory.MultiGet(ctx, idKey, seenKey)
 	if err != nil {
 		return err
 	}
-	if known && was.Hash == hash {
+	if known[1] != nil {
+		var was seen
+		if err := json.Unmarshal(known[1], &was); err != nil {
+			return err
+		}
 		*receipt = connector.Receipt{Duplicate: true, Reply: was.Reply}
 		return nil
 	}
-	receipt.Reused = known
-	now := seen{Hash: hash, Reply: d.Reply, Received: in.o.Now(), Reused: was.Reused}
-	if known {
-		now.Reused++
-	}
+	receipt.Reused = known[0] != nil
+	now := seen{Reply: d.Reply, Received: in.o.Now()}
 	tx.Bucket(BucketRaw).Put(hash, d.Raw)
 	if d.Rejected == nil {
-		if now.Refs, err = in.put(ctx, tx, sys, d, content, hash); err != nil {
+		if now.Refs, err = in.put(ctx, tx, sys, d, resources, hash); err != nil {
 			return err
 		}
 	}
@@ -245,16 +248,9 @@ func (in *Intake) write(ctx context.Context, tx store.Tx, sys *region.System, d 
 	if err != nil {
 		return err
 	}
-	tx.Bucket(BucketSeen).Put(seenKey, data)
+	memory.Put(idKey, []byte{})
+	memory.Put(seenKey, data)
 	return nil
-}
-
-func (in *Intake) seen(ctx context.Context, tx store.Tx, key string) (s seen, ok bool, err error) {
-	data, ok, err := tx.Bucket(BucketSeen).Get(ctx, key)
-	if err != nil || !ok {
-		return s, false, err
-	}
-	return s, true, json.Unmarshal(data, &s)
 }
 
 // put stores the content and says where it came from.
@@ -286,6 +282,11 @@ func (in *Intake) put(ctx context.Context, tx store.Tx, sys *region.System, d *c
 		if stale {
 			d.Issues = append(d.Issues, fhir.Errorf(fhir.Conflict, "a later status is already here, so this older one was kept out").At(r.Type()))
 			continue
+		}
+		if slices.Contains(d.Partial, r.Type()) {
+			if r, err = completed(ctx, tx, r); err != nil {
+				return nil, err
+			}
 		}
 		changed, err := tx.Put(ctx, store.Home{Source: d.Source, Patient: home, Heading: string(dataset.HeadingOf(r))}, r)
 		if err != nil {

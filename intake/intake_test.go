@@ -337,3 +337,25 @@ func BenchmarkAccept(b *testing.B) {
 		}
 	}
 }
+
+// HL7 v2.4 §2.10: an empty field leaves what is here as it is. A result's sparse PID must not undo a registration.
+func TestAPartialPatientLeavesTheRestAsItIs(t *testing.T) {
+	h := open(t)
+	full := delivery("m1", "p1", patient("p1", annsNumber, annsFamily, "1948-03-12", fhir.M{"telecom": []fhir.ContactPoint{{System: "phone", Value: "01632 960101"}}}))
+	sparse := delivery("m2", "p1", fhir.New("Patient", "p1", fhir.M{
+		"identifier": []fhir.Identifier{{System: "https://trust.example/mrn", Value: "p1"}}, "name": []fhir.HumanName{{Family: "Taylor-Smith"}}}), result("o1", "p1", "final", "1"))
+	sparse.Partial = []string{"Patient"}
+	for _, d := range []connector.Delivery{full, sparse} {
+		if _, err := h.Accept(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id, err := h.people.Resolve(t.Context(), fhir.Identifier{System: fhir.SystemNHSNumber, Value: annsNumber})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := h.people.Person(t.Context(), id)
+	if p.Name.Family != "Taylor-Smith" || p.BirthDate != "1948-03-12" || p.Phone != "01632 960101" {
+		t.Errorf("after a sparse message the person is %s born %q on %q", p.Name.Family, p.BirthDate, p.Phone)
+	}
+}

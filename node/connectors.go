@@ -93,8 +93,15 @@ func newHL7(n *Node, s region.System) (connector.Runner, connector.Asker, error)
 	if err := o.Set(s.Options); err != nil {
 		return nil, nil, err
 	}
+	if !n.c.Feeds {
+		return nil, nil, nil // it would take the port
+	}
 	r, err := hl7v2.New(o)
-	return r, nil, err
+	if err != nil {
+		return nil, nil, err
+	}
+	n.closers = append(n.closers, r.Close)
+	return r, nil, nil
 }
 
 func newGPConnect(n *Node, s region.System) (connector.Runner, connector.Asker, error) {

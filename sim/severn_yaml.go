@@ -98,7 +98,7 @@ systems:
     drop: {{.RegisterDrop}}
     mapping: register.yaml
     options: {poll: 200ms}
-    gives: {legal: push}
+    gives: {}
     release: all
 
 agreements:

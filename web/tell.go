@@ -184,7 +184,9 @@ func tellStatus(r thing, t *told) {
 		t.Marks = append(t.Marks, mark{t.Status, tone})
 	}
 	// FHIR R4 condition.html, allergyintolerance.html: verificationStatus says how sure, apart from clinicalStatus.
-	if v := r.Text("verificationStatus.coding.code"); v != "" && v != "confirmed" && v != code {
+	// GP Connect calls every allergy unconfirmed, so of an allergy that says nothing.
+	silent := r.Resource.Type() == "AllergyIntolerance" && r.Text("verificationStatus.coding.code") == "unconfirmed"
+	if v := r.Text("verificationStatus.coding.code"); v != "" && v != "confirmed" && v != code && !silent {
 		if tone, ok := statusTones[v]; ok {
 			t.Marks = append(t.Marks, mark{sayCode(v), tone})
 		}

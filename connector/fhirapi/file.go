@@ -106,6 +106,7 @@ func (f *file) index(ndjson bool) error {
 	case typ != "Bundle" && n == 0 && err == nil:
 		f.single = true
 		f.read(span{begin, sc.at}, 0)
+		return nil
 	case err == nil && typ != "Bundle":
 		return fhir.Errorf(fhir.Structure, "the file is a %.40q with entries; a Bundle was expected", typ)
 	}

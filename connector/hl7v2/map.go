@@ -84,7 +84,7 @@ func Map(m *Message, raw []byte, o Options) ([]connector.Delivery, error) {
 	var out []connector.Delivery
 	made := 0
 	for i, segs := range patients(m) {
-		d := connector.Delivery{Source: o.Source, ID: deliveryID(m, i), ContentType: "x-application/hl7-v2+er7", Raw: raw, Map: f.name + mapVersion}
+		d := connector.Delivery{Source: o.Source, ID: deliveryID(m, i), ContentType: "x-application/hl7-v2+er7", Raw: raw, Map: f.name + mapVersion, Partial: []string{"Patient", "Encounter", "Appointment"}}
 		if i == 0 {
 			d.Issues = append(d.Issues, m.Issues...)
 			d.Issues = append(d.Issues, unread(m, f)...)
