@@ -1,0 +1,291 @@
+// Package postgres is the engine for more than one node: kv on PostgreSQL 15 or newer, in one table (part, key) → value and one log.
+//
+// A commit is one transaction in one round trip. Commits of one process that arrive together share a transaction; transactions
+// of all processes take turns on one row's lock, which is what makes log positions consecutive and preconditions exact (ADR 6).
+// What is visible is durable: the server shows a transaction only after its commit record is on disk. SQL lives here and nowhere else;
+// tables and settings are in docs/storage.md.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tombolo/kv"
+)
+
+// Options for Open. Only URL must be set.
+type Options struct {
+	// URL is the address of the database: postgres://user:password@host/database?sslmode=verify-full, with whatever else libpq knows.
+	// The tables are in the schema tombolo, or in that which ?search_path= names.
+	URL string
+	// MaxConns bounds the connections for short calls; 4 a processor and at least 8 if 0. Snapshots and long scans have up to 8 more
+	// and the listener has one.
+	MaxConns int
+	// SnapshotIdle is how long a snapshot or a long scan may lie untouched before the server ends it; 5 minutes if 0. A forgotten one
+	// would keep the server from clearing away what was deleted since.
+	SnapshotIdle time.Duration
+	// Poll is how often the log is looked at for what notifications did not tell; 1 s if 0.
+	Poll time.Duration
+	// ByPartition makes each statement that reads or deletes name the one partition it is about, for a table distributed over
+	// machines; otherwise a call is one statement. It is set by itself where the table is distributed by Citus.
+	ByPartition bool
+	// Tracer is told of every statement; nil for none.
+	Tracer pgx.QueryTracer
+	Log    *slog.Logger // slog.Default() if nil
+}
+
+// An Engine is an open schema. It implements kv.Engine.
+type Engine struct {
+	opts   Options
+	schema string
+	where  string        // host, database and schema, for messages; never the password
+	short  *pgxpool.Pool // calls that are done when they return
+	long   *pgxpool.Pool // snapshots and long scans, so that they never keep short calls waiting
+
+	gate    gate
+	queue   queue
+	log     knownLog
+	stop    context.CancelFunc // ends the listener
+	stopped sync.WaitGroup
+
+	snapMu    sync.Mutex
+	snapshots map[*snapshot]struct{}
+}
+
+var _ kv.Engine = (*Engine)(nil)
+
+// Connections for snapshots and long scans.
+const longConns = 8
+
+// Open connects, checks that the server keeps what it acknowledges, makes or updates the tables, and starts listening for changes.
+func Open(ctx context.Context, o Options) (*Engine, error) {
+	if o.URL == "" {
+		return nil, errors.New("open store: no database given: it looks like postgres://user:password@host/database")
+	}
+	if o.MaxConns == 0 {
+		o.MaxConns = max(8, 4*runtime.NumCPU())
+	}
+	if o.SnapshotIdle == 0 {
+		o.SnapshotIdle = 5 * time.Minute
+	}
+	if o.Poll == 0 {
+		o.Poll = time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	e := &Engine{opts: o, snapshots: map[*snapshot]struct{}{}, queue: newQueue()}
+	e.gate.idle = sync.NewCond(&e.gate.mu)
+	if err := e.connect(ctx); err != nil {
+		return nil, err
+	}
+	tail, err := e.readTail(ctx)
+	if err != nil {
+		e.short.Close()
+		e.long.Close()
+		return nil, err
+	}
+	e.log.start(tail)
+	listening, stop := context.WithCancel(context.Background())
+	e.stop = stop
+	e.stopped.Go(func() { e.listen(listening) })
+	e.stopped.Go(func() { e.poll(listening) })
+	return e, nil
+}
+
+// connect checks the server on one connection, migrates there, and makes the pools.
+func (e *Engine) connect(ctx context.Context) error {
+	config, err := pgxpool.ParseConfig(e.opts.URL)
+	if err != nil {
+		return fmt.Errorf("open store: the database's address is not understood (it looks like postgres://user:password@host/database): %w", err)
+	}
+	c := config.ConnConfig
+	if e.schema = c.RuntimeParams["search_path"]; e.schema == "" {
+		e.schema = "tombolo"
+	}
+	c.RuntimeParams["search_path"] = quote(e.schema)
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "tombolo"
+	}
+	c.Tracer = e.opts.Tracer
+	e.where = fmt.Sprintf("%s/%s (schema %s)", c.Host, c.Database, e.schema)
+
+	conn, err := pgx.ConnectConfig(ctx, c)
+	if err != nil {
+		return e.openError(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if err := e.session(ctx, conn, shortIdle); err != nil {
+		return e.openError(err)
+	}
+	if err := migrate(ctx, conn, e.schema); err != nil {
+		return e.openError(err)
+	}
+	if !e.opts.ByPartition {
+		if e.opts.ByPartition, err = distributed(ctx, conn); err != nil {
+			return e.openError(err)
+		}
+	}
+	if e.short, err = e.pool(ctx, config.Copy(), e.opts.MaxConns, shortIdle); err != nil {
+		return e.openError(err)
+	}
+	if e.long, err = e.pool(ctx, config.Copy(), longConns, e.opts.SnapshotIdle); err != nil {
+		e.short.Close()
+		return e.openError(err)
+	}
+	return nil
+}
+
+func (e *Engine) openError(err error) error {
+	return fmt.Errorf("open store %s: %w", e.where, explain(err))
+}
+
+// shortIdle is how long a commit's transaction may wait for its own process, which is only long enough to be killed or stopped in.
+const shortIdle = 10 * time.Second
+
+func (e *Engine) pool(ctx context.Context, c *pgxpool.Config, conns int, idle time.Duration) (*pgxpool.Pool, error) {
+	c.MaxConns, c.MinConns = int32(conns), 0
+	c.MaxConnIdleTime = 5 * time.Minute
+	// Every new connection is checked anew: after a failover or a change of settings it may lead to another kind of server.
+	c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return e.session(ctx, conn, idle) }
+	return pgxpool.NewWithConfig(ctx, c)
+}
+
+// session sets a connection up, and refuses one that cannot be relied on.
+//
+// Plans are made once and not for each call's values, and they go by the index: that is right for every statement here at any size of table,
+// and what a planner makes of the statistics of a table that is just being filled is not.
+func (e *Engine) session(ctx context.Context, conn *pgx.Conn, idle time.Duration) error {
+	var version int
+	var fsync, pages, commit string
+	var standby bool
+	settings := `select current_setting('server_version_num')::int, current_setting('fsync'), current_setting('full_page_writes'),
+		current_setting('synchronous_commit'), pg_is_in_recovery()`
+	for _, s := range [][2]string{
+		{"plan_cache_mode", "force_generic_plan"}, {"enable_seqscan", "off"}, {"enable_bitmapscan", "off"}, {"enable_hashjoin", "off"},
+		{"enable_mergejoin", "off"}, {"jit", "off"}, {"default_transaction_isolation", "read committed"},
+		{"idle_in_transaction_session_timeout", strconv.FormatInt(max(idle.Milliseconds(), 1), 10)},
+		// A node that is cut off in the middle of a commit holds the turn until the server notices.
+		{"tcp_keepalives_idle", "10"}, {"tcp_keepalives_interval", "5"}, {"tcp_keepalives_count", "3"},
+	} {
+		settings += fmt.Sprintf(", set_config('%s', '%s', false)", s[0], s[1])
+	}
+	rows, err := conn.Query(ctx, settings, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	if rows.Next() {
+		to := make([]any, len(rows.FieldDescriptions()))
+		copy(to, []any{&version, &fsync, &pages, &commit, &standby})
+		if err := rows.Scan(to...); err != nil {
+			return err
+		}
+	}
+	rows.Close()
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	return safe(version, fsync, pages, commit, standby)
+}
+
+// safe says why a server cannot be trusted to keep what it acknowledges.
+func safe(version int, fsync, pages, commit string, standby bool) error {
+	switch {
+	case version < 150000:
+		return fmt.Errorf("the server is PostgreSQL %d and 15 or newer is needed: upgrade it", version/10000)
+	case standby:
+		return errors.New("the server is a standby, which takes no writes: give the address of the primary, or several hosts and target_session_attrs=read-write")
+	case fsync != "on":
+		return errors.New("the server runs with fsync=off, and what it acknowledges can be lost: set fsync = on in postgresql.conf and reload it")
+	case pages != "on":
+		return errors.New("the server runs with full_page_writes=off, and a power cut can tear its pages: set full_page_writes = on in postgresql.conf and reload it")
+	case commit == "off":
+		return errors.New("synchronous_commit is off for this user or server, and what is acknowledged can be lost: " +
+			"set synchronous_commit = on in postgresql.conf and look at ALTER ROLE and ALTER DATABASE settings and at the address's parameters")
+	}
+	return nil
+}
+
+// distributed says whether Citus spreads the table over machines.
+func distributed(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	var citus bool
+	if err := conn.QueryRow(ctx, "select to_regclass('pg_catalog.pg_dist_partition') is not null").Scan(&citus); err != nil || !citus {
+		return false, err
+	}
+	err := conn.QueryRow(ctx, "select exists (select from pg_dist_partition where logicalrel = 'entry'::regclass and partmethod = 'h')").Scan(&citus)
+	return citus, err
+}
+
+// Close waits for calls under way, then closes all connections. Whoever reads a long scan or holds a snapshot finds out at its next
+// step. A second Close does nothing.
+func (e *Engine) Close() error {
+	if !e.gate.shut() {
+		return nil
+	}
+	e.stop()
+	e.stopped.Wait()
+	e.log.close()
+	e.snapMu.Lock()
+	open := e.snapshots
+	e.snapshots = nil
+	e.snapMu.Unlock()
+	for s := range open {
+		s.release()
+	}
+	e.short.Close()
+	e.long.Close()
+	return nil
+}
+
+// A gate counts the calls inside the engine, so that Close neither pulls the connections from under one nor lets a new one in.
+type gate struct {
+	mu     sync.Mutex
+	inside int
+	closed bool
+	idle   *sync.Cond
+}
+
+func (g *gate) enter(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return kv.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	g.inside++
+	return nil
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inside--; g.inside == 0 {
+		g.idle.Broadcast()
+	}
+}
+
+// shut closes the gate and waits until nobody is inside. It answers false if it was shut before.
+func (g *gate) shut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.closed = true
+	for g.inside > 0 {
+		g.idle.Wait()
+	}
+	return true
+}

@@ -1,0 +1,316 @@
+// Package pgtest gives tests a real PostgreSQL: a throw-away server of the binaries that are installed, on a socket in a temporary
+// folder, with the settings a real one would have.
+//
+// A test process starts at most one, when the first test asks, and every test gets databases of its own. The server stops when the
+// process ends, however it ends. Where there are no binaries the test is skipped and says so; with TOMBOLO_CI set, it fails.
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// oldest is the first release that kv/postgres runs on.
+const oldest = 15
+
+var shared struct {
+	once   sync.Once
+	server *Server
+	err    error
+}
+
+// URL is the address of a new, empty database on this process's server. It goes when the test ends.
+func URL(t testing.TB) string {
+	t.Helper()
+	shared.once.Do(func() { shared.server, shared.err = start(nil) })
+	if shared.err != nil {
+		unavailable(t, shared.err)
+	}
+	return shared.server.Database(t)
+}
+
+// Start starts a server of its own for a test that changes it: with other settings ("fsync=off"), or to stop and start it. It stops when
+// the test ends.
+func Start(t testing.TB, settings ...string) *Server {
+	t.Helper()
+	s, err := start(settings)
+	if err != nil {
+		unavailable(t, err)
+	}
+	t.Cleanup(s.end)
+	return s
+}
+
+// unavailable skips the test where there is no PostgreSQL, and fails it where there must be or where it does not start.
+func unavailable(t testing.TB, err error) {
+	t.Helper()
+	if errors.Is(err, errNone) && os.Getenv("TOMBOLO_CI") == "" {
+		t.Skipf("SKIPPED, nothing was tested on PostgreSQL: %v", err)
+	}
+	t.Fatal(err)
+}
+
+var errNone = fmt.Errorf("no PostgreSQL %d or newer is installed here (its initdb and postgres; on Debian: apt-get install postgresql)", oldest)
+
+// A Server is a running PostgreSQL.
+type Server struct {
+	dir, bin string
+	settings []string
+	owner    *syscall.SysProcAttr
+
+	n     atomic.Int64 // databases made
+	mu    sync.Mutex
+	alive io.Closer // closing it ends the server
+	ended chan struct{}
+}
+
+// start makes a cluster and runs it.
+func start(settings []string) (_ *Server, err error) {
+	s := &Server{settings: settings}
+	if s.bin, err = binaries(); err != nil {
+		return nil, err
+	}
+	var uid, gid int
+	if s.owner, uid, gid, err = unprivileged(); err != nil {
+		return nil, err
+	}
+	// Not a test's own folder: the server's user must be able to get there, and a socket's path is short (107 bytes).
+	if s.dir, err = os.MkdirTemp("", "pg"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.RemoveAll(s.dir)
+		}
+	}()
+	if os.Getuid() == 0 {
+		if err := os.Chown(s.dir, uid, gid); err != nil {
+			return nil, err
+		}
+	}
+	// --no-sync is about the files initdb makes, which a power cut may have; the server runs with fsync on.
+	if out, err := s.command("initdb", "-D", s.data(), "-U", "tombolo", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	return s, s.run()
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+
+func (s *Server) command(name string, args ...string) *exec.Cmd {
+	c := exec.Command(filepath.Join(s.bin, name), args...)
+	c.Dir, c.SysProcAttr = s.dir, s.owner
+	return c
+}
+
+// run starts the server under a shell that waits for this process to end or to close the pipe, whichever comes first: also one that
+// crashes leaves no server behind.
+func (s *Server) run() error {
+	args := []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "shared_buffers=64MB", "-c", "max_connections=200", "-c", "log_min_messages=fatal"}
+	for _, set := range s.settings {
+		args = append(args, "-c", set)
+	}
+	watch := `trap '' INT TERM HUP; "$0" "$@" </dev/null & pg=$!; read -r how; kill -${how:-INT} $pg; wait $pg; [ -n "$how" ] || rm -rf "$DIR"`
+	c := exec.Command("/bin/sh", append([]string{"-c", watch, filepath.Join(s.bin, "postgres")}, args...)...)
+	c.Dir, c.SysProcAttr = s.dir, s.owner
+	c.Env = append(os.Environ(), "DIR="+s.dir, "LC_ALL=C")
+	log, err := os.Create(filepath.Join(s.dir, "server.log"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	c.Stderr, c.Stdout = log, log
+	alive, err := c.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := c.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() { _ = c.Wait(); close(ended) }()
+	s.mu.Lock()
+	s.alive, s.ended = alive, ended
+	s.mu.Unlock()
+	return s.ready(ended)
+}
+
+// ready waits until the server takes connections.
+func (s *Server) ready(ended <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for {
+		conn, err := pgx.Connect(ctx, s.url("postgres"))
+		if err == nil {
+			return conn.Close(ctx)
+		}
+		select {
+		case <-ended:
+			text, _ := os.ReadFile(filepath.Join(s.dir, "server.log"))
+			return fmt.Errorf("the throw-away PostgreSQL did not start:\n%s", text)
+		case <-ctx.Done():
+			s.end()
+			return fmt.Errorf("the throw-away PostgreSQL took too long to start: %w", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Kill ends the server as a power cut would, without it knowing; Restart brings it back.
+func (s *Server) Kill(t testing.TB) {
+	t.Helper()
+	s.stop(t, "KILL\n")
+}
+
+// Stop ends the server as an operator would in a hurry: connections are cut.
+func (s *Server) Stop(t testing.TB) {
+	t.Helper()
+	s.stop(t, "INT\n")
+}
+
+func (s *Server) stop(t testing.TB, how string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := io.WriteString(s.alive.(io.Writer), how); err != nil {
+		t.Fatalf("stop PostgreSQL: %v", err)
+	}
+	<-s.ended
+}
+
+// Restart starts a server that was stopped or killed. The children of a killed one may take a moment to notice and leave; until then
+// PostgreSQL does not start.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	var err error
+	for range 50 {
+		if err = s.run(); err == nil {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatal(err)
+}
+
+// end stops the server for good and waits until its folder is gone.
+func (s *Server) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.alive.Close()
+	<-s.ended
+	_ = os.RemoveAll(s.dir)
+}
+
+func (s *Server) url(database string) string {
+	return fmt.Sprintf("postgres://tombolo@/%s?host=%s", database, s.dir)
+}
+
+// Database makes a new, empty database and gives its address. It goes when the test ends.
+func (s *Server) Database(t testing.TB) string {
+	t.Helper()
+	name := "t" + strconv.FormatInt(s.n.Add(1), 10)
+	s.Exec(t, s.url("postgres"), "create database "+name+" template template0")
+	t.Cleanup(func() {
+		s.mu.Lock()
+		ended := s.ended
+		s.mu.Unlock()
+		select {
+		case <-ended: // the server went first, and all with it
+		default:
+			s.Exec(t, s.url("postgres"), "drop database if exists "+name+" with (force)")
+		}
+	})
+	return s.url(name)
+}
+
+// Exec runs one statement on a connection of its own.
+func (s *Server) Exec(t testing.TB, url, sql string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// binaries finds the newest installed server: on the PATH, or where Debian and others keep each version's.
+func binaries() (string, error) {
+	var dirs []string
+	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/opt/postgresql*/bin", "/opt/homebrew/opt/postgresql*/bin"} {
+		found, _ := filepath.Glob(pattern)
+		dirs = append(dirs, found...)
+	}
+	slices.Sort(dirs)
+	slices.Reverse(dirs)
+	if path, err := exec.LookPath("initdb"); err == nil {
+		if path, err = filepath.EvalSymlinks(path); err == nil { // it looks for postgres and its files beside itself
+			dirs = append([]string{filepath.Dir(path)}, dirs...)
+		}
+	}
+	best, newest := "", 0
+	for _, dir := range dirs {
+		if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
+			continue
+		}
+		out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output()
+		if err != nil {
+			continue
+		}
+		words := strings.Fields(string(out)) // postgres (PostgreSQL) 15.18 (Debian …)
+		if len(words) < 3 {
+			continue
+		}
+		major, _, _ := strings.Cut(words[2], ".")
+		if v, err := strconv.Atoi(strings.TrimRight(major, "abcdelprtv")); err == nil && v > newest {
+			best, newest = dir, v
+		}
+	}
+	if newest < oldest || runtime.GOOS == "windows" {
+		return "", errNone
+	}
+	return best, nil
+}
+
+// unprivileged is how to run as a user that PostgreSQL accepts: it refuses to run as root.
+func unprivileged() (attr *syscall.SysProcAttr, uid, gid int, err error) {
+	// In a group of its own, so that an interrupt typed at the tests does not end the server before they are done with it.
+	attr = &syscall.SysProcAttr{Setpgid: true}
+	if os.Getuid() != 0 {
+		return attr, os.Getuid(), os.Getgid(), nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, uerr := strconv.Atoi(u.Uid)
+		gid, gerr := strconv.Atoi(u.Gid)
+		if uerr == nil && gerr == nil {
+			attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+			return attr, uid, gid, nil
+		}
+	}
+	return nil, 0, 0, errors.New("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as")
+}

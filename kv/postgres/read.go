@@ -1,0 +1,297 @@
+package postgres
+
+import (
+	"context"
+	"iter"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"tombolo/kv"
+)
+
+// A sender sends statements together and reads their answers together: one round trip. Pools, connections and transactions are senders.
+type sender interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+const (
+	getSQL  = "select value from entry where part = $1 and key = $2"
+	manySQL = `select o.n, e.value from unnest($1::bytea[], $2::bytea[]) with ordinality o (part, key, n)
+		join entry e on e.part = o.part and e.key = o.key`
+	partSQL = "select o.n, e.value from unnest($2::bytea[]) with ordinality o (key, n) join entry e on e.part = $1 and e.key = o.key"
+
+	beginRead = "begin isolation level repeatable read read only"
+)
+
+type arrays = pgtype.FlatArray[[]byte]
+
+// Get returns the value at k.
+func (e *Engine) Get(ctx context.Context, k kv.Key) ([]byte, bool, error) {
+	values, err := e.MultiGet(ctx, []kv.Key{k})
+	if err != nil {
+		return nil, false, err
+	}
+	return values[0], values[0] != nil, nil
+}
+
+// MultiGet returns one value per key.
+func (e *Engine) MultiGet(ctx context.Context, keys []kv.Key) (values [][]byte, err error) {
+	if err := e.gate.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer e.gate.leave()
+	if len(keys) == 0 {
+		return [][]byte{}, nil
+	}
+	err = reading(ctx, func() error {
+		values = make([][]byte, len(keys))
+		var b pgx.Batch
+		if e.queueGets(&b, keys, values) == 1 {
+			return e.short.SendBatch(ctx, &b).Close()
+		}
+		return e.short.SendBatch(ctx, oneMoment(&b)).Close()
+	})
+	return values, err
+}
+
+// oneMoment makes the statements of a batch see the same state.
+func oneMoment(b *pgx.Batch) *pgx.Batch {
+	var all pgx.Batch
+	all.Queue(beginRead)
+	all.QueuedQueries = append(all.QueuedQueries, b.QueuedQueries...)
+	all.Queue("commit")
+	return &all
+}
+
+// queueGets queues what reads the keys into values, and says how many statements it takes: one, or one a partition where the table
+// is distributed and each machine is to be asked only for what it has.
+func (e *Engine) queueGets(b *pgx.Batch, keys []kv.Key, values [][]byte) int {
+	if len(keys) == 1 {
+		k := keys[0]
+		if checkKey(k) != nil {
+			b.Queue("select 1") // so long a key cannot be there
+			return 1
+		}
+		b.Queue(getSQL, []byte(k.Part), []byte(k.Key)).QueryRow(func(row pgx.Row) error {
+			err := row.Scan(&values[0])
+			if err == pgx.ErrNoRows {
+				return nil
+			}
+			return err
+		})
+		return 1
+	}
+	collect := func(places []int) func(pgx.Rows) error {
+		return func(rows pgx.Rows) error {
+			var n int64
+			var value []byte
+			_, err := pgx.ForEachRow(rows, []any{&n, &value}, func() error {
+				i := int(n) - 1
+				if places != nil {
+					i = places[i]
+				}
+				values[i], value = value, nil
+				return nil
+			})
+			return err
+		}
+	}
+	if !e.opts.ByPartition {
+		parts, names := make(arrays, len(keys)), make(arrays, len(keys))
+		for i, k := range keys {
+			parts[i], names[i] = []byte(k.Part), []byte(k.Key)
+		}
+		b.Queue(manySQL, parts, names).Query(collect(nil))
+		return 1
+	}
+	groups := byPart(len(keys), func(i int) kv.Part { return keys[i].Part })
+	for _, places := range groups {
+		names := make(arrays, len(places))
+		for j, i := range places {
+			names[j] = []byte(keys[i].Key)
+		}
+		b.Queue(partSQL, []byte(keys[places[0]].Part), names).Query(collect(places))
+	}
+	return len(groups)
+}
+
+// byPart groups the indexes of n things by their partition, in the order in which partitions first come.
+func byPart(n int, part func(int) kv.Part) (groups [][]int) {
+	at := map[kv.Part]int{}
+	for i := range n {
+		p := part(i)
+		g, ok := at[p]
+		if !ok {
+			g = len(groups)
+			at[p] = g
+			groups = append(groups, nil)
+		}
+		groups[g] = append(groups[g], i)
+	}
+	return groups
+}
+
+// A page of a scan: as many entries, and about as many bytes of values, as are read into memory at a time. What does not fit is left for the
+// next page; the server looks at the values' sizes and not at the values to know.
+const (
+	pageEntries = 2048
+	pageBytes   = 4 << 20
+	pageRanges  = 128
+)
+
+const (
+	// $1 partition, $2 from, $3 entries at the most, $4 bytes at the most, and $5 the end, if there is one.
+	scanSQL   = scanStart + scanEnd
+	scanToSQL = scanStart + " and key < $5" + scanEnd
+
+	scanStart = `select key, value, more from (
+			select key, value, sum(octet_length(value)) over up_to_here - octet_length(value) as before, lead(true) over here as more
+			from (select key, value from entry where part = $1 and key >= $2`
+	scanEnd = ` order by key limit $3) found
+			window here as (order by key), up_to_here as (here rows unbounded preceding)
+		) sized where before < $4 order by key`
+)
+
+// A cursor is how far a scan has come.
+type cursor struct {
+	ranges []kv.Range
+	limit  int // how many entries are still wanted; < 0: all
+}
+
+// queue queues what reads the next page, and gives what the page will be, in the order of the ranges, once it is sent. end is whether
+// the page then is the last.
+func (c *cursor) queue(b *pgx.Batch) (page func() (entries []kv.Entry, end bool)) {
+	n := min(len(c.ranges), pageRanges)
+	found := make([][]kv.Entry, n)
+	cut := make([]bool, n)
+	most, size := max(pageEntries/n, 256), max(pageBytes/n, 256<<10)
+	if c.limit >= 0 {
+		most = min(most, c.limit)
+	}
+	for i, rg := range c.ranges[:n] {
+		sql, args := scanSQL, []any{[]byte(rg.Part), []byte(rg.From), most + 1, size}
+		if rg.To != "" {
+			sql, args = scanToSQL, append(args, []byte(rg.To))
+		}
+		b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
+			var key, value []byte
+			var more *bool
+			_, err := pgx.ForEachRow(rows, []any{&key, &value, &more}, func() error {
+				if cut[i] = more != nil; len(found[i]) < most {
+					found[i] = append(found[i], kv.Entry{Key: kv.Key{Part: rg.Part, Key: string(key)}, Value: value})
+				} else {
+					cut[i] = true
+				}
+				value = nil
+				return nil
+			})
+			return err
+		})
+	}
+	return func() ([]kv.Entry, bool) { return c.take(found, cut) }
+}
+
+// take moves the cursor behind what was found, up to the first range that was cut short.
+func (c *cursor) take(found [][]kv.Entry, cut []bool) (entries []kv.Entry, end bool) {
+	for i := range found {
+		got := found[i]
+		if c.limit >= 0 && len(got) >= c.limit {
+			return append(entries, got[:c.limit]...), true
+		}
+		if c.limit >= 0 {
+			c.limit -= len(got)
+		}
+		entries = append(entries, got...)
+		if cut[i] {
+			c.ranges = slices.Clone(c.ranges[i:])
+			c.ranges[0].From = got[len(got)-1].Key.Key + "\x00"
+			return entries, false
+		}
+	}
+	c.ranges = c.ranges[len(found):]
+	return entries, len(c.ranges) == 0
+}
+
+func newCursor(ranges []kv.Range, limit int) *cursor {
+	c := &cursor{limit: limit}
+	if limit <= 0 {
+		c.limit = -1
+	}
+	for _, r := range ranges {
+		if r.To == "" || r.From < r.To {
+			c.ranges = append(c.ranges, r)
+		}
+	}
+	return c
+}
+
+// Scan yields the entries of the ranges, all from one state. What fits on a page is one round trip, and no connection is held while the caller
+// looks at it; what does not is read from a snapshot.
+func (e *Engine) Scan(ctx context.Context, ranges []kv.Range, limit int) iter.Seq2[kv.Entry, error] {
+	return func(yield func(kv.Entry, error) bool) {
+		entries, end, err := e.firstPage(ctx, newCursor(ranges, limit))
+		switch {
+		case err != nil:
+			yield(kv.Entry{}, err)
+			return
+		case end:
+			hand(ctx, entries, yield)
+			return
+		}
+		// The first page is handed out as it is, and what follows must be of the same moment: so it is read again.
+		s, err := e.Snapshot(ctx)
+		if err != nil {
+			yield(kv.Entry{}, err)
+			return
+		}
+		defer func() { _ = s.Close() }()
+		for en, err := range s.Scan(ctx, ranges, limit) {
+			if !yield(en, err) {
+				return
+			}
+		}
+	}
+}
+
+func (e *Engine) firstPage(ctx context.Context, c *cursor) (entries []kv.Entry, end bool, err error) {
+	if err := e.gate.enter(ctx); err != nil {
+		return nil, false, err
+	}
+	defer e.gate.leave()
+	if len(c.ranges) == 0 {
+		return nil, true, nil
+	}
+	err = reading(ctx, func() error {
+		var b pgx.Batch
+		again := *c
+		page := again.queue(&b)
+		send := &b
+		if b.Len() > 1 {
+			send = oneMoment(send)
+		}
+		if err := e.short.SendBatch(ctx, send).Close(); err != nil {
+			return err
+		}
+		entries, end = page()
+		return nil
+	})
+	return entries, end, err
+}
+
+// hand yields entries that are in memory; false if nothing more is wanted.
+func hand(ctx context.Context, entries []kv.Entry, yield func(kv.Entry, error) bool) bool {
+	for i, en := range entries {
+		if i&63 == 0 {
+			if err := ctx.Err(); err != nil {
+				yield(kv.Entry{}, err)
+				return false
+			}
+		}
+		if !yield(en, nil) {
+			return false
+		}
+	}
+	return true
+}
