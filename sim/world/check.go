@@ -87,11 +87,9 @@ func (b *bundle) find(typ, code string) []*fhir.Resource {
 		if e.Mode != "match" || e.Resource.Type() != typ {
 			continue
 		}
-		for v := range dataset.About(e.Resource).Coding {
-			if code == "" || dataset.About(e.Resource).Coding[v].Code == code {
-				out = append(out, e.Resource)
-				break
-			}
+		about := dataset.About(e.Resource).Coding
+		if code == "" || slices.ContainsFunc(about, func(c fhir.Coding) bool { return c.Code == code }) {
+			out = append(out, e.Resource)
 		}
 	}
 	return out
