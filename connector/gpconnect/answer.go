@@ -11,7 +11,7 @@ import (
 
 // answer says what a converted record comes to for the headings that were asked: the practice's linked entries under other headings
 // stay out, and "none" is said only where the practice said it.
-func answer(done *Converted, headings []dataset.Heading, source string, size int64) *connector.Answer {
+func answer(done *Converted, headings []dataset.Heading, size int64) *connector.Answer {
 	a := &connector.Answer{Patient: done.Patient, Map: Map, Bytes: size, States: map[dataset.Heading]dataset.State{}}
 	count := map[dataset.Heading]int{}
 	practice := false
@@ -50,10 +50,23 @@ func answer(done *Converted, headings []dataset.Heading, source string, size int
 			a.Issues = append(a.Issues, is)
 		}
 	}
-	for i, is := range a.Issues {
-		a.Issues[i] = is.From(source)
-	}
 	return a
+}
+
+// unoffered are the headings whose queries the practice's system turned out not to know.
+func (done *Converted) unoffered(headings []dataset.Heading) (out []dataset.Heading) {
+	for _, is := range done.Issues {
+		for _, q := range queries {
+			if is.Type == fhir.NotSupported && strings.HasPrefix(is.Expression, q.name+" ") {
+				for _, h := range q.headings {
+					if slices.Contains(headings, h) {
+						out = append(out, h)
+					}
+				}
+			}
+		}
+	}
+	return out
 }
 
 // asked passes over "not offered" for what was not asked.

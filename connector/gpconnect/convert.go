@@ -55,6 +55,16 @@ func Convert(bundle fhir.Value) (*Converted, error) {
 	return c.write(len(bundle.Raw()))
 }
 
+// convertAny is Convert for answers that are about no single person, such as free slots, or that leave the person out, as appointments do.
+func convertAny(bundle fhir.Value) (*Converted, error) {
+	c := &converter{anybody: true, report: map[string]*fhir.Issue{}, counts: map[string]int{}, within: map[string]int{}}
+	if err := c.index(bundle); err != nil {
+		return nil, err
+	}
+	c.classify()
+	return c.write(len(bundle.Raw()))
+}
+
 // An entry is one resource of the bundle on its way to R4.
 type entry struct {
 	v      fhir.Value
@@ -74,6 +84,7 @@ type converter struct {
 	entries   []entry
 	refs      map[string]string // STU3 reference or fullUrl -> R4 reference
 	byRef     map[string]int    // R4 reference -> index of its entry
+	anybody   bool              // there need be no patient
 	patient   string            // R4 reference of the patient
 	nhs       string            // the patient's NHS number, if it is a valid one
 	report    map[string]*fhir.Issue
@@ -101,7 +112,7 @@ func (c *converter) index(bundle fhir.Value) error {
 		c.take(e, i)
 		i++
 	}
-	if n := c.in["Patient"]; n != 1 {
+	if n := c.in["Patient"]; n != 1 && !(c.anybody && n == 0) {
 		if n == 0 {
 			return fhir.Errorf(fhir.Required, "the bundle has no Patient, so nobody can say whose record it is").At("Bundle.entry")
 		}
@@ -288,7 +299,7 @@ func (c *converter) checkSubject(e *entry) {
 		}
 		other := false
 		for one := range s.All("") {
-			if ref := one.Member("reference").Str(); ref != "" && ref[0] != '#' && refLike(ref) {
+			if ref := one.Member("reference").Str(); c.patient != "" && ref != "" && ref[0] != '#' && refLike(ref) {
 				other = other || c.resolve(ref) != c.patient
 			}
 			if n := nhsIn(one.Member("identifier")); n != "" && c.nhs != "" {

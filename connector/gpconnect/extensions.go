@@ -42,6 +42,8 @@ var sameInUKCore = map[string]string{
 	"CareConnect-GPC-PrescriptionType":                 "PrescriptionType",
 	"CareConnect-GPC-NHSCommunication":                 "NHSCommunication",
 	"CareConnect-GPC-NHSNumberVerificationStatus":      "NHSNumberVerificationStatus",
+	"GPConnect-BookingOrganisation":                    "BookingOrganization",
+	"GPConnect-DeliveryChannel-2":                      "DeliveryChannel",
 }
 
 // ukCoreURL gives today's URL of an extension that UK Core has with the same content, else the URL as it came: an extension that

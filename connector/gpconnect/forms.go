@@ -20,6 +20,7 @@ func init() {
 		"Observation": observationForm(), "DiagnosticReport": reportForm(), "Specimen": specimenForm(),
 		"ProcedureRequest": procedureRequestForm(), "ReferralRequest": referralForm(),
 		"DocumentReference": documentForm(), "List": listForm(),
+		"Appointment": appointmentForm(), "Slot": slotForm(), "Schedule": scheduleForm(),
 	}
 }
 

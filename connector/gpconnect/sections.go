@@ -21,20 +21,22 @@ type query struct {
 	plain    string
 	headings []dataset.Heading
 	// spread: the list holds several headings' entries, and that none of them is of one heading does not mean that the source has none.
-	spread bool
+	spread  bool
+	since   int    // minor version of the specification that first had it
+	profile string // of what it returns; a system that lists it gives it, whatever its version
 }
 
 // GP Connect 1.6 accessrecord_structured_development_list.html
 var queries = []query{
-	{"includeAllergies", "886921000000105", "allergies", []dataset.Heading{dataset.Allergies}, false},
-	{"includeMedication", "933361000000108", "medication", []dataset.Heading{dataset.Medications}, false},
-	{"includeConsultations", "1149501000000101", "consultations", []dataset.Heading{dataset.Encounters}, false},
-	{"includeProblems", "717711000000103", "problems", []dataset.Heading{dataset.Problems}, false},
-	{"includeImmunisations", "1102181000000102", "immunisations", []dataset.Heading{dataset.Immunisations}, false},
-	{"includeUncategorisedData", "826501000000100", "other coded entries", []dataset.Heading{dataset.Observations, dataset.SocialContext, dataset.FamilyHistory}, true},
-	{"includeInvestigations", "887191000000108", "investigations", []dataset.Heading{dataset.Results}, false},
-	{"includeReferrals", "792931000000107", "referrals", []dataset.Heading{dataset.Referrals}, false},
-	{"includeDiaryEntries", "714311000000108", "diary entries", []dataset.Heading{dataset.CarePlans}, false},
+	{"includeAllergies", "886921000000105", "allergies", []dataset.Heading{dataset.Allergies}, false, 2, "CareConnect-GPC-AllergyIntolerance-1"},
+	{"includeMedication", "933361000000108", "medication", []dataset.Heading{dataset.Medications}, false, 2, "CareConnect-GPC-MedicationStatement-1"},
+	{"includeConsultations", "1149501000000101", "consultations", []dataset.Heading{dataset.Encounters}, false, 3, "CareConnect-GPC-Encounter-1"},
+	{"includeProblems", "717711000000103", "problems", []dataset.Heading{dataset.Problems}, false, 3, "CareConnect-GPC-ProblemHeader-Condition-1"},
+	{"includeImmunisations", "1102181000000102", "immunisations", []dataset.Heading{dataset.Immunisations}, false, 3, "CareConnect-GPC-Immunization-1"},
+	{"includeUncategorisedData", "826501000000100", "other coded entries", []dataset.Heading{dataset.Observations, dataset.SocialContext, dataset.FamilyHistory}, true, 3, "CareConnect-GPC-Observation-1"},
+	{"includeInvestigations", "887191000000108", "investigations", []dataset.Heading{dataset.Results}, false, 4, "CareConnect-GPC-DiagnosticReport-1"},
+	{"includeReferrals", "792931000000107", "referrals", []dataset.Heading{dataset.Referrals}, false, 4, "CareConnect-GPC-ReferralRequest-1"},
+	{"includeDiaryEntries", "714311000000108", "diary entries", []dataset.Heading{dataset.CarePlans}, false, 4, "CareConnect-GPC-ProcedureRequest-1"},
 }
 
 const endedAllergies = "1103671000000101"

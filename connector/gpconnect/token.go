@@ -3,7 +3,6 @@ package gpconnect
 import (
 	"encoding/base64"
 	"strings"
-	"time"
 
 	"tombolo/connector"
 	"tombolo/fhir"
@@ -13,7 +12,7 @@ import (
 // rather than filled in where the session does not say who that is.
 //
 // GP Connect 1.6 integration_cross_organisation_audit_and_provenance.html
-func (c *Client) token(q connector.Requester, scope string, now time.Time) (string, error) {
+func (c *Client) token(q connector.Requester, aud string, k call) (string, error) {
 	switch {
 	case q.UserID == "":
 		return "", fhir.Errorf(fhir.Required, "GP Connect must be told which user is asking, and the request has no user id").From(c.o.Source)
@@ -28,15 +27,15 @@ func (c *Client) token(q connector.Requester, scope string, now time.Time) (stri
 		}
 		return s
 	}
-	issued := now.Unix()
+	issued := c.o.Now().Unix()
 	claims := fhir.M{
 		"iss":                c.o.Issuer,
 		"sub":                q.UserID,
-		"aud":                c.o.Address,
+		"aud":                aud,
 		"iat":                issued,
 		"exp":                issued + 300, // five minutes exactly: practices refuse any other span
 		"reason_for_request": "directcare",
-		"requested_scope":    scope,
+		"requested_scope":    k.scope,
 		"requesting_device": fhir.M{
 			"resourceType": "Device",
 			"identifier":   []fhir.M{{"system": c.o.Issuer + "/Id/device", "value": c.o.NodeName}},
@@ -58,10 +57,40 @@ func (c *Client) token(q connector.Requester, scope string, now time.Time) (stri
 			"name": []fhir.HumanName{nameOf(q.UserName)},
 		},
 	}
+	if !k.old.IsZero() {
+		c.olden(claims, q, k.old)
+	}
 	enc := base64.RawURLEncoding
 	header := enc.EncodeToString([]byte(`{"alg":"none","typ":"JWT"}`))
 	// RFC 7519 §6: an unsecured JWT ends with the dot before its empty signature.
 	return header + "." + enc.EncodeToString(fhir.JSON(claims)) + ".", nil
+}
+
+// olden puts the claims as Access Record HTML has them, which is of the time of FHIR DSTU2: older systems, names in lists, the role inside the
+// practitioner, and the record that is asked for.
+//
+// GP Connect 0.7 integration_cross_organisation_audit_and_provenance.html
+func (c *Client) olden(claims fhir.M, q connector.Requester, nhs fhir.NHSNumber) {
+	claims["requesting_organization"] = fhir.M{
+		"resourceType": "Organization", "name": orWord(q.OrgName, q.OrganisationODS),
+		"identifier": []fhir.M{{"system": "http://fhir.nhs.net/Id/ods-organization-code", "value": q.OrganisationODS}},
+	}
+	n := nameOf(q.UserName)
+	name := fhir.M{"family": []string{n.Family}, "given": n.Given}
+	if len(n.Prefix) > 0 {
+		name["prefix"] = n.Prefix
+	}
+	claims["requesting_practitioner"] = fhir.M{
+		"resourceType": "Practitioner", "id": q.UserID, "name": name,
+		"identifier": []fhir.M{
+			{"system": "http://fhir.nhs.net/sds-user-id", "value": orWord(q.SDSUserID, "UNK")},
+			{"system": c.o.Issuer + "/Id/user", "value": q.UserID},
+		},
+		"practitionerRole": []fhir.M{{"role": fhir.M{"coding": []fhir.M{{
+			"system": "http://fhir.nhs.net/ValueSet/sds-job-role-name-1", "code": orWord(q.SDSRoleID, "UNK")}}, "text": orWord(q.RoleName, "UNK")}}},
+	}
+	claims["requested_record"] = fhir.M{"resourceType": "Patient",
+		"identifier": []fhir.M{{"system": "http://fhir.nhs.net/Id/nhs-number", "value": nhs.Digits()}}}
 }
 
 func orWord(s, other string) string {
