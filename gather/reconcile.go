@@ -220,7 +220,7 @@ func sameThing(m Member) []string {
 		return with(day, v)
 	case "Flag", "Consent", "FamilyMemberHistory", "Device", "RelatedPerson":
 		if r.Type() == "RelatedPerson" {
-			return []string{"RelatedPerson\x00" + fold(r.Text("name.family")+" "+r.Text("name.text"))}
+			return []string{"RelatedPerson\x00" + nameKey(r)}
 		}
 		return with()
 	case "DiagnosticReport", "Encounter", "Appointment", "DocumentReference", "Organization":
@@ -233,6 +233,22 @@ func sameThing(m Member) []string {
 		return out
 	}
 	return nil
+}
+
+// nameKey is a person's name whichever way it is written: its words in alphabetical order, titles left out.
+func nameKey(r *fhir.Resource) string {
+	name := r.Get("name")
+	said := name.Text("text")
+	if name.Get("family").Exists() {
+		said = name.Text("family")
+		for g := range name.All("given") {
+			said += " " + g.Str()
+		}
+	}
+	words := strings.Fields(fold(said))
+	words = slices.DeleteFunc(words, func(w string) bool { return slices.Contains([]string{"mr", "mrs", "ms", "miss", "mx", "dr"}, w) })
+	slices.Sort(words)
+	return strings.Join(words, " ")
 }
 
 // conceptKeys are what a concept can be recognised by: each code, and its words.

@@ -16,6 +16,9 @@ func (op *opening) record() *Record {
 	now := op.g.o.Now()
 	rec := &Record{Person: op.banner(), At: now, Took: now.Sub(op.start), Notice: Notice, Supporting: map[fhir.Ref]*fhir.Resource{}, BrokeGlass: op.decision.Has(policy.AlertPrivacy)}
 	for _, l := range op.lanes {
+		if l.Kind == string(region.KindGP) && l.State == NotHere && op.decision.Has(policy.WithholdLocation) {
+			continue // where they are not registered tells where they may be
+		}
 		c := l.Lane
 		c.Headings = make(map[dataset.Heading]dataset.State, len(l.Headings))
 		for h, st := range l.Headings {

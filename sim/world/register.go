@@ -15,16 +15,16 @@ import (
 //go:embed register.yaml
 var registerMapping []byte
 
-// writeRegister writes the register: who objects to sharing, whose address must be withheld, whose number was superseded.
+// writeRegister writes the register: who objects to sharing, and whose address must be withheld.
 func writeRegister(drop string, people []cast.Person) error {
 	var b strings.Builder
 	w := csv.NewWriter(&b)
-	_ = w.Write([]string{"entry", "nhs_number", "surname", "forenames", "date_of_birth", "restricted", "objects", "superseded_nhs_number"})
+	_ = w.Write([]string{"entry", "nhs_number", "surname", "forenames", "date_of_birth", "restricted", "objects"})
 	for _, p := range people {
-		if !p.Objects && !p.Restricted && len(p.OldNHS) == 0 || p.NHS == "" {
+		if !p.Objects && !p.Restricted || p.NHS == "" {
 			continue
 		}
-		_ = w.Write([]string{"R-" + p.LocalID("qsv-register"), p.NHS, p.Family, strings.Join(p.Given, " "), p.Born, yes(p.Restricted), yes(p.Objects), strings.Join(p.OldNHS, "")})
+		_ = w.Write([]string{"R-" + p.LocalID("qsv-register"), p.NHS, p.Family, strings.Join(p.Given, " "), p.Born, yes(p.Restricted), yes(p.Objects)})
 	}
 	w.Flush()
 	if err := w.Error(); err != nil {
