@@ -92,6 +92,10 @@ func (s *snapshot) send(ctx context.Context, b *pgx.Batch) error {
 		return kv.ErrClosed
 	}
 	if err := s.conn.SendBatch(ctx, b).Close(); err != nil {
+		if ctx.Err() == nil && s.conn.Conn().IsClosed() {
+			return fmt.Errorf("read a snapshot: it is gone with its connection, because it lay untouched for too long (%v) or the server was restarted: take a new one: %w",
+				s.e.opts.SnapshotIdle, err)
+		}
 		return fmt.Errorf("read a snapshot: %w", explain(err))
 	}
 	return nil

@@ -1,0 +1,411 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tombolo/kv"
+	"tombolo/kv/postgres/pgtest"
+)
+
+func sql(t testing.TB, url, text string) {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	if _, err := conn.Exec(context.Background(), text); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+}
+
+func refused(t *testing.T, what, url string, words ...string) {
+	t.Helper()
+	e, err := Open(context.Background(), Options{URL: url, Log: slog.New(slog.DiscardHandler)})
+	if err == nil {
+		_ = e.Close()
+		t.Errorf("%s: opened", what)
+		return
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("%s: %q does not say %q", what, err, w)
+		}
+	}
+}
+
+func TestUnsafeServersAreRefused(t *testing.T) {
+	url := pgtest.URL(t)
+	refused(t, "synchronous_commit off in the address", url+"&synchronous_commit=off", "synchronous_commit = on", "can be lost")
+	sql(t, url, "alter role tombolo set synchronous_commit = off")
+	refused(t, "synchronous_commit off for the role", url, "synchronous_commit = on", "ALTER ROLE")
+	sql(t, url, "alter role tombolo reset synchronous_commit")
+	for _, level := range []string{"local", "remote_apply"} {
+		if err := open(t, Options{URL: url + "&synchronous_commit=" + level}).Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, c := range []struct{ setting, words string }{{"fsync=off", "fsync = on"}, {"full_page_writes=off", "full_page_writes = on"}} {
+		refused(t, c.setting, pgtest.Start(t, c.setting).Database(t), c.words, "postgresql.conf")
+	}
+	if err := safe(140011, "on", "on", "on", false); err == nil || !strings.Contains(err.Error(), "15 or newer") {
+		t.Errorf("PostgreSQL 14: %v", err)
+	}
+	if err := safe(150000, "on", "on", "on", true); err == nil || !strings.Contains(err.Error(), "standby") {
+		t.Errorf("a standby: %v", err)
+	}
+	refused(t, "no address", "", "postgres://")
+	refused(t, "nobody there", "postgres://ann:hunter2@127.0.0.1:1/x?connect_timeout=2", "127.0.0.1")
+	for _, bad := range []string{"postgres://ann:hunter2@127.0.0.1:1/x?connect_timeout=2", "postgres://ann:hunter2@:bad:/x"} {
+		if _, err := Open(context.Background(), Options{URL: bad}); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("the message shows the password: %v", err)
+		}
+	}
+}
+
+// What was safe when the node started may not be so after a failover: each new connection is looked at.
+func TestAConnectionIsCheckedWhenItIsMade(t *testing.T) {
+	url := pgtest.URL(t)
+	e := open(t, Options{URL: url})
+	defer func() { _ = e.Close() }()
+	if _, err := e.Tail(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	e.short.Reset()
+	sql(t, url, "alter role tombolo set synchronous_commit = off")
+	defer sql(t, url, "alter role tombolo reset synchronous_commit")
+	if _, err := e.Commit(context.Background(), kv.Batch{Append: [][]byte{{1}}}); err == nil || !strings.Contains(err.Error(), "synchronous_commit") {
+		t.Errorf("commit over a connection that does not keep: %v", err)
+	}
+}
+
+func TestNodesThatStartTogetherMakeOneSchema(t *testing.T) {
+	url := pgtest.URL(t)
+	var wg sync.WaitGroup
+	engines := make([]*Engine, 8)
+	for i := range engines {
+		wg.Go(func() {
+			e, err := Open(context.Background(), Options{URL: url, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Errorf("node %d: %v", i, err)
+				return
+			}
+			engines[i] = e
+		})
+	}
+	wg.Wait()
+	for i, e := range engines {
+		if e == nil {
+			continue
+		}
+		if at, err := e.Commit(context.Background(), kv.Batch{Append: [][]byte{{byte(i)}}}); err != nil || at != kv.Position(i+1) {
+			t.Errorf("node %d: position %d, %v", i, at, err)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestMigrationsAreChecked(t *testing.T) {
+	url := pgtest.URL(t)
+	if err := open(t, Options{URL: url}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	sql(t, url, "update tombolo.migration set sha256 = 'another'")
+	refused(t, "another text", url, "0001-entries-and-log.sql", "differs")
+	all, err := migrations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sql(t, url, "update tombolo.migration set sha256 = '"+all[0].sum+"'")
+	sql(t, url, "insert into tombolo.migration (name, sha256) values ('9999-from-the-future.sql', '')")
+	refused(t, "a newer schema", url, "newer version", "9999-from-the-future.sql")
+	sql(t, url, "create schema theirs; create table theirs.log (line text)")
+	refused(t, "somebody else's tables", url+"&search_path=theirs", "some other program")
+}
+
+// Two processes on one database: each engine is one.
+func TestManyNodesCompareAndSet(t *testing.T) {
+	for _, byPartition := range []bool{false, true} {
+		t.Run(fmt.Sprintf("byPartition=%v", byPartition), func(t *testing.T) {
+			ctx, url := context.Background(), pgtest.URL(t)
+			k := kv.Key{Part: "p", Key: "count"}
+			var wg sync.WaitGroup
+			const nodes, workers, rounds = 3, 3, 20
+			for range nodes {
+				e := open(t, Options{URL: url, ByPartition: byPartition})
+				defer func() { _ = e.Close() }()
+				for range workers {
+					wg.Go(func() {
+						for done := 0; done < rounds; {
+							v, ok, err := e.Get(ctx, k)
+							if err != nil {
+								t.Error(err)
+								return
+							}
+							_, err = e.Commit(ctx, kv.Batch{Expect: []kv.Precondition{{Key: k, Value: v, Absent: !ok}},
+								Put: []kv.Entry{{Key: k, Value: append(v, 'x')}}, Append: [][]byte{fmt.Append(nil, len(v))}})
+							switch {
+							case err == nil:
+								done++
+							case !errors.Is(err, kv.ErrConflict):
+								t.Error(err)
+								return
+							}
+						}
+					})
+				}
+			}
+			wg.Wait()
+			e := open(t, Options{URL: url})
+			defer func() { _ = e.Close() }()
+			if v, _, err := e.Get(ctx, k); err != nil || len(v) != nodes*workers*rounds {
+				t.Errorf("%d increments, %v; want %d: an update was lost", len(v), err, nodes*workers*rounds)
+			}
+			n := kv.Position(0)
+			for r, err := range e.Log(ctx, 0) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r.At != n+1 || string(r.Value) != fmt.Sprint(n) {
+					t.Fatalf("record %d at %d says %s: the log's order is not the order of the commits", n, r.At, r.Value)
+				}
+				n++
+			}
+		})
+	}
+}
+
+// A precondition on what the commit does not write must hold too at the commit's place in the log, whoever commits in between: if two
+// nodes each write only while the other has not, one of them finds out.
+func TestNoWriteSkewBetweenNodes(t *testing.T) {
+	ctx, url := context.Background(), pgtest.URL(t)
+	a, b := open(t, Options{URL: url}), open(t, Options{URL: url})
+	defer func() { _ = a.Close(); _ = b.Close() }()
+	for round := range 40 {
+		ka, kb := kv.Key{Part: "p", Key: fmt.Sprint("a", round)}, kv.Key{Part: "q", Key: fmt.Sprint("b", round)}
+		var wg sync.WaitGroup
+		var ea, eb error
+		wg.Go(func() {
+			_, ea = a.Commit(ctx, kv.Batch{Expect: []kv.Precondition{{Key: kb, Absent: true}}, Put: []kv.Entry{{Key: ka}}})
+		})
+		wg.Go(func() {
+			_, eb = b.Commit(ctx, kv.Batch{Expect: []kv.Precondition{{Key: ka, Absent: true}}, Put: []kv.Entry{{Key: kb}}})
+		})
+		wg.Wait()
+		if (ea == nil) == (eb == nil) || errors.Join(ea, eb) != nil && !errors.Is(errors.Join(ea, eb), kv.ErrConflict) {
+			t.Fatalf("round %d: %v and %v: want one of them refused", round, ea, eb)
+		}
+	}
+}
+
+// A log reader on one node never passes a position that another node commits later.
+func TestLogReadersOfManyNodes(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	url := pgtest.URL(t)
+	const nodes, workers, rounds = 3, 4, 30
+	const total = kv.Position(nodes * workers * rounds)
+	var wg sync.WaitGroup
+	for range nodes {
+		e := open(t, Options{URL: url})
+		defer func() { _ = e.Close() }()
+		wg.Go(func() {
+			for cursor := kv.Position(0); cursor < total; {
+				for r, err := range e.Log(ctx, cursor) {
+					if err != nil || r.At != cursor+1 {
+						t.Errorf("position %d after %d, %v", r.At, cursor, err)
+						return
+					}
+					cursor = r.At
+				}
+				if cursor == total {
+					return
+				}
+				select {
+				case <-e.Changed(cursor):
+				case <-ctx.Done():
+					t.Errorf("still waiting after %d of %d", cursor, total)
+					return
+				}
+			}
+		})
+		for range workers {
+			wg.Go(func() {
+				for range rounds {
+					if _, err := e.Commit(ctx, kv.Batch{Append: [][]byte{{1}}}); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+}
+
+func TestChangesOfOtherNodesAreNoticed(t *testing.T) {
+	ctx, url := context.Background(), pgtest.URL(t)
+	far := open(t, Options{URL: url})
+	defer func() { _ = far.Close() }()
+	noticed := func(what string, e *Engine, at kv.Position) {
+		t.Helper()
+		ch := e.Changed(at)
+		if got, err := far.Commit(ctx, kv.Batch{Append: [][]byte{{1}}}); err != nil || got != at+1 {
+			t.Fatalf("Commit: %d, %v", got, err)
+		}
+		select {
+		case <-ch:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: a commit of another node was not noticed", what)
+		}
+	}
+	told := open(t, Options{URL: url, Poll: time.Hour})
+	defer func() { _ = told.Close() }()
+	noticed("by notification", told, 0)
+	sql(t, url, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query like 'select coalesce(max(at)%' and pid <> pg_backend_pid()")
+	noticed("by notification, after the connection was cut", told, 1)
+
+	looks := open(t, Options{URL: url, Poll: 10 * time.Millisecond})
+	defer func() { _ = looks.Close() }()
+	looks.stop() // its listener hears nothing more
+	looks.stopped.Wait()
+	polling, stop := context.WithCancel(ctx)
+	defer stop()
+	go looks.poll(polling)
+	noticed("by looking", looks, 2)
+}
+
+// Kill the server under commits: what was acknowledged is there when it is back, and the engine goes on by itself.
+func TestAcknowledgedSurvivesTheServer(t *testing.T) {
+	ctx, server := context.Background(), pgtest.Start(t)
+	e := open(t, Options{URL: server.Database(t)})
+	defer func() { _ = e.Close() }()
+	acked := map[string]bool{}
+	for round := range 3 {
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		some := make(chan struct{}, 4096)
+		for w := range 4 {
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					k := fmt.Sprintf("%d/%d/%d", round, w, i)
+					if _, err := e.Commit(ctx, kv.Batch{Put: []kv.Entry{{Key: kv.Key{Part: "p", Key: k}}}, Append: [][]byte{[]byte(k)}}); err != nil {
+						return
+					}
+					mu.Lock()
+					acked[k] = true
+					mu.Unlock()
+					some <- struct{}{}
+				}
+			})
+		}
+		for range 50 + 70*round {
+			<-some
+		}
+		if round == 1 {
+			server.Stop(t)
+		} else {
+			server.Kill(t)
+		}
+		go func() { // those that still want to say so
+			for range some {
+			}
+		}()
+		wg.Wait()
+		close(some)
+		server.Restart(t)
+		found := map[string]bool{}
+		for en, err := range e.Scan(ctx, []kv.Range{{Part: "p"}}, 0) {
+			if err != nil {
+				t.Fatalf("after the restart: %v", err)
+			}
+			found[en.Key.Key] = true
+		}
+		logged := map[string]bool{}
+		for r, err := range e.Log(ctx, 0) {
+			if err != nil {
+				t.Fatalf("after the restart: %v", err)
+			}
+			logged[string(r.Value)] = true
+		}
+		for k := range acked {
+			if !found[k] || !logged[k] {
+				t.Fatalf("round %d: %s was acknowledged and is lost (key there %v, in the log %v)", round, k, found[k], logged[k])
+			}
+		}
+		if len(found) != len(logged) {
+			t.Fatalf("round %d: %d keys and %d records: a commit was kept in part", round, len(found), len(logged))
+		}
+	}
+	if len(acked) < 300 {
+		t.Errorf("only %d commits were acknowledged: was anything tested?", len(acked))
+	}
+}
+
+func TestCheckpointIsCheckedWhenRestored(t *testing.T) {
+	ctx, url := context.Background(), pgtest.URL(t)
+	e := open(t, Options{URL: url})
+	defer func() { _ = e.Close() }()
+	for i := range 200 {
+		if _, err := e.Commit(ctx, kv.Batch{Put: []kv.Entry{{Key: kv.Key{Part: "p", Key: fmt.Sprint(i)}, Value: fmt.Append(nil, "dose ", i)}}, Append: [][]byte{{1}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := filepath.Join(t.TempDir(), "copy")
+	if err := e.Checkpoint(ctx, dir); err != nil {
+		t.Fatal(err)
+	}
+	into := func(schema string) error {
+		return Restore(ctx, Options{URL: url + "&search_path=" + schema, Log: slog.New(slog.DiscardHandler)}, dir)
+	}
+	if err := into("tombolo"); err == nil || !strings.Contains(err.Error(), "a store already") {
+		t.Errorf("restore over a store: %v", err)
+	}
+	if err := into("fresh"); err != nil {
+		t.Fatal(err)
+	}
+	c := open(t, Options{URL: url + "&search_path=fresh"})
+	defer func() { _ = c.Close() }()
+	if v, _, err := c.Get(ctx, kv.Key{Part: "p", Key: "77"}); err != nil || string(v) != "dose 77" {
+		t.Errorf("restored: %q, %v", v, err)
+	}
+	for _, file := range []string{"entry.copy.zst", "log.copy.zst", checkpointFile} {
+		path := filepath.Join(dir, file)
+		good, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range []int{5, len(good) / 2, len(good) - 3} {
+			bad := append([]byte(nil), good...)
+			bad[at] ^= 1
+			if err := os.WriteFile(path, bad, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := into("damaged"); err == nil {
+				t.Errorf("%s with byte %d changed was restored", file, at)
+			}
+		}
+		if err := os.WriteFile(path, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := into("damaged"); err != nil { // nothing of the failed attempts was left there
+		t.Errorf("a good checkpoint after damaged ones: %v", err)
+	}
+	if err := Restore(ctx, Options{URL: url}, t.TempDir()); err == nil || !strings.Contains(err.Error(), "no complete checkpoint") {
+		t.Errorf("an empty folder: %v", err)
+	}
+}
