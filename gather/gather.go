@@ -112,9 +112,9 @@ func (g *Gatherer) Record(ctx context.Context, s *access.Session, personID strin
 	if err != nil {
 		return nil, err
 	}
-	var rec *Record
-	for rec = range op.run(ctx) {
+	for range op.run(ctx) {
 	}
+	rec := op.record()
 	if err := g.audit(ctx, op, rec); err != nil {
 		return nil, err
 	}
@@ -136,8 +136,9 @@ func (g *Gatherer) Watch(ctx context.Context, s *access.Session, personID string
 		if !yield(op.record(), nil) {
 			return
 		}
-		for rec := range op.run(ctx) {
-			if rec.complete() {
+		for last := range op.run(ctx) {
+			rec := op.record()
+			if last {
 				if err := g.audit(ctx, op, rec); err != nil {
 					yield(nil, err)
 					return
@@ -148,10 +149,6 @@ func (g *Gatherer) Watch(ctx context.Context, s *access.Session, personID string
 			}
 		}
 	}
-}
-
-func (r *Record) complete() bool {
-	return !slices.ContainsFunc(r.Lanes, func(l Lane) bool { return l.State == Asking })
 }
 
 // Find gives the id of the person with an identifier, if the session may open their record. Somebody unknown and somebody

@@ -483,10 +483,21 @@ func sortEntries(entries []Entry) {
 		}
 		return 1
 	}
-	slices.SortStableFunc(entries, func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(rank(a.Lead), rank(b.Lead)),
-			-cmp.Compare(sortable(dataset.When(a.Lead)), sortable(dataset.When(b.Lead))), cmp.Compare(a.Lead.Ref(), b.Lead.Ref()))
+	type placed struct {
+		Entry
+		rank int
+		when string
+	}
+	at := make([]placed, len(entries))
+	for i, e := range entries {
+		at[i] = placed{e, rank(e.Lead), sortable(dataset.When(e.Lead))}
+	}
+	slices.SortStableFunc(at, func(a, b placed) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), -cmp.Compare(a.when, b.when), cmp.Compare(a.Lead.Ref(), b.Lead.Ref()))
 	})
+	for i := range at {
+		entries[i] = at[i].Entry
+	}
 }
 
 func currentRank(r *fhir.Resource) bool {

@@ -17,10 +17,11 @@ import (
 	"tombolo/region"
 )
 
-// run asks every lane at once and yields the record each time one has answered; the last record yielded is complete. It returns no
-// later than the slowest permitted deadline, whether or not the sources obey theirs.
-func (op *opening) run(ctx context.Context) iter.Seq[*Record] {
-	return func(yield func(*Record) bool) {
+// run asks every lane at once and yields each time some have answered; the last time all have, or time is up. It returns no later than the
+// slowest permitted deadline, whether or not the sources obey theirs. The record is made by whoever wants to see it: joining it again for
+// each of many sources would cost more than asking them.
+func (op *opening) run(ctx context.Context) iter.Seq[bool] {
+	return func(yield func(last bool) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		answers := make(chan answered, len(op.lanes))
@@ -35,7 +36,7 @@ func (op *opening) run(ctx context.Context) iter.Seq[*Record] {
 			go func() { answers <- op.g.ask(ctx, op, l) }()
 		}
 		if waiting == 0 {
-			yield(op.record())
+			yield(true)
 			return
 		}
 		// A source whose connector does not obey its deadline is given up here.
@@ -46,6 +47,15 @@ func (op *opening) run(ctx context.Context) iter.Seq[*Record] {
 			case a := <-answers:
 				op.take(a)
 				waiting--
+				for more := true; more && waiting > 0; { // those that came at the same time
+					select {
+					case a := <-answers:
+						op.take(a)
+						waiting--
+					default:
+						more = false
+					}
+				}
 			case <-end.C:
 				waiting = 0
 			case <-ctx.Done():
@@ -54,7 +64,7 @@ func (op *opening) run(ctx context.Context) iter.Seq[*Record] {
 			if waiting == 0 {
 				op.giveUp()
 			}
-			if !yield(op.record()) {
+			if !yield(waiting == 0) {
 				return
 			}
 		}
