@@ -5,7 +5,6 @@
 package api
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -208,5 +207,3 @@ func parameters(r *http.Request) (fhir.Value, error) {
 	}
 	return res.Value(), nil
 }
-
-func marshal(v any) []byte { b, _ := json.Marshal(v); return b }
