@@ -32,7 +32,7 @@ func answer(done *Converted, headings []dataset.Heading, size int64) *connector.
 			}
 			if st, ok := state(h, q, lists, count[h]); ok {
 				a.States[h] = st
-			} else if len(lists) > 0 && !q.spread && count[h] == 0 {
+			} else if len(lists) > 0 && !q.spread && count[h] == 0 && !slices.ContainsFunc(lists, func(s Section) bool { return len(s.Warnings) > 0 }) {
 				a.Issues = append(a.Issues, (&fhir.Issue{Type: fhir.Incomplete, Severity: fhir.Warning,
 					Text: "the practice sent no " + q.plain + " and did not say that it has none"}).At(string(h)))
 			}
@@ -128,6 +128,25 @@ func warnings(sections []Section, headings []dataset.Heading) []*fhir.Issue {
 					out = append(out, warning(w, s.Since).At(string(h)))
 				}
 			}
+		}
+	}
+	return once(out)
+}
+
+// once says what holds of several headings a single time, of the whole record: a record in transit is in transit under each of its lists.
+func once(warnings []*fhir.Issue) []*fhir.Issue {
+	count := map[string]int{}
+	for _, w := range warnings {
+		count[w.Text]++
+	}
+	var out []*fhir.Issue
+	for _, w := range warnings {
+		switch n := count[w.Text]; {
+		case w.Type == fhir.Suppressed, n == 1: // what is withheld is told where it is
+			out = append(out, w)
+		case n > 1:
+			out = append(out, w.At(""))
+			count[w.Text] = 0
 		}
 	}
 	return out

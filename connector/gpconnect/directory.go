@@ -63,7 +63,9 @@ func NewDirectory(o DirectoryOptions) (*Directory, error) {
 
 // For gives Options.Where of the client for one practice.
 func (d *Directory) For(ods string) func(context.Context, string) (Endpoint, error) {
-	return func(ctx context.Context, interaction string) (Endpoint, error) { return d.Endpoint(ctx, ods, interaction) }
+	return func(ctx context.Context, interaction string) (Endpoint, error) {
+		return d.Endpoint(ctx, ods, interaction)
+	}
 }
 
 // Endpoint finds where an organisation's system answers an interaction. An issue of type NotFound: nowhere. While SDS cannot be reached an

@@ -232,11 +232,14 @@ func (b *builder) statement(n int, m cast.Medication, drug, plan string, issues 
 	b.file("includeMedication", "", r)
 }
 
-// report is a request, a specimen, the results under their group, and the report that holds them together.
-func (b *builder) report(r cast.Report) {
+// report is a request, a specimen, the results under their groups, and the report that holds them together.
+//
+// GP Connect 1.6 accessrecord_structured_development_pathology_guidance.html
+func (b *builder) report(r cast.Panel) {
 	lab := b.organisation(r.By, "")
 	request := b.base("ProcedureRequest", "CareConnect-GPC-ProcedureRequest-1", b.mine("request", r.ID), "")
 	request["status"], request["intent"], request["code"], request["subject"] = "active", "order", sct(r.Code, r.Display), b.subject()
+	request["authoredOn"] = r.Date
 	b.add(request)
 	rep := b.base("DiagnosticReport", "CareConnect-GPC-DiagnosticReport-1", b.mine("report", r.ID), "")
 	rep["basedOn"] = []fhir.M{ref("ProcedureRequest", request["id"].(string))}
@@ -250,10 +253,29 @@ func (b *builder) report(r cast.Report) {
 		b.add(spec)
 		rep["specimen"] = []fhir.M{ref("Specimen", spec["id"].(string))}
 	}
-	group := b.result(r, "group", fhir.M{"code": sct(r.Code, r.Display)}, lab, spec)
+	var results []fhir.M
+	for n, g := range r.Groups {
+		results = append(results, b.group(r.Report, n, g, lab, spec))
+	}
+	if r.Text != "" { // a filing comment
+		results = append(results, b.comment(r.Report, "comment", r.Text, lab))
+	}
+	rep["result"] = results
+	b.file("includeInvestigations", "", rep)
+}
+
+func (b *builder) comment(r cast.Report, kind, text string, lab fhir.M) fhir.M {
+	c := b.result(r, kind, fhir.M{"code": sct("37331000000100", "Comment note"), "comment": text}, lab, nil)
+	b.add(c)
+	return ref("Observation", c["id"].(string))
+}
+
+// group is a test group header with its results as members, and with what was said when it was filed.
+func (b *builder) group(r cast.Report, n int, g cast.Group, lab, spec fhir.M) fhir.M {
+	group := b.result(r, "group", fhir.M{"code": sct(g.Code, g.Display)}, lab, spec, n)
 	var related []fhir.M
-	for k, line := range r.Results {
-		o := b.result(r, "result", fhir.M{"code": sct(line.Code, line.Display), "valueQuantity": quantity(line.Value, line.Unit)}, lab, spec, k)
+	for k, line := range g.Results {
+		o := b.result(r, "result", fhir.M{"code": sct(line.Code, line.Display), "valueQuantity": quantity(line.Value, line.Unit)}, lab, spec, n, ".", k)
 		limits := fhir.M{}
 		if line.Low != "" {
 			limits["low"] = fhir.M{"value": json.Number(line.Low), "unit": line.Unit}
@@ -270,18 +292,14 @@ func (b *builder) report(r cast.Report) {
 		b.add(o)
 		related = append(related, fhir.M{"type": "has-member", "target": ref("Observation", o["id"].(string))})
 	}
-	results := []fhir.M{ref("Observation", group["id"].(string))}
+	if g.Comment != "" {
+		related = append(related, fhir.M{"type": "has-member", "target": b.comment(r, "filed."+g.Code, g.Comment, lab)})
+	}
 	if len(related) > 0 {
 		group["related"] = related
 	}
 	b.add(group)
-	if r.Text != "" { // a filing comment
-		c := b.result(r, "comment", fhir.M{"code": sct("37331000000100", "Comment note"), "comment": r.Text}, lab, nil)
-		b.add(c)
-		results = append(results, ref("Observation", c["id"].(string)))
-	}
-	rep["result"] = results
-	b.file("includeInvestigations", "", rep)
+	return ref("Observation", group["id"].(string))
 }
 
 func (b *builder) result(r cast.Report, kind string, fields fhir.M, lab, specimen fhir.M, n ...any) fhir.M {

@@ -28,33 +28,100 @@ func (b *builder) consultations() {
 		return
 	}
 	for _, c := range b.person.EncountersAt(b.p.o.Source) {
-		id := b.mine("encounter", c.ID)
-		e := b.base("Encounter", "CareConnect-GPC-Encounter-1", id, "")
-		e["status"], e["subject"] = "finished", b.subject()
-		e["type"] = []fhir.M{{"text": c.Type}}
-		period := fhir.M{"start": c.Start}
-		if c.End != "" {
-			period["end"] = c.End
-		} else {
-			e["status"] = "in-progress"
-		}
-		e["period"] = period
-		e["serviceProvider"] = b.organisation(b.p.o.Name, b.p.o.ODS)
-		who := b.by(c.By, c.Role)
-		e["participant"] = []fhir.M{
-			{"type": []fhir.M{{"coding": []fhir.M{{"system": "https://fhir.nhs.uk/STU3/CodeSystem/GPConnect-ParticipantType-1", "code": "PPRF", "display": "primary performer"}}}}, "individual": who},
-			{"type": []fhir.M{{"coding": []fhir.M{{"system": "https://fhir.nhs.uk/STU3/CodeSystem/GPConnect-ParticipantType-1", "code": "REC", "display": "recorder"}}}}, "individual": who},
-		}
-		if c.Reason != "" {
-			e["reason"] = []fhir.M{{"text": c.Reason}}
-		}
-		b.file("includeConsultations", "", e)
-		t := &topic{consultation: b.mine("consultation", c.ID), id: b.mine("topic", c.ID), title: c.Reason, encounter: ref("Encounter", id), date: c.Start}
+		encounter, who := b.encounter(c)
+		t := &topic{consultation: b.mine("consultation", c.ID), id: b.mine("topic", c.ID), title: c.Reason, encounter: encounter, date: c.Start}
 		b.topics[c.Start[:10]] = t
 		if c.Note != "" {
 			b.note(t, c, who)
 		}
 	}
+}
+
+func (b *builder) encounter(c cast.Encounter) (encounter, who fhir.M) {
+	id := b.mine("encounter", c.ID)
+	e := b.base("Encounter", "CareConnect-GPC-Encounter-1", id, "")
+	e["status"], e["subject"] = "finished", b.subject()
+	e["type"] = []fhir.M{{"text": c.Type}}
+	period := fhir.M{"start": c.Start}
+	if c.End != "" {
+		period["end"] = c.End
+	} else {
+		e["status"] = "in-progress"
+	}
+	e["period"] = period
+	e["serviceProvider"] = b.organisation(b.p.o.Name, b.p.o.ODS)
+	who = b.by(c.By, c.Role)
+	e["participant"] = []fhir.M{
+		{"type": []fhir.M{{"coding": []fhir.M{{"system": "https://fhir.nhs.uk/STU3/CodeSystem/GPConnect-ParticipantType-1", "code": "PPRF", "display": "primary performer"}}}}, "individual": who},
+		{"type": []fhir.M{{"coding": []fhir.M{{"system": "https://fhir.nhs.uk/STU3/CodeSystem/GPConnect-ParticipantType-1", "code": "REC", "display": "recorder"}}}}, "individual": who},
+	}
+	if c.Reason != "" {
+		e["reason"] = []fhir.M{{"text": c.Reason}}
+	}
+	b.file("includeConsultations", "", e)
+	return ref("Encounter", id), who
+}
+
+// detailed writes the consultations that have several topics, each with its parts: lists within lists, in the order of writing.
+func (b *builder) detailed() {
+	if !b.ask.asked["includeConsultations"] {
+		return
+	}
+	for _, c := range b.surgery.Consultations {
+		encounter, who := b.encounter(c.Encounter)
+		of := &topic{encounter: encounter, date: c.Start}
+		var topics []string
+		for n, t := range c.Topics {
+			var parts []string
+			for m, p := range t.Parts {
+				var lines []string
+				for k, line := range p.Lines {
+					lines = append(lines, b.line(of, who, line, b.mine("line", c.ID, ".", n, ".", m, ".", k)))
+				}
+				id := b.mine("part", c.ID, ".", n, ".", m)
+				b.branch(of, id, "24781000000107", "Category (EHR)", p.Title, lines)
+				parts = append(parts, "List/"+id)
+			}
+			id := b.mine("topic", c.ID, ".", n)
+			list := b.branch(of, id, "25851000000105", "Topic (EHR)", t.Title, parts)
+			if problem := b.problemID(t.Problem); problem != "" {
+				list["extension"] = []fhir.M{{"url": cc + "RelatedProblemHeader-1", "extension": []fhir.M{{"url": "target", "valueReference": ref("Condition", problem)}}}}
+			}
+			topics = append(topics, "List/"+id)
+		}
+		b.branch(of, b.mine("consultation", c.ID), "325851000000107", "Consultation", c.Type, topics)
+	}
+}
+
+// line is one thing written in a consultation: a measurement, or words.
+func (b *builder) line(t *topic, who fhir.M, i cast.Item, id string) string {
+	o := b.base("Observation", "CareConnect-GPC-Observation-1", id, "")
+	o["status"], o["subject"], o["context"], o["performer"] = "final", b.subject(), t.encounter, []fhir.M{who}
+	o["effectiveDateTime"], o["issued"] = t.date, t.date
+	if o["code"] = sct("37331000000100", "Comment note"); i.Code != "" {
+		o["code"] = coded(i)
+	}
+	if i.Text != "" {
+		o["comment"] = i.Text
+	}
+	if i.Value != "" {
+		o["valueQuantity"] = quantity(i.Value, i.Unit)
+	}
+	b.add(o)
+	return "Observation/" + id
+}
+
+// problemID is the id of the person's problem with a code, if problems are part of the answer.
+func (b *builder) problemID(code string) string {
+	if code == "" || !b.ask.asked["includeProblems"] {
+		return ""
+	}
+	for n, i := range append(b.person.ItemsAt(b.p.o.Source), b.surgery.Items...) {
+		if i.Code == code {
+			return b.mine("problem", n)
+		}
+	}
+	return ""
 }
 
 // note is the clinician's words, which practices keep as an observation of a comment.
@@ -113,7 +180,7 @@ func (b *builder) writeTopics() {
 	}
 }
 
-func (b *builder) branch(t *topic, id, code, display, title string, refs []string) {
+func (b *builder) branch(t *topic, id, code, display, title string, refs []string) fhir.M {
 	r := fhir.M{"resourceType": "List", "id": id, "meta": profile("CareConnect-GPC-List-1"), "status": "current", "mode": "snapshot",
 		"code": sct(code, display), "subject": b.subject(), "encounter": t.encounter, "date": t.date,
 		"orderedBy": fhir.M{"coding": []fhir.M{{"system": "http://hl7.org/fhir/list-order", "code": "system"}}}}
@@ -128,4 +195,5 @@ func (b *builder) branch(t *topic, id, code, display, title string, refs []strin
 		r["entry"] = entries
 	}
 	b.add(r)
+	return r
 }

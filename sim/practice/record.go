@@ -1,6 +1,7 @@
 package practice
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"slices"
@@ -36,6 +37,7 @@ type builder struct {
 	lists   []*list
 	byName  map[string]*list
 	topics  map[string]*topic // day -> the consultation of that day
+	surgery cast.Surgery
 }
 
 // A list answers one query.
@@ -62,7 +64,7 @@ var listOf = []list{
 
 // record is the whole answer: a Bundle of type collection.
 func (p *Practice) record(person cast.Person, ask *question) fhir.M {
-	b := &builder{p: p, person: person, ask: ask, made: map[string]bool{}, byName: map[string]*list{}, topics: map[string]*topic{}}
+	b := &builder{p: p, person: person, ask: ask, made: map[string]bool{}, byName: map[string]*list{}, topics: map[string]*topic{}, surgery: p.surgery(person)}
 	b.patient()
 	for _, l := range listOf {
 		if ask.asked[l.query] || l.query == "ended" && ask.asked["includeAllergies"] && ask.resolved {
@@ -74,21 +76,38 @@ func (p *Practice) record(person cast.Person, ask *question) fhir.M {
 	b.consultations()
 	b.items()
 	if ask.asked["includeMedication"] {
-		for i, m := range person.MedicationsAt(p.o.Source) {
+		for i, m := range append(person.MedicationsAt(p.o.Source), b.surgery.Medications...) {
 			b.medication(i, m)
 		}
 	}
 	if ask.asked["includeInvestigations"] {
 		for _, r := range person.ReportsAt(p.o.Source) {
+			b.report(cast.Panel{Report: r, Groups: []cast.Group{{Code: r.Code, Display: r.Display, Results: r.Results}}})
+		}
+		for _, r := range b.surgery.Panels {
 			b.report(r)
 		}
 	}
 	b.writeTopics()
+	b.detailed()
 	for _, l := range b.lists {
 		b.writeList(l)
 	}
 	b.notOffered()
 	return fhir.M{"resourceType": "Bundle", "meta": profile("GPConnect-StructuredRecord-Bundle-1"), "type": "collection", "entry": b.entries}
+}
+
+// surgery is what the practice holds of somebody beyond the cast's plain facts.
+func (p *Practice) surgery(c cast.Person) cast.Surgery {
+	if c.Practice != p.o.ODS {
+		return cast.Surgery{}
+	}
+	return cast.SurgeryOf(c.Key, p.o.Now())
+}
+
+// arriving is the day on which somebody registered whose old record is still on its way, "" if it has arrived.
+func (p *Practice) arriving(c cast.Person) string {
+	return cmp.Or(p.o.Transit[c.Key], p.surgery(c).Arriving)
 }
 
 func (b *builder) add(r fhir.M) { b.entries = append(b.entries, fhir.M{"resource": r}) }
@@ -192,7 +211,7 @@ func (b *builder) file(query, label string, r fhir.M) bool {
 	if l == nil {
 		return false
 	}
-	if b.p.o.Exclude && label == "R" {
+	if b.p.o.Exclude && label == "R" || label == cast.Withheld {
 		if !slices.Contains(l.warnings, "confidential-items") {
 			l.warnings = append(l.warnings, "confidential-items")
 		}
@@ -217,7 +236,7 @@ func (b *builder) writeList(l *list) {
 	}
 	var notes []fhir.M
 	ext := []fhir.M{{"url": gpc + "ClinicalSetting-1", "valueCodeableConcept": sct("1060971000000108", "General practice service")}}
-	if d, ok := b.p.o.Transit[b.person.Key]; ok {
+	if d := b.p.arriving(b.person); d != "" {
 		l.warnings = append(l.warnings, "data-in-transit")
 		t, _ := time.Parse(time.DateOnly, d)
 		notes = append(notes, fhir.M{"text": fmt.Sprintf(warningText["data-in-transit"], t.Format("02-Jan-2006"))})
@@ -263,7 +282,7 @@ func (b *builder) notOffered() {
 
 // items files every simple fact that the practice holds. What has no query of its own is uncategorised data, as in practices' systems.
 func (b *builder) items() {
-	for n, i := range b.person.ItemsAt(b.p.o.Source) {
+	for n, i := range append(b.person.ItemsAt(b.p.o.Source), b.surgery.Items...) {
 		switch i.Heading {
 		case dataset.Allergies:
 			b.allergy(n, i)
