@@ -13,7 +13,7 @@ import (
 	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/intake"
-	"tombolo/kv/pebble"
+	"tombolo/kv/enginetest"
 	"tombolo/locator"
 	"tombolo/mpi"
 	"tombolo/region"
@@ -34,13 +34,12 @@ var twoTrusts = &region.Region{ID: "test", Systems: []region.System{
 	{ID: "gp", Organisation: "M85001"},
 }}
 
+// All that is said of the door here, and of the rooms behind it, holds on PostgreSQL too.
+func TestOnPostgreSQL(t *testing.T) { enginetest.OnPostgreSQL(t) }
+
 func open(t *testing.T) house {
 	t.Helper()
-	engine, err := pebble.Open(pebble.Options{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := store.Open(store.Options{Engine: engine})
+	db, err := store.Open(store.Options{Engine: enginetest.Open(t, t.TempDir())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -320,11 +319,7 @@ func TestRejectedDeliveriesAreListedWithOwnerAndAge(t *testing.T) {
 }
 
 func BenchmarkAccept(b *testing.B) {
-	engine, err := pebble.Open(pebble.Options{Dir: b.TempDir()})
-	if err != nil {
-		b.Fatal(err)
-	}
-	db, _ := store.Open(store.Options{Engine: engine})
+	db, _ := store.Open(store.Options{Engine: enginetest.Open(b, b.TempDir())})
 	defer db.Close()
 	in := intake.New(intake.Options{Store: db, Region: twoTrusts, Stamper: connector.Stamper{Key: []byte("k")}})
 	b.ReportAllocs()

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"tombolo/fhir"
+	"tombolo/kv"
+	"tombolo/kv/enginetest"
 	"tombolo/kv/pebble"
 	"tombolo/search"
 )
@@ -34,9 +36,15 @@ func observation(patient string, n int) *fhir.Resource {
 
 func benchStore(b *testing.B) *DB {
 	b.Helper()
-	e, err := pebble.Open(pebble.Options{Dir: filepath.Join(b.TempDir(), "store"), CacheBytes: 256 << 20})
-	if err != nil {
-		b.Fatal(err)
+	dir := filepath.Join(b.TempDir(), "store")
+	var e kv.Engine
+	if enginetest.PostgreSQL() {
+		e = enginetest.Open(b, dir)
+	} else {
+		var err error
+		if e, err = pebble.Open(pebble.Options{Dir: dir, CacheBytes: 256 << 20}); err != nil {
+			b.Fatal(err)
+		}
 	}
 	db, err := Open(Options{Engine: e})
 	if err != nil {

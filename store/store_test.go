@@ -19,7 +19,7 @@ import (
 	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/kv"
-	"tombolo/kv/pebble"
+	"tombolo/kv/enginetest"
 	"tombolo/search"
 )
 
@@ -46,11 +46,7 @@ type tb interface {
 
 func openDir(t tb, dir string) *DB {
 	t.Helper()
-	e, err := pebble.Open(pebble.Options{Dir: dir, CacheBytes: 8 << 20, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := Open(Options{Engine: e, Now: new(clock).now})
+	db, err := Open(Options{Engine: enginetest.Open(t, dir), Now: new(clock).now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +63,9 @@ func fresh(t testing.TB) (*DB, context.Context) {
 	})
 	return db, context.Background()
 }
+
+// All that is said of the store here holds on PostgreSQL too.
+func TestOnPostgreSQL(t *testing.T) { enginetest.OnPostgreSQL(t) }
 
 var annAtPAS = Home{Source: "rx1-pas", Patient: "ann", Heading: "observations"}
 
@@ -328,6 +327,9 @@ func TestPutRefusesWhatHasNoHome(t *testing.T) {
 
 // A copy of the files at any moment is what a kill or a power cut leaves.
 func TestAcknowledgedSurvivesACrash(t *testing.T) {
+	if enginetest.PostgreSQL() {
+		t.Skip("the files are the server's: kv/postgres kills it instead")
+	}
 	ctx, root := context.Background(), t.TempDir()
 	dir := filepath.Join(root, "store")
 	db := openDir(t, dir)

@@ -46,6 +46,23 @@ func URL(t testing.TB) string {
 	return shared.server.Database(t)
 }
 
+// Shared is the address of a database on this process's server that is there until the process ends, for tests that cannot say when they do.
+func Shared() (string, error) {
+	shared.once.Do(func() { shared.server, shared.err = start(nil) })
+	if shared.err != nil {
+		return "", shared.err
+	}
+	return shared.server.url("postgres"), nil
+}
+
+// Need skips the test where there is no PostgreSQL to run, and fails it with TOMBOLO_CI set.
+func Need(t testing.TB) {
+	t.Helper()
+	if _, err := binaries(); err != nil {
+		unavailable(t, err)
+	}
+}
+
 // Start starts a server of its own for a test that changes it: with other settings ("fsync=off"), or to stop and start it. It stops when
 // the test ends.
 func Start(t testing.TB, settings ...string) *Server {
