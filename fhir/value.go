@@ -3,9 +3,7 @@ package fhir
 import (
 	"bytes"
 	"encoding/json"
-	"io"
 	"iter"
-	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -43,96 +41,14 @@ func ParseValue(data []byte) (Value, error) {
 	if len(data) > 1<<31-2 {
 		return Value{}, Errorf(TooLong, "JSON document of %d bytes is larger than this program reads", len(data))
 	}
-	p := parser{dec: jsontext.NewDecoder(bytes.NewBuffer(data)), doc: &document{src: data}}
-	p.doc.nodes = make([]node, 0, len(data)/24+4)
+	p := parser{src: data, nodes: make([]node, 0, len(data)/20+8)}
 	if _, err := p.value("", 0); err != nil {
 		return Value{}, Errorf(Structure, "not valid JSON: %s", jsonProblem(err, data))
 	}
-	if _, err := p.dec.ReadToken(); err != io.EOF {
-		return Value{}, Errorf(Structure, "not valid JSON: something follows the end of the document at byte %d", p.dec.InputOffset())
+	if p.space(); p.at < len(data) {
+		return Value{}, Errorf(Structure, "not valid JSON: something follows the end of the document at byte %d", p.at)
 	}
-	return Value{p.doc, 0}, nil
-}
-
-// jsonProblem says where a document is wrong without quoting what it holds, which may be clinical.
-func jsonProblem(err error, data []byte) string {
-	if IssueOf(err) != nil {
-		return err.Error()
-	}
-	off := int64(len(data))
-	if se, ok := err.(*jsontext.SyntacticError); ok {
-		off = se.ByteOffset
-		err = se.Err
-	}
-	off = min(off, int64(len(data)))
-	line := 1 + bytes.Count(data[:off], []byte("\n"))
-	if err == io.ErrUnexpectedEOF || err == io.EOF {
-		return "it ends too early, at byte " + strconv.FormatInt(off, 10) + " (line " + strconv.Itoa(line) + "); was it cut off?"
-	}
-	what := "syntax error"
-	if err == jsontext.ErrDuplicateName {
-		what = "a member name stands twice in one object"
-	}
-	return what + " at byte " + strconv.FormatInt(off, 10) + " (line " + strconv.Itoa(line) + ")"
-}
-
-type parser struct {
-	dec *jsontext.Decoder
-	doc *document
-}
-
-func (p *parser) value(key string, depth int) (int32, error) {
-	if depth > MaxDepth {
-		return 0, Errorf(TooCostly, "nested more than %d deep", MaxDepth)
-	}
-	i := int32(len(p.doc.nodes))
-	p.doc.nodes = append(p.doc.nodes, node{key: key})
-	kind := p.dec.PeekKind()
-	if kind != '{' && kind != '[' {
-		raw, err := p.dec.ReadValue()
-		if err != nil {
-			return 0, err
-		}
-		end := int32(p.dec.InputOffset())
-		n := &p.doc.nodes[i]
-		n.kind, n.start, n.end = kind, end-int32(len(raw)), end
-		return i, nil
-	}
-	if _, err := p.dec.ReadToken(); err != nil {
-		return 0, err
-	}
-	start := int32(p.dec.InputOffset()) - 1
-	closing := jsontext.Kind('}')
-	if kind == '[' {
-		closing = ']'
-	}
-	last := int32(0)
-	for p.dec.PeekKind() != closing {
-		name := ""
-		if kind == '{' {
-			tok, err := p.dec.ReadToken()
-			if err != nil {
-				return 0, err
-			}
-			name = tok.String()
-		}
-		c, err := p.value(name, depth+1)
-		if err != nil {
-			return 0, err
-		}
-		if last == 0 {
-			p.doc.nodes[i].first = c
-		} else {
-			p.doc.nodes[last].next = c
-		}
-		last = c
-	}
-	if _, err := p.dec.ReadToken(); err != nil {
-		return 0, err
-	}
-	n := &p.doc.nodes[i]
-	n.kind, n.start, n.end = kind, start, int32(p.dec.InputOffset())
-	return i, nil
+	return Value{&document{data, p.nodes}, 0}, nil
 }
 
 // Exists reports whether the value is there at all (null counts as there).
