@@ -8,7 +8,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,22 +17,22 @@ import (
 
 	"tombolo/fhir"
 	"tombolo/kv"
-	"tombolo/kv/pebble"
+	"tombolo/kv/enginetest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
 var ctx = context.Background()
 
-func engine(t testing.TB) *pebble.Engine {
+func engine(t testing.TB) kv.Engine {
 	t.Helper()
-	e, err := pebble.Open(pebble.Options{Dir: filepath.Join(t.TempDir(), "store"), CacheBytes: 8 << 20, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := enginetest.Open(t, filepath.Join(t.TempDir(), "store"))
 	t.Cleanup(func() { _ = e.Close() })
 	return e
 }
+
+// All that is said of the log here holds on PostgreSQL too.
+func TestOnPostgreSQL(t *testing.T) { enginetest.OnPostgreSQL(t) }
 
 func openLog(t testing.TB, e kv.Engine, node string) *Log {
 	t.Helper()
@@ -234,47 +233,47 @@ func TestTamperingIsFound(t *testing.T) {
 	key := func(s Seq) kv.Key { return entryKey(s) }
 	head := kv.Key{Part: part, Key: headKey}
 	for name, c := range map[string]struct {
-		tamper func(t *testing.T, e *pebble.Engine) kv.Batch
+		tamper func(t *testing.T, e kv.Engine) kv.Batch
 		at     Seq
 		says   string
 	}{
-		"one bit of the text": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"one bit of the text": {func(t *testing.T, e kv.Engine) kv.Batch {
 			v := get(t, e, key(7))
 			v[len(v)/2] ^= 4
 			return kv.Batch{Put: []kv.Entry{{Key: key(7), Value: v}}}
 		}, 7, "altered"},
-		"an entry deleted": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"an entry deleted": {func(t *testing.T, e kv.Engine) kv.Batch {
 			return kv.Batch{Delete: []kv.Key{key(5)}}
 		}, 5, "missing"},
-		"the first deleted": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"the first deleted": {func(t *testing.T, e kv.Engine) kv.Batch {
 			return kv.Batch{Delete: []kv.Key{key(1)}}
 		}, 1, "missing"},
-		"two exchanged": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"two exchanged": {func(t *testing.T, e kv.Engine) kv.Batch {
 			return kv.Batch{Put: []kv.Entry{{Key: key(4), Value: get(t, e, key(8))}, {Key: key(8), Value: get(t, e, key(4))}}}
 		}, 4, "altered"},
-		"one replaced by a forgery with a good hash": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"one replaced by a forgery with a good hash": {func(t *testing.T, e kv.Engine) kv.Batch {
 			was, _ := decode(6, get(t, e, key(6)))
 			was.Body = bytes.Replace(was.Body, []byte("Asha"), []byte("Anna"), 1)
 			was.Hash = was.sum()
 			return kv.Batch{Put: []kv.Entry{{Key: key(6), Value: was.encode()}}}
 		}, 7, "does not follow"},
-		"one added at the end": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"one added at the end": {func(t *testing.T, e kv.Engine) kv.Batch {
 			last, _ := decode(12, get(t, e, key(12)))
 			added := Entry{Seq: 13, Prev: last.Hash, Body: last.Body}
 			added.Hash = added.sum()
 			return kv.Batch{Put: []kv.Entry{{Key: key(13), Value: added.encode()}}}
 		}, 13, "after the log's head"},
-		"one added before the first": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"one added before the first": {func(t *testing.T, e kv.Engine) kv.Batch {
 			return kv.Batch{Put: []kv.Entry{{Key: key(0), Value: get(t, e, key(1))}}}
 		}, 0, "before the first"},
-		"the tail cut": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"the tail cut": {func(t *testing.T, e kv.Engine) kv.Batch {
 			return kv.Batch{Delete: []kv.Key{key(11), key(12)}}
 		}, 11, "missing"},
-		"the tail cut and the head put back": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"the tail cut and the head put back": {func(t *testing.T, e kv.Engine) kv.Batch {
 			last, _ := decode(10, get(t, e, key(10)))
 			return kv.Batch{Delete: []kv.Key{key(11), key(12), personKey("harold", 11)}, Put: []kv.Entry{{Key: head, Value: last.Head().encode()}}}
 		}, 11, "was published"},
-		"all written anew from the third on": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"all written anew from the third on": {func(t *testing.T, e kv.Engine) kv.Batch {
 			var b kv.Batch
 			prev, _ := decode(2, get(t, e, key(2)))
 			for s := Seq(3); s <= 12; s++ {
@@ -287,7 +286,7 @@ func TestTamperingIsFound(t *testing.T) {
 			b.Put = append(b.Put, kv.Entry{Key: head, Value: prev.Head().encode()})
 			return b
 		}, 9, "was written anew"},
-		"all gone": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"all gone": {func(t *testing.T, e kv.Engine) kv.Batch {
 			var b kv.Batch
 			for x, err := range e.Scan(ctx, []kv.Range{{Part: part}}, 0) {
 				if err != nil {
@@ -297,27 +296,27 @@ func TestTamperingIsFound(t *testing.T) {
 			}
 			return b
 		}, 1, "was published"},
-		"hidden from its person": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"hidden from its person": {func(t *testing.T, e kv.Engine) kv.Batch {
 			return kv.Batch{Delete: []kv.Key{personKey("margaret", 4)}}
 		}, 4, "not in its person's index"},
-		"shown to somebody else": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"shown to somebody else": {func(t *testing.T, e kv.Engine) kv.Batch {
 			return kv.Batch{Put: []kv.Entry{{Key: personKey("harold", 4), Value: []byte{}}}}
 		}, 4, "not about"},
-		"moved to somebody else": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"moved to somebody else": {func(t *testing.T, e kv.Engine) kv.Batch {
 			return kv.Batch{Put: []kv.Entry{{Key: personKey("harold", 4), Value: []byte{}}}, Delete: []kv.Key{personKey("margaret", 4)}}
 		}, 4, "index"},
-		"the head's hash": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"the head's hash": {func(t *testing.T, e kv.Engine) kv.Batch {
 			v := get(t, e, head)
 			v[20] ^= 1
 			return kv.Batch{Put: []kv.Entry{{Key: head, Value: v}}}
 		}, 12, "does not agree with the last entry"},
-		"the head gone": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"the head gone": {func(t *testing.T, e kv.Engine) kv.Batch {
 			return kv.Batch{Delete: []kv.Key{head}}
 		}, 1, "after the log's head"},
-		"the head cut short": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"the head cut short": {func(t *testing.T, e kv.Engine) kv.Batch {
 			return kv.Batch{Put: []kv.Entry{{Key: head, Value: get(t, e, head)[:11]}}}
 		}, 0, "not one"},
-		"something strange beside it": {func(t *testing.T, e *pebble.Engine) kv.Batch {
+		"something strange beside it": {func(t *testing.T, e kv.Engine) kv.Batch {
 			return kv.Batch{Put: []kv.Entry{{Key: kv.Key{Part: part, Key: "x"}, Value: []byte("y")}}}
 		}, 0, "did not write"},
 	} {
@@ -345,7 +344,7 @@ func TestTamperingIsFound(t *testing.T) {
 	}
 }
 
-func get(t *testing.T, e *pebble.Engine, k kv.Key) []byte {
+func get(t *testing.T, e kv.Engine, k kv.Key) []byte {
 	t.Helper()
 	v, ok, err := e.Get(ctx, k)
 	if err != nil || !ok {

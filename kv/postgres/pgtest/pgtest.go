@@ -144,7 +144,7 @@ func (s *Server) run() error {
 	for _, set := range s.settings {
 		args = append(args, "-c", set)
 	}
-	watch := `trap '' INT TERM HUP; "$0" "$@" </dev/null & pg=$!; read -r how; kill -${how:-INT} $pg; wait $pg; [ -n "$how" ] || rm -rf "$DIR"`
+	watch := `trap '' INT TERM HUP; "$0" "$@" </dev/null & pg=$!; read -r how; kill -${how:-QUIT} $pg; wait $pg; [ -n "$how" ] || rm -rf "$DIR"`
 	c := exec.Command("/bin/sh", append([]string{"-c", watch, filepath.Join(s.bin, "postgres")}, args...)...)
 	c.Dir, c.SysProcAttr = s.dir, s.owner
 	c.Env = append(os.Environ(), "DIR="+s.dir, "LC_ALL=C")
