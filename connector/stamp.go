@@ -37,10 +37,17 @@ func (s Stamper) Stamp(source string, r *fhir.Resource) (*fhir.Resource, error) 
 	if r.ID() == "" {
 		return nil, fhir.Errorf(fhir.Required, "a resource from a source needs the source's id").At(r.Type() + ".id").From(source)
 	}
-	id := s.ID(source, r.Type(), r.ID())
-	root := r.Value()
+	id, root := fhir.JSON(s.ID(source, r.Type(), r.ID())), r.Value()
+	own, claimed := root.Member("id"), root.Member("meta")
+	meta := stampedMeta(source, r.ID(), claimed)
 	raw := root.Rewrite(func(v fhir.Value) ([]byte, bool) {
-		if (v.Key() != "reference" && v.Key() != "url") || !v.IsString() {
+		switch v {
+		case own:
+			return id, true
+		case claimed:
+			return meta, true
+		}
+		if k := v.Key(); k != "reference" && k != "url" || !v.IsString() {
 			return nil, false
 		}
 		// An attachment's url may be a relative reference to a Binary; other urls are never of that form.
@@ -49,38 +56,44 @@ func (s Stamper) Stamp(source string, r *fhir.Resource) (*fhir.Resource, error) 
 		}
 		return nil, false
 	})
-	out, err := fhir.Parse(raw)
-	if err != nil {
-		return nil, err
+	if !claimed.Exists() {
+		raw = append(append(append(raw[:len(raw)-1], `,"meta":`...), meta...), '}')
 	}
-	meta := fhir.M{}
-	for m := range root.Member("meta").Children() {
-		switch m.Key() {
-		case "versionId", "lastUpdated", "source": // ours to say
-		default:
-			meta[m.Key()] = fhirRaw(m)
-		}
-	}
-	meta["source"] = SourceURI(source) + "#" + fragment(r.ID())
-	return out.With("meta", meta).With("id", id), nil
+	return fhir.Parse(raw)
 }
 
-func fhirRaw(v fhir.Value) any { return rawJSON(v.Raw()) }
-
-type rawJSON []byte
-
-func (r rawJSON) MarshalJSON() ([]byte, error) { return r, nil }
+// stampedMeta is the meta that was claimed, without what is ours to say, and with the source.
+func stampedMeta(source, original string, claimed fhir.Value) []byte {
+	b := append(make([]byte, 0, 128+len(claimed.Raw())), '{')
+	for m := range claimed.Children() {
+		switch m.Key() {
+		case "versionId", "lastUpdated", "source":
+		default:
+			b = append(b, fhir.JSON(m.Key())...)
+			b = append(b, ':')
+			b = append(b, m.Raw()...)
+			b = append(b, ',')
+		}
+	}
+	b = append(b, `"source":`...)
+	b = append(b, fhir.JSON(SourceURI(source)+"#"+fragment(original))...)
+	return append(b, '}')
+}
 
 // relative reads "Type/id", and "Type/id/_history/3" without its version. "urn:uuid:" is not relative: connectors resolve those.
 func relative(ref string) (fhir.Ref, bool) {
-	parts := strings.Split(ref, "/")
-	if len(parts) != 2 && !(len(parts) == 4 && parts[2] == "_history") {
+	typ, rest, _ := strings.Cut(ref, "/")
+	if !fhir.IsType(typ) {
 		return "", false
 	}
-	if !fhir.IsType(parts[0]) || parts[1] == "" {
-		return "", false
+	id, version, versioned := strings.Cut(rest, "/")
+	if versioned {
+		version, versioned = strings.CutPrefix(version, "_history/")
+		if !versioned || strings.Contains(version, "/") {
+			return "", false
+		}
 	}
-	return fhir.MakeRef(parts[0], parts[1]), true
+	return fhir.MakeRef(typ, id), id != ""
 }
 
 // fragment hides an id that has the form of a national number: the original stays in the source, not in our answers' metadata.

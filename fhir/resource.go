@@ -86,6 +86,14 @@ func New(typ, id string, fields M) *Resource {
 }
 
 func mustJSON(v any) []byte {
+	switch s := v.(type) {
+	case string:
+		if plain(s) {
+			return append(append(append(make([]byte, 0, len(s)+2), '"'), s...), '"')
+		}
+	case Ref:
+		return mustJSON(string(s))
+	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -93,6 +101,16 @@ func mustJSON(v any) []byte {
 		panic("fhir: " + err.Error())
 	}
 	return bytes.TrimRight(b.Bytes(), "\n")
+}
+
+// plain reports whether a text is its own JSON.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // Type is the resource type, "Observation".
