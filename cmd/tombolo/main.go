@@ -17,7 +17,10 @@ import (
 // version is set at release.
 var version = "0.1.0-dev"
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	giveRoom()
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // run executes one command line: 0 is ok, 1 failed, 2 bad usage.
 func run(args []string, stdout, stderr io.Writer) int {
