@@ -8,6 +8,7 @@ package practice
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -32,6 +33,9 @@ type Options struct {
 	Transit map[string]string // Key -> date of registration (2006-01-02) of people whose old record has not all arrived
 	Exclude bool              // leave restricted items out, with the warning, instead of sending them labelled
 	Dissent bool              // refuse the records of people who object, as a practice does when they told it so
+
+	// Minor is the version 1.Minor of the specification that its system speaks; 6 if not given. What came later it does not know.
+	Minor int
 }
 
 // A Practice is an http.Handler at its service root.
@@ -39,6 +43,7 @@ type Practice struct {
 	o       Options
 	faults  *sim.Faults
 	handler http.Handler
+	diary   diary
 }
 
 // New makes a practice.
@@ -49,6 +54,7 @@ func New(o Options) *Practice {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.Minor = cmp.Or(o.Minor, 6)
 	p := &Practice{o: o, faults: o.Faults}
 	if p.faults == nil {
 		p.faults = &sim.Faults{}
@@ -56,6 +62,15 @@ func New(o Options) *Practice {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/metadata", p.metadata)
 	mux.HandleFunc("/Patient/$gpc.getstructuredrecord", p.structured)
+	mux.HandleFunc(HTMLRoot+"/Patient/$gpc.getcarerecord", p.careRecord)
+	mux.HandleFunc(DocumentsRoot+"/Patient", p.findFor(interactionDocumentPatient))
+	mux.HandleFunc(DocumentsRoot+"/Patient/{id}/DocumentReference", p.documents)
+	mux.HandleFunc(DocumentsRoot+"/Binary/{id}", p.binary)
+	mux.HandleFunc(AppointmentsRoot+"/Patient", p.findFor(interactionPatient))
+	mux.HandleFunc(AppointmentsRoot+"/Patient/{id}/Appointment", p.patientAppointments)
+	mux.HandleFunc(AppointmentsRoot+"/Slot", p.slots)
+	mux.HandleFunc(AppointmentsRoot+"/Appointment", p.book)
+	mux.HandleFunc(AppointmentsRoot+"/Appointment/{id}", p.appointment)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		p.refuse(w, &refusal{http.StatusNotImplemented, "NOT_IMPLEMENTED", "no such operation here"})
 	})
@@ -65,6 +80,13 @@ func New(o Options) *Practice {
 
 // ServeHTTP answers one request.
 func (p *Practice) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.handler.ServeHTTP(w, r) }
+
+// Where the other capabilities are served, below the service root of the structured record.
+const (
+	HTMLRoot         = "/html"
+	DocumentsRoot    = "/documents"
+	AppointmentsRoot = "/appointments"
+)
 
 const (
 	interactionStructured = "urn:nhs:names:services:gpconnect:fhir:operation:gpc.getstructuredrecord-1"
@@ -91,14 +113,18 @@ func invalid(diagnostics string) *refusal {
 
 // What FHIR calls each Spine error and what the Spine calls it in words. GP Connect 1.6 development_fhir_error_handling_guidance.html
 var spineErrors = map[string][2]string{
-	"BAD_REQUEST":        {"invalid", "Bad request"},
-	"INVALID_NHS_NUMBER": {"value", "Invalid NHS number"},
-	"INVALID_PARAMETER":  {"invalid", "Invalid parameter"},
-	"INVALID_RESOURCE":   {"invalid", "Invalid validation of resource"},
-	"PATIENT_NOT_FOUND":  {"not-found", "Patient not found"},
-	"NO_PATIENT_CONSENT": {"forbidden", "Patient has not provided consent to share data"},
-	"ACCESS_DENIED":      {"forbidden", "Access denied"},
-	"NOT_IMPLEMENTED":    {"not-supported", "Not implemented"},
+	"BAD_REQUEST":               {"invalid", "Bad request"},
+	"INVALID_NHS_NUMBER":        {"value", "Invalid NHS number"},
+	"INVALID_PARAMETER":         {"invalid", "Invalid parameter"},
+	"INVALID_RESOURCE":          {"invalid", "Invalid validation of resource"},
+	"PATIENT_NOT_FOUND":         {"not-found", "Patient not found"},
+	"NO_PATIENT_CONSENT":        {"forbidden", "Patient has not provided consent to share data"},
+	"ACCESS_DENIED":             {"forbidden", "Access denied"},
+	"NOT_IMPLEMENTED":           {"not-supported", "Not implemented"},
+	"NO_RECORD_FOUND":           {"not-found", "No record found"},
+	"DUPLICATE_REJECTED":        {"duplicate", "Create would lead to creation of a duplicate resource"},
+	"REFERENCE_NOT_FOUND":       {"not-found", "FHIR resource reference not found"},
+	"FHIR_CONSTRAINT_VIOLATION": {"conflict", "FHIR constraint violated"},
 }
 
 func (p *Practice) refuse(w http.ResponseWriter, r *refusal) {
@@ -121,6 +147,11 @@ func answer(w http.ResponseWriter, status int, body fhir.M) {
 
 // check reads the headers that every interaction needs. GP Connect 1.6 integration_spine_secure_proxy.html
 func (p *Practice) check(r *http.Request, method, interaction, scope string) error {
+	return p.checkAs(r, method, interaction, scope, "application/fhir+json", "")
+}
+
+// checkAs is check for a format; nhs is whose record an older token must name, "" for a token of today.
+func (p *Practice) checkAs(r *http.Request, method, interaction, scope, format, nhs string) error {
 	if r.Method != method {
 		return bad("the interaction needs " + method)
 	}
@@ -138,11 +169,11 @@ func (p *Practice) check(r *http.Request, method, interaction, scope string) err
 		return bad("Ssp-TraceID is not a UUID")
 	}
 	if accept := r.Header.Get("Accept"); accept != "" && accept != "*/*" {
-		if typ, _, err := mime.ParseMediaType(accept); err != nil || typ != "application/fhir+json" {
-			return &refusal{http.StatusNotAcceptable, "BAD_REQUEST", "only application/fhir+json is given here"}
+		if typ, _, err := mime.ParseMediaType(accept); err != nil || typ != format {
+			return &refusal{http.StatusNotAcceptable, "BAD_REQUEST", "only " + format + " is given here"}
 		}
 	}
-	return checkToken(r.Header.Get("Authorization"), scope, p.o.Now())
+	return checkToken(r.Header.Get("Authorization"), scope, p.o.Now(), nhs)
 }
 
 func isUUID(s string) bool {
@@ -166,7 +197,7 @@ func (p *Practice) metadata(w http.ResponseWriter, r *http.Request) {
 	}
 	answer(w, http.StatusOK, fhir.M{
 		"resourceType": "CapabilityStatement", "status": "active", "date": "2026-04-01", "kind": "capability", "fhirVersion": "3.0.1",
-		"version": "1.6.0", "name": "GP Connect", "acceptUnknown": "both", "format": []string{"application/fhir+json"},
+		"version": fmt.Sprintf("1.%d.0", p.o.Minor), "name": "GP Connect", "acceptUnknown": "both", "format": []string{"application/fhir+json"},
 		"software": fhir.M{"name": "Simulated practice", "version": "1"},
 		"rest": []fhir.M{{"mode": "server", "operation": []fhir.M{{"name": "gpc.getstructuredrecord",
 			"definition": fhir.M{"reference": "https://fhir.nhs.uk/STU3/OperationDefinition/GPConnect-GetStructuredRecord-Operation-1"}}}}},
@@ -195,7 +226,7 @@ func (p *Practice) structured(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, bad("the body could not be read"))
 		return
 	}
-	ask, err := readQuestion(body, p.o.Now())
+	ask, err := readQuestion(body, p.o.Now(), p.o.Minor)
 	if err != nil {
 		p.fail(w, err)
 		return

@@ -13,7 +13,7 @@ import (
 // checkToken reads the unsigned JWT as strictly as the conformance tests for practices' systems do.
 //
 // GP Connect 1.6 integration_cross_organisation_audit_and_provenance.html
-func checkToken(authorization, scope string, now time.Time) error {
+func checkToken(authorization, scope string, now time.Time, old string) error {
 	token, ok := strings.CutPrefix(authorization, "Bearer ")
 	if !ok {
 		return bad("no Bearer token")
@@ -54,6 +54,9 @@ func checkToken(authorization, scope string, now time.Time) error {
 	case claims.Text("requested_scope") != scope:
 		return bad("requested_scope must be " + scope)
 	}
+	if old != "" {
+		return checkWhoOld(claims, old)
+	}
 	return checkWho(claims)
 }
 
@@ -89,6 +92,21 @@ func checkWho(claims fhir.Value) error {
 	return nil
 }
 
+// checkWhoOld is checkWho for Access Record HTML, whose token is of the time of DSTU2 and names the record asked for.
+//
+// GP Connect 0.7 integration_cross_organisation_audit_and_provenance.html
+func checkWhoOld(claims fhir.Value, nhs string) error {
+	switch {
+	case claims.Text("requesting_organization.identifier.system") != "http://fhir.nhs.net/Id/ods-organization-code":
+		return bad("requesting_organization needs its ODS code under the older system")
+	case !claims.Get("requesting_practitioner.name.family").Exists() || !claims.Get("requesting_practitioner.practitionerRole.role").Exists():
+		return bad("requesting_practitioner needs a name and a role")
+	case claims.Text("requested_record.identifier.value") != nhs:
+		return bad("JWT requested_record claim does not match request")
+	}
+	return nil
+}
+
 func decodePart(part string, into any) error {
 	b, err := base64.RawURLEncoding.DecodeString(part)
 	if err != nil {
@@ -120,6 +138,10 @@ var parts = map[string]map[string]string{
 	"includeDiaryEntries":      {"diaryEntriesSearchDate": "valueDate"},
 }
 
+// The minor version in which each parameter came; those that are not here were there from the beginning.
+var since = map[string]int{"includeConsultations": 3, "includeProblems": 3, "includeImmunisations": 3, "includeUncategorisedData": 3,
+	"includeInvestigations": 5, "includeReferrals": 5, "includeDiaryEntries": 5}
+
 // Parts that may not stand beside consultations or problems.
 var narrowing = map[string]bool{
 	"medicationSearchFromDate": true, "uncategorisedDataSearchPeriod": true, "referralSearchPeriod": true,
@@ -127,7 +149,7 @@ var narrowing = map[string]bool{
 }
 
 // readQuestion reads Parameters. What it does not know is said in the answer; what is wrong refuses the request.
-func readQuestion(body []byte, now time.Time) (*question, error) {
+func readQuestion(body []byte, now time.Time, minor int) (*question, error) {
 	v, err := fhir.ParseValue(body)
 	if err != nil || v.Text("resourceType") != "Parameters" {
 		return nil, &refusal{http.StatusUnprocessableEntity, "INVALID_RESOURCE", "the body must be a Parameters resource"}
@@ -148,7 +170,7 @@ func readQuestion(body []byte, now time.Time) (*question, error) {
 			q.nhs = p.Text("valueIdentifier.value")
 			continue
 		}
-		if parts[name] == nil {
+		if parts[name] == nil || minor < since[name] {
 			q.unknown = append(q.unknown, name)
 			continue
 		}
