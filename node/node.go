@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -23,7 +22,6 @@ import (
 	"tombolo/fhir"
 	"tombolo/gather"
 	"tombolo/intake"
-	"tombolo/kv/pebble"
 	"tombolo/locator"
 	"tombolo/mpi"
 	"tombolo/region"
@@ -35,7 +33,8 @@ import (
 type Config struct {
 	Region  *region.Region
 	Folder  string // where the region file lies: relative paths in it start here
-	Data    string // the data folder
+	Data    string // the data folder; needed unless Store says otherwise
+	Store   string // postgres://… for a database that nodes share; "" for a store embedded in the data folder
 	Listen  string // address of the HTTP listener; "" for none (import, audit)
 	Base    string // public base URL of the FHIR API; "" takes it from each request
 	Demo    bool   // anybody may sign in as anybody
@@ -85,7 +84,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}()
 
 	// What is kept.
-	engine, err := pebble.Open(pebble.Options{Dir: filepath.Join(c.Data, "store"), Log: c.Logger})
+	engine, err := openEngine(ctx, c)
 	if err != nil {
 		return n, err
 	}
@@ -145,11 +144,14 @@ func (c *Config) check() error {
 	if c.Secret == nil {
 		c.Secret = os.Getenv
 	}
-	if c.Data == "" {
-		return errors.New("a node needs a data folder: give --data DIR")
+	if c.Data == "" && c.Store == "" {
+		return errors.New("a node needs a place for its data: give --data DIR, or --store postgres://…")
 	}
 	if (c.Demo || c.Dev != "") && c.Listen != "" && !loopback(c.Listen) {
 		return fmt.Errorf("without sign-in a node listens on loopback only, not on %s", c.Listen)
+	}
+	if c.Data == "" {
+		return nil
 	}
 	return os.MkdirAll(c.Data, 0o700)
 }

@@ -11,19 +11,20 @@ import (
 )
 
 func auditCommand() *cobra.Command {
-	var regionFile, data string
+	var regionFile, data, store string
 	c := &cobra.Command{Use: "audit", Short: "Check the audit chain, and see who looked"}
 	c.PersistentFlags().StringVar(&regionFile, "region", "", "the region file")
 	c.PersistentFlags().StringVar(&data, "data", "", "the data folder")
+	c.PersistentFlags().StringVar(&store, "store", "", storeHelp)
 	open := func(c *cobra.Command) (*node.Node, error) {
-		if data == "" {
-			return nil, usagef("whose audit? Give --data DIR")
+		if data == "" && store == "" {
+			return nil, usagef("whose audit? Give --data DIR, or --store postgres://…")
 		}
 		r, folder, err := mustRegion(c, regionFile)
 		if err != nil {
 			return nil, err
 		}
-		return node.New(c.Context(), node.Config{Region: r, Folder: folder, Data: data, Logger: newLogger(c.ErrOrStderr(), false)})
+		return node.New(c.Context(), node.Config{Region: r, Folder: folder, Data: data, Store: store, Logger: newLogger(c.ErrOrStderr(), false)})
 	}
 	c.AddCommand(auditVerify(open), auditShow(open))
 	return c

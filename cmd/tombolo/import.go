@@ -13,7 +13,7 @@ import (
 )
 
 func importCommand() *cobra.Command {
-	var regionFile, data, source string
+	var regionFile, data, store, source string
 	c := &cobra.Command{
 		Use:   "import --region FILE --data DIR --source ID PATH…",
 		Short: "Take in files through the same door as everything else",
@@ -27,10 +27,10 @@ func importCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if data == "" || source == "" {
-				return usagef("give --data DIR and --source ID, the system that the files come from")
+			if data == "" && store == "" || source == "" {
+				return usagef("give --data DIR (or --store postgres://…) and --source ID, the system that the files come from")
 			}
-			n, err := node.New(c.Context(), node.Config{Region: r, Folder: folder, Data: data, Logger: newLogger(c.ErrOrStderr(), false)})
+			n, err := node.New(c.Context(), node.Config{Region: r, Folder: folder, Data: data, Store: store, Logger: newLogger(c.ErrOrStderr(), false)})
 			if err != nil {
 				return err
 			}
@@ -49,6 +49,7 @@ func importCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&regionFile, "region", "", "the region file")
 	c.Flags().StringVar(&data, "data", "", "the data folder")
+	c.Flags().StringVar(&store, "store", "", storeHelp)
 	c.Flags().StringVar(&source, "source", "", "id of the system in the region file")
 	return c
 }

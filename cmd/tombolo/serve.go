@@ -8,13 +8,16 @@ import (
 	"tombolo/node"
 )
 
+const storeHelp = "a PostgreSQL database instead, postgres://user@host/database (the password from PGPASSWORD or ~/.pgpass, where others on the machine do not see it)"
+
 func serveCommand() *cobra.Command {
-	var regionFile, data, listen, base, devUser string
+	var regionFile, data, store, listen, base, devUser string
 	var dev, verbose bool
 	c := &cobra.Command{
 		Use:   "serve --region FILE --data DIR",
 		Short: "Run a region",
 		Example: "  tombolo serve --region region.yaml --data /var/lib/tombolo\n" +
+			"  tombolo serve --region region.yaml --store postgres://tombolo@db.example/tombolo     on a database, with as many nodes as you like\n" +
 			"  tombolo serve --region region.yaml --data data --dev     loopback only, nobody signs in",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -22,10 +25,10 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if data == "" {
-				return usagef("where is the data to be kept? Give --data DIR")
+			if data == "" && store == "" {
+				return usagef("where is the data to be kept? Give --data DIR, or --store postgres://…")
 			}
-			cfg := node.Config{Region: r, Folder: folder, Data: data, Listen: listen, Base: base, Version: version, Feeds: true,
+			cfg := node.Config{Region: r, Folder: folder, Data: data, Store: store, Listen: listen, Base: base, Version: version, Feeds: true,
 				Logger: newLogger(c.ErrOrStderr(), verbose)}
 			if dev {
 				if devUser == "" {
@@ -49,6 +52,7 @@ func serveCommand() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&regionFile, "region", "", "the region file")
 	f.StringVar(&data, "data", "", "the folder in which everything is kept")
+	f.StringVar(&store, "store", "", storeHelp)
 	f.StringVar(&listen, "listen", "127.0.0.1:8080", "address of the web pages and the API")
 	f.StringVar(&base, "base", "", "public base URL of the FHIR API, if it is not what clients send")
 	f.BoolVar(&dev, "dev", false, "no sign-in, on loopback only")
