@@ -34,6 +34,15 @@ type Delivery struct {
 	// Partial names resource types of which Content says only what it says: an element that is left out stays as it is here. Of other
 	// types Content is the whole. (HL7 v2.4 §2.10: an empty field is unchanged.)
 	Partial []string
+	// Order sorts a source's deliveries as the source meant them, whatever order they arrive in: an event's time in UTC, or a sequence
+	// number, as text that compares. Of two deliveries that tell of the same element of a Partial resource, the greater Order is right. ""
+	// means: as they arrive.
+	Order string
+	// Cleared names elements of Partial resources that the source has emptied, which is not the same as leaving them out: "telecom",
+	// "period.end". (HL7 v2.4 §2.10: `""`.)
+	Cleared map[fhir.Ref][]string
+	// Assumed names elements of Partial resources that Content gives for want of better: they fill a gap and replace nothing that was said.
+	Assumed map[fhir.Ref][]string
 	// Delete names resources, by the source's own ids, that the source has taken back.
 	Delete []fhir.Ref
 	// Patient is the source's own id of the patient; "" if the delivery is nobody's (an organisation list).

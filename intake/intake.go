@@ -266,29 +266,28 @@ func (in *Intake) put(ctx context.Context, tx store.Tx, sys *region.System, d *c
 	if err := tx.Prefetch(ctx, all...); err != nil { // one round trip, not one each
 		return nil, err
 	}
+	order, err := in.merger(ctx, tx, d, all)
+	if err != nil {
+		return nil, err
+	}
 	var refs []fhir.Ref
 	for _, r := range content {
-		home := patientID
-		if r.Type() == "Patient" {
-			home = r.ID()
-		}
-		if shared[r.Type()] {
-			home = ""
-		}
-		stale, err := goesBack(ctx, tx, r)
-		if err != nil {
-			return nil, err
+		stale := order.withdrawn(r.Ref())
+		if !stale && !order.ordered(r) {
+			if stale, err = goesBack(ctx, tx, r); err != nil {
+				return nil, err
+			}
 		}
 		if stale {
 			d.Issues = append(d.Issues, fhir.Errorf(fhir.Conflict, "a later status is already here, so this older one was kept out").At(r.Type()))
 			continue
 		}
-		if slices.Contains(d.Partial, r.Type()) {
-			if r, err = completed(ctx, tx, r); err != nil {
+		if order.partial(r) {
+			if r, err = order.over(ctx, tx, r); err != nil {
 				return nil, err
 			}
 		}
-		changed, err := tx.Put(ctx, store.Home{Source: d.Source, Patient: home, Heading: string(dataset.HeadingOf(r))}, r)
+		changed, err := tx.Put(ctx, store.Home{Source: d.Source, Patient: order.home(r, patientID), Heading: string(dataset.HeadingOf(r))}, r)
 		if err != nil {
 			return nil, err
 		}
@@ -296,8 +295,12 @@ func (in *Intake) put(ctx context.Context, tx store.Tx, sys *region.System, d *c
 			refs = append(refs, r.Ref())
 		}
 	}
-	for _, ref := range d.Delete {
-		if err := tx.Delete(ctx, in.o.Stamper.Ref(d.Source, ref)); err != nil && !fhir.Is(err, fhir.NotFound) && !fhir.Is(err, fhir.Deleted) {
+	for _, theirs := range d.Delete {
+		ref := in.o.Stamper.Ref(d.Source, theirs)
+		if err := tx.Delete(ctx, ref); err != nil && !fhir.Is(err, fhir.NotFound) && !fhir.Is(err, fhir.Deleted) {
+			return nil, err
+		}
+		if err := order.withdraw(tx, ref); err != nil {
 			return nil, err
 		}
 	}

@@ -2,7 +2,7 @@ package intake
 
 import (
 	"context"
-	"encoding/json"
+	"time"
 
 	"tombolo/fhir"
 	"tombolo/store"
@@ -14,45 +14,6 @@ var finality = map[string]map[string]int{
 	"Observation":       {"registered": 1, "preliminary": 2, "final": 3, "amended": 4, "corrected": 4, "cancelled": 4, "entered-in-error": 5},
 	"DiagnosticReport":  {"registered": 1, "partial": 2, "preliminary": 2, "final": 3, "amended": 4, "corrected": 4, "appended": 4, "cancelled": 4, "entered-in-error": 5},
 	"DocumentReference": {"preliminary": 1, "final": 2, "amended": 3, "entered-in-error": 4},
-}
-
-// completed adds to a partial resource what is already here and it leaves out. Its identifiers join those of other systems.
-func completed(ctx context.Context, tx store.Tx, r *fhir.Resource) (*fhir.Resource, error) {
-	was, err := tx.Get(ctx, r.Ref())
-	if fhir.Is(err, fhir.NotFound) || fhir.Is(err, fhir.Deleted) {
-		return r, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	for m := range was.Value().Children() {
-		if k := m.Key(); k != "meta" && !r.Get(k).Exists() {
-			r = r.With(k, json.RawMessage(m.Raw()))
-		}
-	}
-	if r.Type() == "Patient" {
-		r = withIdentifiersOf(r, was)
-	}
-	return r, nil
-}
-
-func withIdentifiersOf(r, was *fhir.Resource) *fhir.Resource {
-	said := map[string]bool{}
-	var all []any
-	for v := range r.Value().All("identifier") {
-		said[v.Text("system")] = true
-		all = append(all, json.RawMessage(v.Raw()))
-	}
-	n := len(all)
-	for v := range was.Value().All("identifier") {
-		if !said[v.Text("system")] {
-			all = append(all, json.RawMessage(v.Raw()))
-		}
-	}
-	if len(all) == n {
-		return r
-	}
-	return r.With("identifier", all)
 }
 
 // goesBack reports whether storing r would take something back to an earlier status than it already has here.
@@ -72,5 +33,15 @@ func goesBack(ctx context.Context, tx store.Tx, r *fhir.Resource) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	return rank[r.Text(path)] < rank[was.Text(path)], nil
+	is, before := rank[r.Text(path)], rank[was.Text(path)]
+	if is == before && r.Text("issued") != "" { // of two that are equally final, the one that was issued later
+		return earlier(r.Text("issued"), was.Text("issued")), nil
+	}
+	return is < before, nil
+}
+
+func earlier(a, b string) bool {
+	s, err1 := time.Parse(time.RFC3339, a)
+	t, err2 := time.Parse(time.RFC3339, b)
+	return err1 == nil && err2 == nil && s.Before(t)
 }
