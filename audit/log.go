@@ -5,8 +5,11 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"sort"
 	"sync"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"tombolo/fhir"
 	"tombolo/kv"
@@ -23,11 +26,12 @@ type Log struct {
 	engine kv.Engine
 	now    func() time.Time
 	node   string
+	shown  recent
 
-	turn chan struct{} // held by whoever writes; guards head and known
+	turn chan struct{} // held by whoever writes; guards tree and known
 
-	head  Head
-	known bool // head is what the engine had when last seen
+	tree  tree
+	known bool // tree is what the engine had when last seen
 
 	mu    sync.Mutex
 	queue []*waiting
@@ -35,16 +39,36 @@ type Log struct {
 
 // Bounds of one commit of entries that were appended at the same moment.
 const (
-	maxBatch   = 128
-	maxRetries = 100
-	commitTime = 30 * time.Second
+	maxBatch      = 1024
+	maxBatchBytes = 16 << 20
+	maxRetries    = 100
+	commitTime    = 30 * time.Second
+	page          = 128 // entries read at a time by place
 )
 
+// A prepared event only lacks its place.
+type prepared struct {
+	person, user string
+	at           time.Time
+	body, record []byte
+	foreign      bool
+	keep         []kv.Entry // parts of what was shown that are not kept yet
+}
+
+func (p prepared) size() int {
+	n := len(p.record)
+	for _, k := range p.keep {
+		n += len(k.Value)
+	}
+	return n
+}
+
 type waiting struct {
-	event Event
-	entry Entry
-	err   error
-	done  chan struct{}
+	events []prepared
+	last   Seq
+	leaves []Hash
+	err    error
+	done   chan struct{}
 }
 
 // Open gives the log in engine. Nothing is written before the first Append.
@@ -61,26 +85,42 @@ func Open(_ context.Context, engine kv.Engine, o Options) (*Log, error) {
 	return &Log{engine: engine, now: o.Now, node: o.Node, turn: make(chan struct{}, 1)}, nil
 }
 
-// Append adds an event and returns when it is durable. Whoever shows content does so only after Append has returned nil. Events
-// appended at the same moment share one commit. On an error nothing is promised: the event may have been recorded all the same.
+// Append adds an event and returns when it, and what it says was shown, is durable. Whoever shows content does so only after Append has
+// returned nil. Events appended at the same moment share one commit. On an error nothing is promised: the event may have been
+// recorded all the same.
 func (l *Log) Append(ctx context.Context, e Event) (Entry, error) {
-	if len(e.PersonID) > 1<<15 {
-		return Entry{}, fhir.Errorf(fhir.ValueError, "audit: a person's id of %d bytes is too long", len(e.PersonID))
+	out, err := l.AppendAll(ctx, []Event{e})
+	if err != nil {
+		return Entry{}, err
 	}
-	if e.Kind == "" {
-		return Entry{}, fhir.Errorf(fhir.Required, "audit: an event needs a kind")
+	return out[0], nil
+}
+
+// AppendAll adds several events in one commit, such as one for each person of an export. All are durable when it returns nil.
+func (l *Log) AppendAll(ctx context.Context, events []Event) ([]Entry, error) {
+	if len(events) == 0 {
+		return nil, nil
 	}
 	if err := ctx.Err(); err != nil {
-		return Entry{}, fhir.Errorf(fhir.NoStore, "append to the audit log: %w", err)
+		return nil, appendError(err)
 	}
-	w := &waiting{event: e, done: make(chan struct{})}
+	w := &waiting{events: make([]prepared, len(events)), done: make(chan struct{})}
+	for i := range events {
+		var err error
+		if w.events[i], err = l.prepare(ctx, &events[i]); err != nil {
+			return nil, err
+		}
+	}
 	l.mu.Lock()
 	l.queue = append(l.queue, w)
 	l.mu.Unlock()
 	for {
 		select {
 		case <-w.done:
-			return w.entry, w.err
+			if w.err != nil {
+				return nil, w.err
+			}
+			return w.appended(), nil
 		case l.turn <- struct{}{}:
 			// What others wait for must not end with the request of whoever happens to write.
 			l.write(context.WithoutCancel(ctx))
@@ -89,15 +129,71 @@ func (l *Log) Append(ctx context.Context, e Event) (Entry, error) {
 			l.mu.Lock()
 			l.queue = slices.DeleteFunc(l.queue, func(q *waiting) bool { return q == w })
 			l.mu.Unlock()
-			return Entry{}, fhir.Errorf(fhir.NoStore, "append to the audit log: %w", ctx.Err())
+			return nil, appendError(ctx.Err())
 		}
 	}
 }
 
-// write commits what is queued, up to maxBatch of it. The caller holds turn.
+func appendError(err error) error {
+	return fhir.Errorf(fhir.NoStore, "append to the audit log: %w", err)
+}
+
+// prepare renders and packs an event: all of the work that need not wait for its turn.
+func (l *Log) prepare(ctx context.Context, e *Event) (prepared, error) {
+	if len(e.PersonID) > 1<<15 || len(e.Agent.User) > 1<<15 {
+		return prepared{}, fhir.Errorf(fhir.ValueError, "audit: the id of a person or user is too long")
+	}
+	at := l.now().Round(0)
+	p := prepared{person: e.PersonID, user: e.Agent.User, at: at.UTC().Truncate(time.Millisecond)}
+	if e.Raw != nil {
+		if e.Raw.Type() != "AuditEvent" {
+			return prepared{}, fhir.Errorf(fhir.Structure, "audit: a %s is no AuditEvent", e.Raw.Type()).At("resourceType")
+		}
+		p.body, p.foreign = e.Raw.Raw(), true
+		p.record = record(foreign, at, p.person, p.user, p.body)
+		return p, nil
+	}
+	if e.Kind == "" {
+		return prepared{}, fhir.Errorf(fhir.Required, "audit: an event needs a kind")
+	}
+	if e.View != nil {
+		var err error
+		if p.keep, err = l.missing(ctx, at, e.View); err != nil {
+			return prepared{}, appendError(err)
+		}
+		withView := *e
+		withView.What = append(slices.Clone(e.What), viewDetail+": "+e.View.Root.String())
+		e = &withView
+	}
+	p.body = e.render(l.node, at)
+	p.record = record(0, at, p.person, p.user, p.body)
+	return p, nil
+}
+
+// appended are the entries as they now stand in the log.
+func (w *waiting) appended() []Entry {
+	out := make([]Entry, len(w.events))
+	for i, p := range w.events {
+		s := w.last - Seq(len(w.events)-1-i)
+		out[i] = Entry{Seq: s, PersonID: p.person, User: p.user, At: p.at, Hash: w.leaves[i], Body: p.body, record: p.record}
+		if !p.foreign {
+			out[i].Body = withID(p.body, idOf(s))
+		}
+	}
+	return out
+}
+
+// write commits what is queued, up to the bounds of a batch. The caller holds turn.
 func (l *Log) write(ctx context.Context) {
 	l.mu.Lock()
-	n := min(len(l.queue), maxBatch)
+	n, count, size := 0, 0, 0
+	for n < len(l.queue) && (n == 0 || count < maxBatch && size < maxBatchBytes) {
+		for _, p := range l.queue[n].events {
+			size += p.size()
+		}
+		count += len(l.queue[n].events)
+		n++
+	}
 	batch := slices.Clone(l.queue[:n])
 	l.queue = slices.Delete(l.queue, 0, n)
 	l.mu.Unlock()
@@ -109,7 +205,7 @@ func (l *Log) write(ctx context.Context) {
 	err := l.commit(ctx, batch)
 	for _, w := range batch {
 		if err != nil {
-			w.entry, w.err = Entry{}, fhir.Errorf(fhir.NoStore, "append to the audit log: %w", err)
+			w.err = appendError(err)
 		}
 		close(w.done)
 	}
@@ -120,10 +216,15 @@ func (l *Log) commit(ctx context.Context, batch []*waiting) error {
 		if err := l.learnHead(ctx); err != nil {
 			return err
 		}
-		b, head := l.chain(batch)
+		b, grown := l.grow(batch)
 		_, err := l.engine.Commit(ctx, b)
 		if err == nil {
-			l.head = head
+			l.tree = grown
+			for _, w := range batch {
+				for _, p := range w.events {
+					l.shown.add(p.keep)
+				}
+			}
 			return nil
 		}
 		l.known = false // another node was first, or it is not known whether the batch was written
@@ -133,31 +234,40 @@ func (l *Log) commit(ctx context.Context, batch []*waiting) error {
 	}
 }
 
-// chain makes the entries of the batch follow the head. The head as it was is the commit's precondition.
-func (l *Log) chain(batch []*waiting) (kv.Batch, Head) {
-	head, at := l.head, l.now()
-	at = at.Round(0)
+// grow adds the batch's entries to the tree. The head as it was is the commit's precondition.
+func (l *Log) grow(batch []*waiting) (kv.Batch, tree) {
+	t := l.tree.clone()
 	var b kv.Batch
-	was := kv.Precondition{Key: kv.Key{Part: part, Key: headKey}, Absent: head.Seq == 0}
-	if head.Seq > 0 {
-		was.Value = head.encode()
+	was := kv.Precondition{Key: kv.Key{Part: part, Key: headKey}, Absent: t.size == 0}
+	if t.size > 0 {
+		was.Value = t.encode()
 	}
 	b.Expect = []kv.Precondition{was}
+	keep := func(level int, n uint64, root Hash) {
+		b.Put = append(b.Put, kv.Entry{Key: subtreeKey(level, n), Value: root[:]})
+	}
 	for _, w := range batch {
-		e := Entry{Seq: head.Seq + 1, PersonID: w.event.PersonID, Prev: head.Hash}
-		e.Body = w.event.resource(idOf(e.Seq), l.node, at).Raw()
-		e.Hash = e.sum()
-		w.entry, head = e, e.Head()
-		b.Put = append(b.Put, kv.Entry{Key: entryKey(e.Seq), Value: e.encode()})
-		if e.PersonID != "" {
-			b.Put = append(b.Put, kv.Entry{Key: personKey(e.PersonID, e.Seq), Value: []byte{}})
+		w.leaves = w.leaves[:0]
+		for _, p := range w.events {
+			leaf := tlog.RecordHash(p.record)
+			t.add(leaf, keep)
+			s := Seq(t.size)
+			b.Put = append(b.Put, kv.Entry{Key: entryKey(s), Value: value(leaf, p.record)})
+			if p.person != "" {
+				b.Put = append(b.Put, kv.Entry{Key: personKey(p.person, s), Value: []byte{}})
+			}
+			if p.user != "" {
+				b.Put = append(b.Put, kv.Entry{Key: userKey(p.user, s), Value: []byte{}})
+			}
+			b.Put = append(b.Put, p.keep...)
+			w.leaves, w.last = append(w.leaves, leaf), s
 		}
 	}
-	b.Put = append(b.Put, kv.Entry{Key: was.Key, Value: head.encode()})
-	return b, head
+	b.Put = append(b.Put, kv.Entry{Key: was.Key, Value: t.encode()})
+	return b, t
 }
 
-// learnHead reads the head from the engine where it is not known, and checks that the last entry bears it out: nothing is chained to a
+// learnHead reads the head from the engine where it is not known, and checks that the last entry bears it out: nothing is added to a
 // log whose end was tampered with.
 func (l *Log) learnHead(ctx context.Context) error {
 	if l.known {
@@ -168,48 +278,64 @@ func (l *Log) learnHead(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = snap.Close() }()
-	head, err := readHead(ctx, snap)
+	t, err := readTree(ctx, snap)
 	if err != nil {
 		return err
 	}
-	next, last := entryKey(head.Seq+1), entryKey(head.Seq)
-	values, err := snap.MultiGet(ctx, []kv.Key{last, next})
+	values, err := snap.MultiGet(ctx, []kv.Key{entryKey(Seq(t.size)), entryKey(Seq(t.size + 1))})
 	if err != nil {
 		return err
 	}
-	if head.Seq > 0 {
-		if e, ok := decode(head.Seq, values[0]); !ok || e.Hash != head.Hash {
+	if t.size > 0 {
+		e, ok := decode(Seq(t.size), values[0])
+		if !ok || t.size&1 == 1 && e.Hash != t.peaks[len(t.peaks)-1] {
 			return errEnd
 		}
 	}
 	if values[1] != nil {
 		return errEnd
 	}
-	l.head, l.known = head, true
+	l.tree, l.known = t, true
 	return nil
 }
 
 var errEnd = errors.New("the end of the audit log does not agree with its head: run tombolo audit verify, keep the directory as it is, and restore from a checkpoint")
 
-func readHead(ctx context.Context, r kv.Reader) (Head, error) {
+func readTree(ctx context.Context, r kv.Reader) (tree, error) {
 	v, ok, err := r.Get(ctx, kv.Key{Part: part, Key: headKey})
 	if err != nil || !ok {
-		return Head{}, err
+		return tree{}, err
 	}
-	h, ok := decodeHead(v)
+	t, ok := decodeTree(v)
 	if !ok {
-		return Head{}, errEnd
+		return tree{}, errEnd
 	}
-	return h, nil
+	return t, nil
 }
 
 // Head is how far the log goes now; the zero Head if it is empty. Publish it: it is what Verify can be held to later.
 func (l *Log) Head(ctx context.Context) (Head, error) {
-	h, err := readHead(ctx, l.engine)
+	t, err := readTree(ctx, l.engine)
 	if err != nil {
 		return Head{}, fhir.Errorf(fhir.NoStore, "read the audit log's head: %w", err)
 	}
-	return h, nil
+	return t.head(), nil
+}
+
+// Entry reads one entry, fhir.NotFound if the log does not go that far.
+func (l *Log) Entry(ctx context.Context, s Seq) (Entry, error) {
+	v, ok, err := l.engine.Get(ctx, entryKey(s))
+	switch {
+	case err != nil:
+		return Entry{}, readError(err)
+	case !ok:
+		return Entry{}, fhir.Errorf(fhir.NotFound, "the audit log has no entry %d", s)
+	}
+	return open(hexSeq(s), v)
+}
+
+func readError(err error) error {
+	return fhir.Errorf(fhir.NoStore, "read the audit log: %w", err)
 }
 
 // All yields the entries after a place, oldest first, at most limit (0: no limit). An entry that does not agree with its own hash ends
@@ -234,18 +360,27 @@ func (l *Log) All(ctx context.Context, after Seq, limit int) iter.Seq2[Entry, er
 
 // Show yields the entries about one person after a place, oldest first, at most limit (0: no limit): who has looked at their record.
 func (l *Log) Show(ctx context.Context, personID string, after Seq, limit int) iter.Seq2[Entry, error] {
+	return l.index(ctx, personPrefix(personID), after, limit, func(e Entry) bool { return e.PersonID == personID })
+}
+
+// By yields the entries of one user's acts after a place, oldest first, at most limit (0: no limit).
+func (l *Log) By(ctx context.Context, user string, after Seq, limit int) iter.Seq2[Entry, error] {
+	return l.index(ctx, userPrefix(user), after, limit, func(e Entry) bool { return e.User == user })
+}
+
+// index reads entries by the places that stand under a prefix.
+func (l *Log) index(ctx context.Context, prefix string, after Seq, limit int, belongs func(Entry) bool) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		prefix := personPrefix(personID)
 		for n := 0; limit == 0 || n < limit; {
 			if after+1 == 0 {
 				return
 			}
 			r := kv.Range{Part: part, From: prefix + hexSeq(after+1), To: kv.Prefix(part, prefix).To}
-			page := maxBatch
+			size := page
 			if limit > 0 {
-				page = min(page, limit-n)
+				size = min(size, limit-n)
 			}
-			seqs, keys, err := l.places(ctx, r, prefix, page)
+			seqs, keys, err := l.places(ctx, r, prefix, size)
 			if err == nil && len(seqs) == 0 {
 				return
 			}
@@ -254,12 +389,12 @@ func (l *Log) Show(ctx context.Context, personID string, after Seq, limit int) i
 				values, err = l.engine.MultiGet(ctx, keys)
 			}
 			if err != nil {
-				yield(Entry{}, fhir.Errorf(fhir.NoStore, "read the audit log: %w", err))
+				yield(Entry{}, readError(err))
 				return
 			}
 			for i, s := range seqs {
 				e, err := open(hexSeq(s), values[i])
-				if err == nil && e.PersonID != personID {
+				if err == nil && !belongs(e) {
 					err = altered(s)
 				}
 				if !yield(e, err) || err != nil {
@@ -272,7 +407,7 @@ func (l *Log) Show(ctx context.Context, personID string, after Seq, limit int) i
 	}
 }
 
-// places reads where the next entries of a person are.
+// places reads where the next entries of an index are.
 func (l *Log) places(ctx context.Context, r kv.Range, prefix string, limit int) (seqs []Seq, keys []kv.Key, err error) {
 	for e, err := range l.engine.Scan(ctx, []kv.Range{r}, limit) {
 		if err != nil {
@@ -287,13 +422,34 @@ func (l *Log) places(ctx context.Context, r kv.Range, prefix string, limit int) 
 	return seqs, keys, nil
 }
 
+// Before is the place of the last entry that is older than at: where to begin to read what came from then on. Entries that were
+// appended at the same moment may differ from the order of their times by less than a commit takes.
+func (l *Log) Before(ctx context.Context, at time.Time) (Seq, error) {
+	head, err := l.Head(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var failed error
+	n := sort.Search(int(head.Seq), func(i int) bool {
+		if failed != nil {
+			return true
+		}
+		e, err := l.Entry(ctx, Seq(i+1))
+		if err != nil {
+			failed = err
+		}
+		return !e.At.Before(at)
+	})
+	return Seq(n), failed
+}
+
 // open reads an entry for showing.
-func open(seq string, value []byte) (Entry, error) {
+func open(seq string, v []byte) (Entry, error) {
 	s, ok := parseSeq(seq)
 	if !ok {
 		return Entry{}, fhir.Errorf(fhir.Exception, "the audit log holds a key that is no entry: run tombolo audit verify")
 	}
-	e, ok := decode(s, value)
+	e, ok := decode(s, v)
 	if !ok {
 		return Entry{}, altered(s)
 	}
