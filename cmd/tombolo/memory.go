@@ -25,7 +25,7 @@ type room struct{ percent int }
 func (r *room) look() {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
-	percent := max(100, int(roomy*100/max(live[0].Value.Uint64(), 1<<20)))
+	percent := max(100, int(roomy*100/max(live[0].Value.Uint64(), 4<<20)))
 	if percent > r.percent*5/4 || percent < r.percent*4/5 { // setting it stops the world for a moment
 		r.percent = percent
 		debug.SetGCPercent(percent)
