@@ -109,3 +109,23 @@ func BenchmarkMultiGet(b *testing.B) {
 		})
 	}
 }
+
+// A record of a thousand entries among many.
+func BenchmarkScan(b *testing.B) {
+	e := open(b, Options{URL: pgtest.URL(b)})
+	defer func() { _ = e.Close() }()
+	fill(b, e, 20, 1000, 1300)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		n := 0
+		for _, err := range e.Scan(context.Background(), []kv.Range{{Part: kv.Part(fmt.Sprintf("p%03d", i%20))}}, 0) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
+		}
+		if n != 1000 {
+			b.Fatal(n)
+		}
+	}
+}

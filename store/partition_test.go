@@ -1,0 +1,105 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"tombolo/fhir"
+	"tombolo/kv/postgres"
+	"tombolo/kv/postgres/pgtest"
+	"tombolo/search"
+)
+
+// On a table that lies on many machines, what matters is which partitions a call asks for and how often it asks: seen here from the statements
+// that are sent.
+func TestCallsTouchTheirPartitionsOnly(t *testing.T) {
+	ctx := context.Background()
+	var sent pgtest.Statements
+	e, err := postgres.Open(ctx, postgres.Options{URL: pgtest.URL(t), ByPartition: true, Tracer: &sent, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := Open(Options{Engine: e, Now: new(clock).now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	const people = 60
+	for p := range people {
+		id := fmt.Sprintf("ann%02d", p)
+		var rs []*fhir.Resource
+		for i := range 5 {
+			rs = append(rs, fhir.New("Observation", fmt.Sprintf("o%02d-%d", p, i), fhir.M{"status": "final", "subject": fhir.Reference{Reference: "Patient/" + id},
+				"code": fhir.Code(fhir.SystemSNOMED, fmt.Sprint("few", p/5), "")}))
+		}
+		put(t, db, Home{Source: "s", Patient: id}, rs...)
+	}
+	// asked runs a call and tells its round trips and the partitions that they name. The first time does not count: connections are made.
+	asked := func(call func() error) (trips int, parts []string) {
+		t.Helper()
+		for range 2 {
+			sent.Take()
+			if err := call(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		named := map[string]bool{}
+		for _, trip := range sent.Take() {
+			trips++
+			for _, s := range trip {
+				if !strings.Contains(s.SQL, "entry") {
+					continue
+				}
+				if !strings.Contains(s.SQL, "part = $1") {
+					t.Errorf("a statement does not say which partition it is about: %s", s.SQL)
+					continue
+				}
+				named[string(s.Args[0].([]byte))] = true
+			}
+		}
+		return trips, slices.Sorted(maps.Keys(named))
+	}
+
+	_, parts := asked(func() error {
+		for _, err := range db.PatientRaw(ctx, "ann07", "ann31") {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	wantLines(t, "a person's record touches", parts, "p/ann07", "p/ann31")
+	trips, parts := asked(func() error {
+		_, err := db.Search(ctx, search.Query{Type: "Observation", Patient: "ann07"})
+		return err
+	})
+	wantLines(t, "a search in a record touches", parts, "p/ann07")
+	if trips != 1 {
+		t.Errorf("a search in a record takes %d round trips, want 1", trips)
+	}
+	_, parts = asked(func() error { _, err := db.ReadRaw(ctx, "Observation/o07-1"); return err })
+	wantLines(t, "a read touches", parts, string(idPart("Observation/o07-1")), "p/ann07")
+
+	// Few hits and twelve times as many: hardly more round trips, and no partition but those of the index and the hits.
+	find := func(name, value string, want int) func() error {
+		return func() error {
+			p, err := db.Search(ctx, search.Query{Type: "Observation", Count: 400, Params: []search.Param{{Name: name, Values: []string{value}}}})
+			if err == nil && len(p.Resources) != want {
+				err = fmt.Errorf("%d hits, want %d", len(p.Resources), want)
+			}
+			return err
+		}
+	}
+	few, parts := asked(find("code", fhir.SystemSNOMED+"|few3", 25))
+	wantLines(t, "a search by code touches", parts, "p/ann15", "p/ann16", "p/ann17", "p/ann18", "p/ann19", "x/Observation/code")
+	many, _ := asked(find("status", "final", 300))
+	if few > 3 || many > 8 {
+		t.Errorf("25 hits take %d round trips and 300 take %d: it must not ask hit by hit", few, many)
+	}
+	t.Logf("a search with 25 hits takes %d round trips, one with 300 hits %d", few, many)
+}
