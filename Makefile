@@ -48,7 +48,7 @@ bench:
 
 # Hours, not minutes: the race detector over the whole suite, again and again.
 soak:
-	$(GO) test -race -count 20 -timeout 6h ./...
+	TOMBOLO_SOAK=1 $(GO) test -race -count 20 -timeout 6h ./...
 
 # The NHS.UK design system, from its npm package, without the fonts and the logo that are not ours to give.
 vendor-nhsuk:
