@@ -416,12 +416,7 @@ func (e *Engine) confirm(ctx context.Context, expect []kv.Precondition) (tail kv
 	values := make([][]byte, len(expect))
 	err = reading(ctx, func() error {
 		var b pgx.Batch
-		b.Queue(tailSQL).QueryRow(func(row pgx.Row) error {
-			var at int64
-			err := row.Scan(&at)
-			tail = kv.Position(at)
-			return err
-		})
+		queueTail(&b, &tail)
 		clear(values)
 		if len(keys) > 0 {
 			e.queueGets(&b, keys, values)

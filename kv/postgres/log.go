@@ -159,12 +159,35 @@ func (e *Engine) poll(ctx context.Context) {
 
 func (e *Engine) readTail(ctx context.Context) (at kv.Position, err error) {
 	err = reading(ctx, func() error {
-		var tail int64
-		err := e.short.QueryRow(ctx, tailSQL).Scan(&tail)
-		at = kv.Position(tail)
-		return err
+		var b pgx.Batch
+		queueTail(&b, &at)
+		return e.short.SendBatch(ctx, e.whole(&b)).Close()
 	})
 	return at, err
+}
+
+func queueTail(b *pgx.Batch, to *kv.Position) {
+	b.Queue(tailSQL).QueryRow(func(row pgx.Row) error {
+		var at int64
+		err := row.Scan(&at)
+		*to = kv.Position(at)
+		return err
+	})
+}
+
+// whole makes a batch that reads the log see only records whose commit is over. On one server all of a commit shows at once. Where the
+// table is distributed, the log's part of it shows first, and that of other machines a moment later, but before the turn is given up: so the
+// turn is waited for.
+func (e *Engine) whole(b *pgx.Batch) *pgx.Batch {
+	if !e.opts.ByPartition {
+		return b
+	}
+	var all pgx.Batch
+	all.Queue("begin")
+	all.Queue("select it from turn for share")
+	all.QueuedQueries = append(all.QueuedQueries, b.QueuedQueries...)
+	all.Queue("commit")
+	return &all
 }
 
 // Tail is the position of the newest record.
@@ -219,12 +242,7 @@ func (e *Engine) logPage(ctx context.Context, after, end kv.Position, first bool
 		page, tail = nil, end
 		var b pgx.Batch
 		if first {
-			b.Queue(tailSQL).QueryRow(func(row pgx.Row) error {
-				var at int64
-				err := row.Scan(&at)
-				tail = kv.Position(at)
-				return err
-			})
+			queueTail(&b, &tail)
 		}
 		b.Queue("select at, value from log where at > $1 order by at limit $2", int64(after), logPage).Query(func(rows pgx.Rows) error {
 			var at int64
@@ -236,7 +254,7 @@ func (e *Engine) logPage(ctx context.Context, after, end kv.Position, first bool
 			})
 			return err
 		})
-		return e.short.SendBatch(ctx, &b).Close()
+		return e.short.SendBatch(ctx, e.whole(&b)).Close()
 	})
 	if err != nil {
 		return nil, 0, err

@@ -66,12 +66,7 @@ func (s *snapshot) begin(ctx context.Context) error {
 	}
 	var b pgx.Batch
 	b.Queue(beginRead)
-	b.Queue(tailSQL).QueryRow(func(row pgx.Row) error { // the first statement, so the moment is its
-		var at int64
-		err := row.Scan(&at)
-		s.tail = kv.Position(at)
-		return err
-	})
+	queueTail(&b, &s.tail) // the first statement, so the moment is its
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
 		conn.Release() // closes it if the transaction is still open
 		return err
