@@ -10,11 +10,13 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"tombolo/fhir"
 	"tombolo/policy"
@@ -32,6 +34,8 @@ type Session struct {
 	Purpose          policy.Purpose
 	Person           fhir.Identifier // a citizen: who they are
 	Trace            string          // UUID of the request, for every side's log
+	Device           string          // the program that the request came from, as it calls itself; for the audit only
+	Address          string          // the network address it came from, as this node sees it
 	Dev              bool            // made by serve --dev: nobody signed in
 
 	glass map[string]grant // person id -> break-glass grant
@@ -162,6 +166,32 @@ const cookieName = "tombolo"
 // Session finds who is asking: a bearer token, or the browser session's cookie. With neither, or with one that is
 // not known, it returns an error of type fhir.Login.
 func (m *Manager) Session(r *http.Request) (*Session, error) {
+	s, err := m.authenticate(r)
+	if err == nil {
+		s.Device, s.Address = client(r)
+	}
+	return s, err
+}
+
+// client is what is known of where a request came from. Headers in which proxies speak of others are not believed: anybody can send them.
+func client(r *http.Request) (device, address string) {
+	address = r.RemoteAddr
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		address = host
+	}
+	device = strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f || c == utf8.RuneError {
+			return -1
+		}
+		return c
+	}, r.UserAgent())
+	if runes := []rune(device); len(runes) > 200 {
+		device = string(runes[:200])
+	}
+	return device, address
+}
+
+func (m *Manager) authenticate(r *http.Request) (*Session, error) {
 	now := m.opts.Now()
 	if auth := r.Header.Get("Authorization"); auth != "" {
 		token, ok := strings.CutPrefix(auth, "Bearer ")

@@ -7,18 +7,38 @@ import (
 	"sort"
 	"strings"
 
+	"tombolo/audit"
 	"tombolo/fhir"
 	"tombolo/policy"
 )
 
-// audit remembers what is about to be shown, so that the view can be explained later: who, why, whose, by which decision, what every
-// source said, and which versions. An error means that nothing may be shown (design law 5).
+// audit remembers what is about to be shown, so that the view can be explained and rebuilt later: who, why, whose, by which decision, what
+// every source said, which versions, and all of their content. An error means that nothing may be shown (design law 5).
 func (g *Gatherer) audit(ctx context.Context, op *opening, rec *Record) error {
-	kind := "read"
-	if rec.BrokeGlass {
-		kind = "break-glass"
+	kind := audit.Read
+	if rec.BrokeGlass && !op.opened {
+		kind = audit.BreakGlass
 	}
-	e := g.event(op.session, kind)
+	e := g.disclosure(op, rec, kind)
+	e.What = append(e.What, shown(rec)...)
+	e.View = rec.view()
+	return g.remember(ctx, e)
+}
+
+// auditOpening remembers that a record is being opened whose content will be seen as it comes. What was shown follows under the same trace.
+func (g *Gatherer) auditOpening(ctx context.Context, op *opening) error {
+	rec := op.record()
+	kind := audit.Opened
+	if rec.BrokeGlass {
+		kind = audit.BreakGlass
+	}
+	op.opened = true
+	return g.remember(ctx, g.disclosure(op, rec, kind))
+}
+
+// disclosure is the event of showing a record, but for what was shown.
+func (g *Gatherer) disclosure(op *opening, rec *Record, kind audit.Kind) audit.Event {
+	e := g.event(op.session, string(kind))
 	e.Outcome, e.PersonID, e.NHSNumber, e.Query = "0", op.person.ID, rec.Person.NHSNumber, op.ask.Query
 	e.Purpose = op.facts.Purpose.Code()
 	e.What = append(e.What, "policy: "+op.decision.Version)
@@ -38,7 +58,10 @@ func (g *Gatherer) audit(ctx context.Context, op *opening, rec *Record) error {
 		}
 		e.What = append(e.What, s)
 	}
-	e.What = append(e.What, shown(rec)...)
+	return e
+}
+
+func (g *Gatherer) remember(ctx context.Context, e audit.Event) error {
 	if _, err := g.o.Audit.Append(ctx, e); err != nil {
 		return fhir.Errorf(fhir.NoStore, "the access could not be recorded, so nothing is shown: %w", err)
 	}

@@ -122,12 +122,13 @@ func (g *Gatherer) Record(ctx context.Context, s *access.Session, personID strin
 }
 
 // Watch gathers as Record does and yields the record as it grows: first with every lane asking, then each time a source has
-// answered, last complete. The opening is audited before the first is yielded, what was shown before the last.
+// answered, last complete. The opening is audited before the first is yielded, what was shown before the last; whoever leaves early is
+// remembered with what they had seen by then.
 func (g *Gatherer) Watch(ctx context.Context, s *access.Session, personID string, ask Ask) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
 		op, err := g.open(ctx, s, personID, ask)
 		if err == nil {
-			err = g.audit(ctx, op, op.record())
+			err = g.auditOpening(ctx, op)
 		}
 		if err != nil {
 			yield(nil, err)
@@ -145,6 +146,11 @@ func (g *Gatherer) Watch(ctx context.Context, s *access.Session, personID string
 				}
 			}
 			if !yield(rec, nil) {
+				if !last {
+					if err := g.audit(context.WithoutCancel(ctx), op, rec); err != nil {
+						g.o.Logger.Error("a record was left before it was whole, and what was seen of it could not be audited", "trace", s.Trace, "error", err)
+					}
+				}
 				return
 			}
 		}

@@ -23,6 +23,7 @@ type opening struct {
 	ask      Ask
 	start    time.Time
 	lanes    []*lane
+	opened   bool // its opening has been audited by itself
 }
 
 // A lane is one source's part while it is being gathered. Only the goroutine that runs the opening touches it.

@@ -78,6 +78,6 @@ func (g *Gatherer) traceAt(ctx context.Context, s *access.Session, sys region.Sy
 func (g *Gatherer) event(s *access.Session, kind string) audit.Event {
 	return audit.Event{
 		Kind: audit.Kind(kind), Purpose: s.Purpose.Code(), Trace: s.Trace,
-		Agent: audit.Agent{User: s.User, Name: s.Name, Role: s.RoleName, Organisation: s.Organisation, OrgName: s.OrganisationName},
+		Agent: audit.Agent{User: s.User, Name: s.Name, Role: s.RoleName, Organisation: s.Organisation, OrgName: s.OrganisationName, Device: s.Device, Address: s.Address},
 	}
 }
