@@ -1,0 +1,434 @@
+package gpconnect
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	gpc "tombolo/connector/gpconnect"
+	"tombolo/dataset"
+	"tombolo/fhir"
+	"tombolo/gather"
+)
+
+// A writer puts one answer together: the resources in R4 with the lists that they stand in, and at the end all of it as STU3 at once.
+type writer struct {
+	rec     *gather.Record
+	q       *question
+	now     time.Time
+	patient fhir.Ref
+	held    []*fhir.Resource
+	have    map[fhir.Ref]bool
+	lists   []*list
+	entries []fhir.M
+}
+
+// A list answers one query.
+type list struct {
+	query
+	refs     []fhir.Ref // R4
+	ended    []*fhir.Resource
+	untold   int // entries that GP Connect cannot tell
+	headings []dataset.Heading
+	code     string
+}
+
+// bundle is the whole answer.
+//
+// GP Connect 1.6 accessrecord_structured_development_bundle.html
+func bundle(rec *gather.Record, q *question, now time.Time) []byte {
+	w := &writer{rec: rec, q: q, now: now, have: map[fhir.Ref]bool{}, patient: fhir.MakeRef("Patient", rec.Person.ID)}
+	w.person()
+	for _, k := range queries {
+		if q.asked[k.name] {
+			w.query(k)
+		}
+	}
+	w.supporting()
+	w.write()
+	return fhir.JSON(fhir.M{"resourceType": "Bundle", "type": "collection", "entry": w.entries,
+		"meta": fhir.M{"profile": []string{"https://fhir.nhs.uk/STU3/StructureDefinition/GPConnect-StructuredRecord-Bundle-1"}}})
+}
+
+// person is who the record is about, with the practice where they are registered.
+func (w *writer) person() {
+	p := w.rec.Person.Resource()
+	if ods := w.rec.Person.Practice; ods != "" {
+		org := fhir.New("Organization", "practice-"+ods, fhir.M{"name": cmp.Or(w.rec.Person.PracticeName, ods),
+			"identifier": []fhir.Identifier{{System: fhir.SystemODS, Value: ods}}})
+		ref := fhir.Reference{Reference: string(org.Ref())}
+		p = p.With("generalPractitioner", []fhir.Reference{ref}).With("managingOrganization", ref)
+		w.hold(org)
+	}
+	w.hold(p)
+}
+
+// hold takes a resource into the answer, once. Whatever patient its source calls the person, here there is one.
+func (w *writer) hold(r *fhir.Resource) *fhir.Resource {
+	if r.Type() != "Patient" {
+		raw := r.Value().Rewrite(func(v fhir.Value) ([]byte, bool) {
+			if v.Key() != "reference" || !strings.HasPrefix(v.Str(), "Patient/") {
+				return nil, false
+			}
+			return fhir.JSON(string(w.patient)), true
+		})
+		if out, err := fhir.Parse(raw); err == nil {
+			r = out
+		}
+	}
+	if !w.have[r.Ref()] {
+		w.have[r.Ref()] = true
+		w.held = append(w.held, r)
+	}
+	return r
+}
+
+func (w *writer) section(h dataset.Heading) gather.Section {
+	for _, s := range w.rec.Sections {
+		if s.Heading == h {
+			return s
+		}
+	}
+	return gather.Section{Heading: h, State: dataset.NotKnown}
+}
+
+func (w *writer) query(k query) {
+	l := &list{query: k, code: k.list, headings: k.headings}
+	w.lists = append(w.lists, l)
+	var entries []gather.Entry
+	for _, h := range k.headings {
+		entries = append(entries, w.section(h).Entries...)
+	}
+	if k.name == "includeConsultations" && w.q.most > 0 {
+		slices.SortStableFunc(entries, func(a, b gather.Entry) int { return cmp.Compare(day(b.Lead), day(a.Lead)) })
+		entries = entries[:min(w.q.most, len(entries))]
+	}
+	var ended *list
+	if k.name == "includeAllergies" && w.q.resolved {
+		ended = &list{query: k, code: "1103671000000101", headings: k.headings}
+		ended.title = "Ended allergies"
+		w.lists = append(w.lists, ended)
+	}
+	for _, e := range entries {
+		if !w.wanted(k.name, e.Lead) {
+			continue
+		}
+		if k.name == "includeAllergies" && over(e.Lead) {
+			if ended != nil {
+				ended.ended = append(ended.ended, said(e))
+			}
+			continue
+		}
+		w.entry(l, e)
+	}
+}
+
+// over reports whether an allergy has ended: GP Connect keeps those apart, so that they cannot be taken for current ones.
+func over(r *fhir.Resource) bool {
+	s := r.Text("clinicalStatus.coding.code")
+	return s == "resolved" || s == "inactive"
+}
+
+func day(r *fhir.Resource) string {
+	s, err := fhir.ParseDate(dataset.When(r))
+	if err != nil {
+		return ""
+	}
+	return s.Start.In(fhir.London).Format(time.DateOnly)
+}
+
+// wanted applies what narrows a query. What has no date is never narrowed away.
+func (w *writer) wanted(name string, r *fhir.Resource) bool {
+	from, to, on := w.q.from[name], w.q.to[name], day(r)
+	switch name {
+	case "includeMedication":
+		end := cmp.Or(r.Text("dispenseRequest.validityPeriod.end"), r.Text("effectivePeriod.end"))
+		return from == "" || end == "" || end[:min(10, len(end))] >= from
+	case "includeProblems":
+		return w.q.status == "" || (w.q.status == "active") != over(r)
+	case "includeImmunisations":
+		return w.q.notGiven || r.Text("status") != "not-done"
+	}
+	return on == "" || (from == "" || on >= from) && (to == "" || on <= to)
+}
+
+// leads are the types that a list names; what hangs on them comes beside.
+var leads = map[string]bool{"AllergyIntolerance": true, "MedicationStatement": true, "Condition": true, "Immunization": true, "Observation": true,
+	"FamilyMemberHistory": true, "DiagnosticReport": true, "ServiceRequest": true, "Encounter": true}
+
+// entry puts an entry into the answer: as its leading source says it, with a note of who else says so. Which of two versions is right is
+// not for this face to say.
+func (w *writer) entry(l *list, e gather.Entry) {
+	if l.name == "includeMedication" {
+		w.medicine(l, e)
+		return
+	}
+	r := w.hold(said(e))
+	if leads[r.Type()] {
+		l.refs = append(l.refs, r.Ref())
+	}
+	for _, rel := range e.Related {
+		w.hold(rel.Lead)
+	}
+}
+
+// noted are the types that have notes in STU3.
+var noted = map[string]bool{"AllergyIntolerance": true, "Condition": true, "Immunization": true, "MedicationStatement": true, "MedicationRequest": true}
+
+// said is an entry's leading version, with a note of who else says so and of what they disagree about.
+func said(e gather.Entry) *fhir.Resource {
+	var others []string
+	for _, m := range e.Members {
+		if m.Name != e.Members[0].Name && !slices.Contains(others, m.Name) {
+			others = append(others, m.Name)
+		}
+	}
+	if !noted[e.Lead.Type()] || len(others) == 0 && e.Conflict == "" {
+		return e.Lead
+	}
+	var notes []any
+	for n := range e.Lead.Value().All("note") {
+		notes = append(notes, json.RawMessage(n.Raw()))
+	}
+	text := "As recorded by " + e.Members[0].Name + "."
+	if len(others) > 0 {
+		text += " Also recorded by " + strings.Join(others, ", ") + "."
+	}
+	if e.Conflict != "" {
+		text += " " + strings.TrimSuffix(e.Conflict, ".") + "."
+	}
+	return e.Lead.With("note", append(notes, fhir.M{"text": text}))
+}
+
+// medicine is told in three: the statement, the authorisation that it is based on, and the issues. A source that speaks of one of the
+// first two alone gets the other made of it, since a reader of GP Connect looks for both; nothing is added to what was said.
+//
+// GP Connect 1.6 accessrecord_structured_development_medication_resource_relationships.html
+func (w *writer) medicine(l *list, e gather.Entry) {
+	var statement *fhir.Resource
+	for _, m := range e.Members {
+		if m.Source != e.Members[0].Source {
+			continue
+		}
+		r := m.Resource
+		if r == e.Lead {
+			r = said(e)
+		}
+		if r = w.hold(w.product(r)); r.Type() == "MedicationStatement" {
+			statement = r
+		}
+	}
+	if statement == nil && e.Lead.Type() == "MedicationRequest" {
+		if statement = statementOf(w.product(e.Lead)); statement != nil {
+			statement = w.hold(statement)
+		}
+	}
+	if statement == nil {
+		l.untold++
+		return
+	}
+	l.refs = append(l.refs, statement.Ref())
+	if w.q.withoutIssues {
+		return
+	}
+	for _, rel := range e.Related {
+		w.hold(w.product(rel.Lead))
+	}
+}
+
+// product puts a medicine's name into a Medication of its own, where GP Connect has it.
+func (w *writer) product(r *fhir.Resource) *fhir.Resource {
+	c := r.Get("medicationCodeableConcept")
+	if !c.Exists() {
+		return r
+	}
+	sum := sha256.Sum256(c.Raw())
+	med := w.hold(fhir.New("Medication", "m-"+hex.EncodeToString(sum[:12]), fhir.M{"code": json.RawMessage(c.Raw())}))
+	return r.Without("medicationCodeableConcept").With("medicationReference", fhir.Reference{Reference: string(med.Ref())})
+}
+
+// statementOf is the summary of an authorisation, in its own words; nil where STU3 has no word for its status.
+func statementOf(plan *fhir.Resource) *fhir.Resource {
+	status := plan.Text("status")
+	switch status {
+	case "draft", "cancelled", "unknown", "":
+		return nil // STU3 has no such statement
+	}
+	f := fhir.M{"status": status, "basedOn": []fhir.Reference{{Reference: string(plan.Ref())}}}
+	for _, k := range []string{"subject", "medicationReference"} {
+		if v := plan.Get(k); v.Exists() {
+			f[k] = json.RawMessage(v.Raw())
+		}
+	}
+	if v := plan.Value().Member("dosageInstruction"); v.Exists() {
+		f["dosage"] = json.RawMessage(v.Raw())
+	}
+	if d := plan.Text("authoredOn"); d != "" {
+		f["dateAsserted"] = d
+		f["effectivePeriod"] = fhir.M{"start": d}
+	}
+	if m := plan.Get("meta"); m.Exists() {
+		f["meta"] = json.RawMessage(m.Raw())
+	}
+	return fhir.New("MedicationStatement", "s-"+plan.ID()[:min(62, len(plan.ID()))], f)
+}
+
+// supporting brings what the entries refer to, and what that refers to.
+func (w *writer) supporting() {
+	for i := 0; i < len(w.held); i++ {
+		var walk func(v fhir.Value)
+		walk = func(v fhir.Value) {
+			for c := range v.Children() {
+				if c.Key() == "reference" && c.IsString() {
+					if s, ok := w.rec.Supporting[fhir.Ref(c.Str())]; ok && !w.have[s.Ref()] {
+						w.hold(s)
+					}
+				}
+				walk(c)
+			}
+		}
+		walk(w.held[i].Value())
+	}
+	for _, ref := range slices.Sorted(maps.Keys(w.rec.Supporting)) { // what somebody is, is told by a role that refers to them
+		r := w.rec.Supporting[ref]
+		if r.Type() == "PractitionerRole" && w.have[fhir.Ref(r.Text("practitioner.reference"))] {
+			w.hold(r)
+			if org, ok := w.rec.Supporting[fhir.Ref(r.Text("organization.reference"))]; ok {
+				w.hold(org)
+			}
+		}
+	}
+}
+
+// write turns everything into STU3 and writes the lists over it.
+func (w *writer) write() {
+	all := slices.Clone(w.held)
+	for _, l := range w.lists {
+		all = append(all, l.ended...)
+	}
+	told := map[fhir.Ref]gpc.Returned{}
+	for i, r := range gpc.Return(all) {
+		told[r.From.Ref()] = r
+		if r.Raw != nil && i < len(w.held) {
+			w.entries = append(w.entries, fhir.M{"resource": r.Raw})
+		}
+	}
+	for _, l := range w.lists {
+		w.list(l, told)
+	}
+	var issues []fhir.M
+	for _, n := range w.q.unknown { // GP Connect 1.6 accessrecord_structured_development_version_compatibility.html
+		issues = append(issues, fhir.M{"severity": "warning", "code": "not-supported", "diagnostics": n, "details": fhir.M{"text": n + " is an unrecognised parameter",
+			"coding": []fhir.M{{"system": "https://fhir.nhs.uk/STU3/CodeSystem/Spine-ErrorOrWarningCode-1", "code": "NOT_IMPLEMENTED", "display": "Not implemented"}}}})
+	}
+	if len(issues) > 0 {
+		w.entries = append(w.entries, fhir.M{"resource": fhir.M{"resourceType": "OperationOutcome", "issue": issues}})
+	}
+}
+
+const ext = "https://fhir.nhs.uk/STU3/StructureDefinition/Extension-CareConnect-GPC-"
+
+// list writes one list. "None" is said only where every source said so; otherwise an empty list says that it is not known, or not shared.
+//
+// GP Connect 1.6 accessrecord_structured_development_list.html
+func (w *writer) list(l *list, told map[fhir.Ref]gpc.Returned) {
+	var entries []fhir.M
+	var contained []json.RawMessage
+	for _, ref := range l.refs {
+		if r := told[ref]; r.Raw != nil {
+			entries = append(entries, fhir.M{"item": fhir.M{"reference": r.Ref()}})
+		} else {
+			l.untold++
+		}
+	}
+	for _, e := range l.ended {
+		if r := told[e.Ref()]; r.Raw != nil {
+			contained = append(contained, r.Raw)
+			entries = append(entries, fhir.M{"item": fhir.M{"reference": "#" + r.ID}})
+		} else {
+			l.untold++
+		}
+	}
+	state, notes, withheld := w.state(l)
+	m := fhir.M{"resourceType": "List", "meta": fhir.M{"profile": []string{"https://fhir.nhs.uk/STU3/StructureDefinition/CareConnect-GPC-List-1"}},
+		"status": "current", "mode": "snapshot", "title": l.title, "subject": fhir.M{"reference": string(w.patient)}, "date": w.now.In(fhir.London).Format("2006-01-02T15:04:05-07:00"),
+		"code":      fhir.M{"coding": []fhir.M{{"system": fhir.SystemSNOMED, "code": l.code, "display": l.title}}},
+		"orderedBy": fhir.M{"coding": []fhir.M{{"system": "http://hl7.org/fhir/list-order", "code": "event-date"}}}}
+	if withheld {
+		m["extension"] = []fhir.M{{"url": ext + "ListWarningCode-1", "valueCode": "confidential-items"}}
+		notes = append(notes, "Items excluded due to confidentiality and/or patient preferences.")
+	}
+	if l.untold > 0 {
+		notes = append(notes, strconv.Itoa(l.untold)+" entries cannot be told through GP Connect; open the whole record to read them.")
+	}
+	switch {
+	case len(entries) > 0:
+		m["entry"] = entries
+	case l.untold > 0:
+		m["emptyReason"] = empty("http://hl7.org/fhir/list-empty-reason", "unavailable", "Unavailable")
+	case state == dataset.NoneRecorded, state == dataset.Present: // the list of ended allergies may be empty where the other is not
+		m["emptyReason"] = empty("https://fhir.nhs.uk/STU3/CodeSystem/CareConnect-ListEmptyReasonCode-1", "no-content-recorded", "No Content Recorded")
+		notes = append(notes, "Information not available")
+	case state == dataset.NotShared:
+		m["emptyReason"] = empty("http://hl7.org/fhir/list-empty-reason", "withheld", "Information Withheld")
+	default:
+		m["emptyReason"] = empty("http://hl7.org/fhir/list-empty-reason", "unavailable", "Unavailable")
+	}
+	if len(contained) > 0 {
+		m["contained"] = contained
+	}
+	var ns []fhir.M
+	for _, n := range append(notes, w.rec.Notice) {
+		if n != "" {
+			ns = append(ns, fhir.M{"text": n})
+		}
+	}
+	if len(ns) > 0 {
+		m["note"] = ns
+	}
+	w.entries = append(w.entries, fhir.M{"resource": m})
+}
+
+func empty(system, code, display string) fhir.M {
+	return fhir.M{"coding": []fhir.M{{"system": system, "code": code, "display": display}}}
+}
+
+// state joins the headings of a list: none only if each is none. notes name who did not tell.
+func (w *writer) state(l *list) (st dataset.State, notes []string, withheld bool) {
+	none, present := 0, false
+	var unknown []string
+	for _, h := range l.headings {
+		s := w.section(h)
+		switch s.State {
+		case dataset.NoneRecorded:
+			none++
+		case dataset.Present:
+			present = true
+		}
+		withheld = withheld || s.State == dataset.NotShared || len(s.NotShared) > 0
+		for _, n := range s.Unknown {
+			if !slices.Contains(unknown, n) {
+				unknown = append(unknown, n)
+			}
+		}
+	}
+	if len(unknown) > 0 {
+		notes = append(notes, fmt.Sprintf("Not known from: %s. There may be more than is shown here.", strings.Join(unknown, ", ")))
+	}
+	switch {
+	case present && len(unknown) == 0 && !withheld:
+		return dataset.Present, notes, withheld
+	case none == len(l.headings) && len(unknown) == 0:
+		return dataset.NoneRecorded, notes, withheld
+	case withheld:
+		return dataset.NotShared, notes, withheld
+	}
+	return dataset.NotKnown, notes, withheld
+}
