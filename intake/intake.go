@@ -145,7 +145,7 @@ func (in *Intake) accept(ctx context.Context, sys *region.System, d connector.De
 		return connector.Receipt{}, fhir.Errorf(fhir.NoStore, "the delivery could not be stored: %w", err)
 	}
 	receipt.Seq = seq
-	if in.awaits && !receipt.Duplicate {
+	if in.awaits { // a repeat too: the first may have been stored, and its sender told nothing, because it could not be found yet
 		if err := in.o.Await(ctx, seq); err != nil {
 			// Durable, but it cannot be promised that it can be found: the sender shall send again, and will be recognised.
 			return connector.Receipt{}, fhir.Errorf(fhir.Transient, "stored, and not yet findable: %w", err)
