@@ -163,15 +163,20 @@ func (e *Engine) pool(ctx context.Context, c *pgxpool.Config, conns int, idle ti
 // session sets a connection up, and refuses one that cannot be relied on.
 //
 // Plans are made once and not for each call's values, and they go by the index: that is right for every statement here at any size of table,
-// and what a planner makes of the statistics of a table that is just being filled is not.
+// and what a planner makes of the statistics of a table that is just being filled is not. A distributed table is the exception: there the
+// planner must see the partition to know the machine.
 func (e *Engine) session(ctx context.Context, conn *pgx.Conn, idle time.Duration) error {
 	var version int
 	var fsync, pages, commit string
 	var standby bool
 	settings := `select current_setting('server_version_num')::int, current_setting('fsync'), current_setting('full_page_writes'),
 		current_setting('synchronous_commit'), pg_is_in_recovery()`
+	plans := "force_generic_plan"
+	if e.opts.ByPartition {
+		plans = "force_custom_plan"
+	}
 	for _, s := range [][2]string{
-		{"plan_cache_mode", "force_generic_plan"}, {"enable_seqscan", "off"}, {"enable_bitmapscan", "off"}, {"enable_hashjoin", "off"},
+		{"plan_cache_mode", plans}, {"enable_seqscan", "off"}, {"enable_bitmapscan", "off"}, {"enable_hashjoin", "off"},
 		{"enable_mergejoin", "off"}, {"jit", "off"}, {"default_transaction_isolation", "read committed"},
 		{"idle_in_transaction_session_timeout", strconv.FormatInt(max(idle.Milliseconds(), 1), 10)},
 		// A node that is cut off in the middle of a commit holds the turn until the server notices.
