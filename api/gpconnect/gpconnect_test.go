@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,13 +34,16 @@ var doctor = connector.Requester{UserID: "u-17", UserName: "Dr Imogen Clarke", R
 type store struct {
 	practice *gpconnect.Client
 	refuse   string // NHS number of somebody whom the session may not see
+	mu       sync.Mutex
 	asked    []*access.Session
 	down     bool // a second source that does not answer
 	sharing  *gather.Record
 }
 
 func (s *store) Record(ctx context.Context, session *access.Session, nhs fhir.NHSNumber, headings []dataset.Heading) (*gather.Record, error) {
+	s.mu.Lock()
 	s.asked = append(s.asked, session)
+	s.mu.Unlock()
 	if s.sharing != nil {
 		return s.sharing, nil
 	}

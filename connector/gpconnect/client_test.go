@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -344,5 +345,75 @@ func TestErrorsOfTheNetworkQuoteNothing(t *testing.T) {
 	_, err := c.Ask(t.Context(), about(nesta, dataset.Problems))
 	if err == nil || strings.Contains(fmt.Sprint(err), nesta) || strings.Contains(fmt.Sprint(errors.Unwrap(err)), nesta) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A hundred megabytes are refused after no more than is taken, and without keeping much.
+func TestAHundredMegabytesAreRefused(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/fhir+json")
+		if r.Method == http.MethodGet {
+			_, _ = io.WriteString(w, `{"resourceType":"CapabilityStatement","version":"1.6.0"}`)
+			return
+		}
+		chunk := []byte(strings.Repeat(`{"resource":{"resourceType":"List"}},`, 1<<12))
+		_, _ = io.WriteString(w, `{"resourceType":"Bundle","entry":[`)
+		for n := 0; n < 100<<20; n += len(chunk) {
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+	}))
+	defer srv.Close()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := client(t, srv.URL, nil).Ask(t.Context(), about(nesta, dataset.Problems))
+	runtime.ReadMemStats(&after)
+	if !fhir.Is(err, fhir.TooLong) {
+		t.Errorf("got %v, want too-long", err)
+	}
+	if used := (after.TotalAlloc - before.TotalAlloc) >> 20; used > 256 {
+		t.Errorf("%d MiB were allocated for it, want 256 at the most", used)
+	}
+}
+
+// What a practice's system says it can do decides what is asked; one that says nothing is asked for everything.
+func TestCapabilityComesFirst(t *testing.T) {
+	for name, c := range map[string]struct {
+		status         int
+		capability     string
+		want           fhir.IssueType
+		asked, unasked string
+	}{
+		"all":               {200, `{"resourceType":"CapabilityStatement","version":"1.6.2","rest":[{"operation":[{"name":"gpc.getstructuredrecord"}]}]}`, "", "includeInvestigations", ""},
+		"medicines alone":   {200, `{"resourceType":"CapabilityStatement","version":"1.2.7"}`, "", "includeMedication", "includeProblems"},
+		"old, and problems": {200, `{"resourceType":"CapabilityStatement","version":"1.2.7","profile":[{"reference":"https://fhir.nhs.uk/STU3/StructureDefinition/CareConnect-GPC-ProblemHeader-Condition-1/_history/1.2"}]}`, "", "includeProblems", "includeInvestigations"},
+		"not a number":      {200, `{"resourceType":"CapabilityStatement","version":"next"}`, "", "includeInvestigations", ""},
+		"no statement":      {404, `gone`, "", "includeInvestigations", ""},
+		"not implemented":   {501, outcome("NOT_IMPLEMENTED"), "", "includeInvestigations", ""},
+		"broken":            {500, ``, "", "includeInvestigations", ""},
+		"switched off":      {403, outcome("ACCESS_DENIED"), fhir.Forbidden, "", "includeMedication"},
+		"something else":    {200, `{"resourceType":"CapabilityStatement","version":"1.6.0","rest":[{"operation":[{"name":"gpc.registerpatient"}]}]}`, fhir.NotSupported, "", "includeMedication"},
+	} {
+		var body string
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/fhir+json")
+			if r.Method == http.MethodGet {
+				w.WriteHeader(c.status)
+				_, _ = io.WriteString(w, c.capability)
+				return
+			}
+			b, _ := io.ReadAll(r.Body)
+			body = string(b)
+			_, _ = w.Write(read(t, "medication"))
+		}))
+		_, err := client(t, srv.URL, nil).Ask(t.Context(), about(nesta, dataset.Medications, dataset.Problems, dataset.Results))
+		srv.Close()
+		if c.want == "" && err != nil || c.want != "" && !fhir.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+		if c.asked != "" && !strings.Contains(body, c.asked) || c.unasked != "" && strings.Contains(body, c.unasked) {
+			t.Errorf("%s: asked %s", name, body)
+		}
 	}
 }

@@ -65,6 +65,10 @@ func convertAny(bundle fhir.Value) (*Converted, error) {
 	return c.write(len(bundle.Raw()))
 }
 
+// maxEntries is what one record may have. The largest that general practice knows have some tens of thousands; a bundle of a million
+// empty resources would cost many times its size.
+const maxEntries = 100_000
+
 // An entry is one resource of the bundle on its way to R4.
 type entry struct {
 	v      fhir.Value
@@ -104,6 +108,9 @@ func (c *converter) index(bundle fhir.Value) error {
 	n := 0
 	for range bundle.All("entry") {
 		n++
+	}
+	if n > maxEntries {
+		return fhir.Errorf(fhir.TooCostly, "the bundle has %d entries; no person's record has more than %d", n, maxEntries).At("Bundle.entry")
 	}
 	c.entries = make([]entry, 0, n+8)
 	c.refs = make(map[string]string, n)
@@ -184,6 +191,10 @@ func (c *converter) takeContained(at int) {
 	for r := range c.entries[at].v.All("contained") {
 		if r.Text("resourceType") != "AllergyIntolerance" {
 			continue
+		}
+		if len(c.entries) > 2*maxEntries {
+			c.note(fhir.TooCostly, fhir.SevError, "List.contained", "more resources were contained than any record has; the rest was not converted")
+			return
 		}
 		c.in["AllergyIntolerance"]++
 		local := r.Member("id").Str()

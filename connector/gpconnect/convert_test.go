@@ -317,6 +317,46 @@ func TestALargeRecordStaysWithinBounds(t *testing.T) {
 	}
 }
 
+// A record that was read is marked where it must be read with care, and nothing of its codes is lost.
+func TestMarks(t *testing.T) {
+	v, err := fhir.ParseValue([]byte(`{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"1"}},
+		{"resource":{"resourceType":"Condition","id":"read","code":{"coding":[{"system":"http://read.info/readv2","code":"G20..","display":"Essential hypertension"}]}}},
+		{"resource":{"resourceType":"Condition","id":"both","code":{"coding":[{"system":"http://read.info/ctv3","code":"XE0Ub","display":"Raised BP"},{"system":"http://snomed.info/sct","code":"38341003","display":"Hypertensive disorder"}]}}},
+		{"resource":{"resourceType":"AllergyIntolerance","id":"lost","code":{"coding":[{"system":"http://snomed.info/sct","code":"196461000000101","display":"Transfer-degraded drug allergy"}],"text":"SEPTRIN - rash"}}},
+		{"resource":{"resourceType":"Medication","id":"m","code":{"coding":[{"system":"http://snomed.info/sct","code":"196421000000109","display":"Transfer-degraded medication entry"}],"text":"Coal tar 5% in WSP"}}},
+		{"resource":{"resourceType":"MedicationRequest","id":"of-lost","status":"active","intent":"plan","medicationReference":{"reference":"Medication/m"}}},
+		{"resource":{"resourceType":"Condition","id":"words","code":{"text":"Bad back"}}},
+		{"resource":{"resourceType":"Observation","id":"deep","status":"final","code":{"text":"x"},"component":[{"code":{"text":"y"},"modifierExtension":[{"url":"https://x/not","valueBoolean":true}]}]}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := convert(t, v)
+	for ref, want := range map[fhir.Ref]string{"Condition/read": LegacyCode, "Condition/both": "", "AllergyIntolerance/lost": TransferDegraded, "Medication/m": TransferDegraded,
+		"MedicationRequest/of-lost": TransferDegraded, "Condition/words": "", "Observation/deep": SeeSource} {
+		if got := get(t, done, ref).Text("meta.tag.code"); got != want {
+			t.Errorf("%s is marked %q, want %q", ref, got, want)
+		}
+	}
+	both := get(t, done, "Condition/both")
+	if both.Concept("code").Words() != "Hypertensive disorder" || !both.Concept("code").Has("http://read.info/ctv3", "XE0Ub") {
+		t.Errorf("SNOMED comes first and CTV3 stays: %s", both.Raw())
+	}
+	if c := get(t, done, "AllergyIntolerance/lost").Concept("code"); c.Words() != "SEPTRIN - rash" || len(c.Coding) != 1 {
+		t.Errorf("the words of what was lost: %+v", c)
+	}
+}
+
+func TestABundleWithoutEndIsRefused(t *testing.T) {
+	raw := `{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"1"}}` + strings.Repeat(`,{}`, maxEntries) + `]}`
+	v, err := fhir.ParseValue([]byte(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Convert(v); !fhir.Is(err, fhir.TooCostly) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func FuzzConvert(f *testing.F) {
 	for _, name := range fixtures {
 		b, err := os.ReadFile(filepath.Join("testdata", name+".json"))
