@@ -46,3 +46,24 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryDirectDependencyIsAccountedFor fails when go.mod requires a module that docs/dependencies.md does not explain.
+func TestEveryDirectDependencyIsAccountedFor(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := regexp.MustCompile(`(?m)^\t(\S+) v\S+$`).FindAllSubmatch(mod, -1)
+	if len(direct) < 5 {
+		t.Fatalf("go.mod names %d direct dependencies: run go mod tidy", len(direct))
+	}
+	for _, m := range direct {
+		if !strings.Contains(string(doc), "`"+string(m[1])+"`") {
+			t.Errorf("docs/dependencies.md says nothing of %s: what for, and instead of what?", m[1])
+		}
+	}
+}
