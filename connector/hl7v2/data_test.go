@@ -94,7 +94,7 @@ func TestRealMessagesAreMappedOrRefusedForAReason(t *testing.T) {
 // checkDelivery holds a delivery to the contract of connector.Delivery.
 func checkDelivery(t *testing.T, name string, d connector.Delivery) {
 	t.Helper()
-	if d.Patient == "" {
+	if d.Patient == "" && len(d.Content) > 0 {
 		t.Errorf("%s: is nobody's", name)
 	}
 	refs := map[fhir.Ref]bool{}
@@ -107,7 +107,7 @@ func checkDelivery(t *testing.T, name string, d connector.Delivery) {
 			t.Errorf("%s: two resources are %s", name, r.Type())
 		}
 		refs[r.Ref()] = true
-		if r.Type() == "Patient" && r.Get("link").Exists() == false {
+		if r.Type() == "Patient" && r.Text("link.type") != "replaced-by" {
 			living++
 			if r.ID() != d.Patient {
 				t.Errorf("%s: the Patient is not the delivery's patient", name)
@@ -124,7 +124,7 @@ func checkDelivery(t *testing.T, name string, d connector.Delivery) {
 			}
 		}
 	}
-	if living != 1 {
+	if living != 1 && d.Patient != "" {
 		t.Errorf("%s: %d living Patients in one delivery", name, living)
 	}
 }

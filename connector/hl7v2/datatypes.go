@@ -174,6 +174,9 @@ func (x *mapper) systemOf(name string) string {
 	if uri, ok := x.o.Systems[name]; ok {
 		return uri
 	}
+	if uri, ok := x.mp.systems[strings.ToUpper(name)]; ok {
+		return uri
+	}
 	if uri, ok := knownSystems[strings.ToUpper(name)]; ok {
 		return uri
 	}
@@ -239,7 +242,10 @@ func (x *mapper) coded(v Value, system string) (fhir.CodeableConcept, bool) {
 
 // name reads an XPN. HL7 v2.4 §2.9.51
 func (x *mapper) name(v Value) (fhir.HumanName, bool) {
-	n := fhir.HumanName{Family: str(v, 1), Use: nameUses[str(v, 7)]}
+	n := fhir.HumanName{Family: str(v, 1), Use: "official"}
+	if kind := str(v, 7); kind != "" {
+		n.Use = x.translate("name-use", kind)
+	}
 	for _, c := range [...]int{2, 3} {
 		given := str(v, c)
 		if strings.Count(given, " ") > 20 { // not names, but something in their place: kept as one
@@ -270,17 +276,8 @@ func (x *mapper) address(v Value) (fhir.Address, bool) {
 			a.Line = append(a.Line, s)
 		}
 	}
-	switch strings.ToUpper(str(v, 7)) {
-	case "H", "P", "HOME":
-		a.Use = "home"
-	case "B", "O":
-		a.Use = "work"
-	case "C":
-		a.Use = "temp"
-	case "BA":
-		a.Use = "old"
-	case "M":
-		a.Type = "postal"
+	if kind := str(v, 7); kind != "" {
+		a.Use, a.Type = x.translate("address-use", kind), x.translate("address-type", kind)
 	}
 	return a, len(a.Line) > 0 || a.City != "" || a.PostalCode != "" || a.District != ""
 }
@@ -305,21 +302,15 @@ func street(v Value) string {
 // telecom reads an XTN. HL7 v2.4 §2.9.52
 func (x *mapper) telecom(v Value, use string) (fhir.ContactPoint, bool) {
 	cp := fhir.ContactPoint{System: "phone", Use: use, Value: str(v, 1)}
-	switch strings.ToUpper(str(v, 2)) {
-	case "WPN":
-		cp.Use = "work"
-	case "PRN", "PRS":
-		cp.Use = "home"
+	if u := x.translate("telecom-use", str(v, 2)); u != "" {
+		cp.Use = u
 	}
-	switch strings.ToUpper(str(v, 3)) {
-	case "CP":
-		if cp.Use != "work" {
-			cp.Use = "mobile"
-		}
-	case "FX":
-		cp.System = "fax"
-	case "BP":
-		cp.System = "pager"
+	equipment := str(v, 3)
+	if m, ok := x.lookup("telecom-kind", equipment); ok {
+		cp.System = m.code
+	}
+	if strings.EqualFold(equipment, "CP") && cp.Use != "work" {
+		cp.Use = "mobile"
 	}
 	if e := str(v, 4); e != "" && (cp.Value == "" || str(v, 2) == "NET") {
 		cp.System, cp.Value = "email", e
@@ -368,8 +359,8 @@ func (x *mapper) practitioner(v Value) (fhir.Reference, bool) {
 	return r, r.Identifier != nil || r.Display != ""
 }
 
-// place reads a PL as words: "Ward 7B, Bay 2, Bed 3". HL7 v2.4 §2.9.31
-func place(v Value) string {
+// locationWords reads a PL as words: "Ward 7B, Bay 2, Bed 3". HL7 v2.4 §2.9.31
+func locationWords(v Value) string {
 	var parts []string
 	for _, c := range [...]struct {
 		n      int

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,7 +14,7 @@ import (
 
 // MDM: documents. TXA describes one, OBX holds it: as lines of text, or whole as encapsulated data. HL7 v2.4 §9.6
 
-func (x *mapper) mdm(segs []Segment) *fhir.Issue {
+func (x *mapper) documents(segs []Segment) *fhir.Issue {
 	if issue := x.who(segs); issue != nil {
 		return issue
 	}
@@ -31,48 +32,58 @@ func (x *mapper) mdm(segs []Segment) *fhir.Issue {
 		x.note(fhir.Required, "TXA-12", "the document has no number, so that a later version cannot be told to be of this one")
 	}
 	made := id(number)
+	sc := &scope{own: txa, segs: segs}
 	f := fhir.M{"subject": x.subject(), "date": x.documentDate(txa), "custodian": x.organisation(),
 		"identifier": []fhir.Identifier{{System: x.systemOf(x.documentNamespace(txa)), Value: number}}}
-	f["status"], f["docStatus"] = x.documentStatus(txa)
-	kind, ok := x.coded(txa.Field(2), v2Table+"0270")
-	if ok {
-		f["type"] = kind
-	}
-	f["author"] = x.authors(txa)
+	x.fill("DocumentReference", f, sc, "TXA")
+	x.documentStatus(f, sc, txa)
 	x.relate(f, txa)
 	binaryMeta := tagged(dataset.Documents)
-	if code := strings.ToUpper(str(txa.Field(18), 0)); code == "R" || code == "V" { // HL7 table 0272
-		f["securityLabel"] = []fhir.CodeableConcept{fhir.Code(fhir.SystemConfidentiality, code, map[string]string{"R": "restricted", "V": "very restricted"}[code])}
-		label := []fhir.Coding{{System: fhir.SystemConfidentiality, Code: code}}
+	if m, ok := x.lookup("confidentiality", str(txa.Field(18), 0)); ok {
+		label := []fhir.Coding{{System: m.system, Code: m.code}}
 		f["meta"], binaryMeta["security"] = fhir.M{"security": label}, label // the words as closely kept as the entry that points at them
 	}
-	if visit := x.visitID(first(segs, "PV1"), segs); visit != "" {
+	if visit := x.visitID(first(segs, "PV1")); visit != "" {
 		f["context"] = fhir.M{"encounter": []fhir.Reference{{Reference: "Encounter/" + visit}}}
 	}
+	x.documentContent(f, sc, segs, made, binaryMeta)
+	x.addFrom(sc, "DocumentReference", made, f)
+	return nil
+}
+
+// documentContent puts the document itself into f. An event that only tells of a document leaves what is here of it.
+func (x *mapper) documentContent(f fhir.M, sc *scope, segs []Segment, made string, binaryMeta fhir.M) {
 	title, forms := x.content(segs)
 	if title == "" {
+		kind, _ := f["type"].(fhir.CodeableConcept)
 		title = kind.Words()
+		sc.assumed = append(sc.assumed, "description")
 	}
 	f["description"] = title
 	var content []fhir.M
 	for i, a := range forms {
-		binary := made
-		if i > 0 {
-			binary = id(made + "." + strconv.Itoa(i+1))
+		attachment := fhir.M{"contentType": a["contentType"], "title": title, "creation": f["date"], "url": a["url"]}
+		if a["url"] == nil {
+			binary := made
+			if i > 0 {
+				binary = id(made + "." + strconv.Itoa(i+1))
+			}
+			x.add("Binary", binary, fhir.M{"contentType": a["contentType"], "data": a["data"], "securityContext": x.subject(), "meta": binaryMeta})
+			attachment["url"] = "Binary/" + binary
 		}
-		x.add("Binary", binary, fhir.M{"contentType": a["contentType"], "data": a["data"], "securityContext": x.subject(), "meta": binaryMeta})
-		content = append(content, fhir.M{"attachment": fhir.M{"contentType": a["contentType"], "url": "Binary/" + binary, "title": title, "creation": f["date"]}})
+		content = append(content, fhir.M{"attachment": attachment})
 	}
 	if len(content) == 0 {
-		x.note(fhir.Incomplete, "OBX-5", "the message describes a document and does not hold it")
+		if slices.Contains([]string{"T02", "T04", "T06", "T08", "T10"}, x.event) {
+			x.note(fhir.Incomplete, "OBX-5", "the message describes a document and does not hold it")
+		}
 		content = []fhir.M{{"attachment": fhir.M{"title": title}}}
+		sc.assumed = append(sc.assumed, "content")
 	}
 	for _, c := range content {
 		prune(c["attachment"].(fhir.M))
 	}
 	f["content"] = content
-	x.add("DocumentReference", made, f)
-	return nil
 }
 
 func (x *mapper) documentNamespace(txa Segment) string {
@@ -95,58 +106,46 @@ func (x *mapper) documentDate(txa Segment) string {
 	return ""
 }
 
-// documentStatus: TXA-17 says how far it has come, TXA-19 whether it still counts. HL7 tables 0271 and 0273
-func (x *mapper) documentStatus(txa Segment) (status, docStatus string) {
-	status = "current"
-	switch strings.ToUpper(str(txa.Field(19), 0)) {
-	case "CA":
-		status = "entered-in-error"
-	case "OB":
-		status = "superseded"
+// documentStatus: TXA-17 says how far it has come, TXA-19 whether it still counts, and the event may say more. HL7 tables 0271 and 0273
+func (x *mapper) documentStatus(f fhir.M, sc *scope, txa Segment) {
+	status := x.translate("document-availability", str(txa.Field(19), 0))
+	if status == "" {
+		status = "current"
+		sc.assumed = append(sc.assumed, "status")
 	}
-	switch strings.ToUpper(str(txa.Field(17), 0)) {
-	case "AU", "LA":
-		docStatus = "final"
-	case "DI", "DO", "IN", "IP", "PA":
-		docStatus = "preliminary"
+	docStatus := x.translate("document-completion", str(txa.Field(17), 0))
+	switch x.h.status {
+	case "":
+	case "entered-in-error":
+		status, docStatus, sc.assumed = x.h.status, x.h.status, nil
+	default:
+		docStatus = x.h.status
 	}
-	switch x.event {
-	case "T08":
-		docStatus = "amended"
-	case "T11":
-		status, docStatus = "entered-in-error", "entered-in-error"
-	}
-	return status, docStatus
+	f["status"], f["docStatus"] = status, docStatus
 }
 
-func (x *mapper) authors(txa Segment) []fhir.Reference {
-	var out []fhir.Reference
-	for _, n := range [...]int{9, 5} {
-		for rep := range txa.Field(n).Reps() {
-			if r, ok := x.practitioner(rep); ok && len(out) == 0 {
-				out = append(out, r)
-			}
-		}
-	}
-	return out
-}
-
-// relate ties an addendum (T06) or a replacement (T10) to the document in TXA-13.
+// relate ties an addendum or a replacement to the document in TXA-13. What was replaced counts no more.
 func (x *mapper) relate(f fhir.M, txa Segment) {
 	parent := str(txa.Field(13), 1)
 	if parent == "" {
 		return
 	}
+	old := id(parent)
 	code := ""
-	switch x.event {
-	case "T06":
+	switch x.h.does {
+	case "addendum":
 		code = "appends"
-	case "T10":
+	case "replace":
 		code = "replaces"
+		if str(txa.Field(12), 1) == parent {
+			return // the same number again: a version, not another document
+		}
+		f := fhir.M{"status": "superseded", "subject": x.subject(), "content": []fhir.M{{"attachment": fhir.M{"title": "A document that has been replaced"}}}}
+		x.addFrom(&scope{assumed: []string{"content"}}, "DocumentReference", old, f)
 	default:
 		return
 	}
-	f["relatesTo"] = []fhir.M{{"code": code, "target": fhir.Reference{Reference: "DocumentReference/" + id(parent)}}}
+	f["relatesTo"] = []fhir.M{{"code": code, "target": fhir.Reference{Reference: "DocumentReference/" + old}}}
 }
 
 // content is the document itself. Text lines of all OBX are one text; each encapsulated document is one attachment.
@@ -180,8 +179,7 @@ var mime = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]{0,60}/[a-z0-9][a-z0-9.+-]{0,
 func (x *mapper) attachment(s Segment) fhir.M {
 	v := s.Field(5)
 	if str(s.Field(2), 0) == "RP" {
-		x.note(fhir.NotSupported, s.Place(5), "a document kept elsewhere is not fetched; send it in the message (ED)")
-		return nil
+		return x.pointer(s)
 	}
 	encoding, data := strings.ToUpper(str(v, 4)), v.Comp(5).Words()
 	var content []byte
@@ -202,6 +200,23 @@ func (x *mapper) attachment(s Segment) fhir.M {
 		return nil
 	}
 	return fhir.M{"contentType": contentType(str(v, 2), str(v, 3)), "data": base64.StdEncoding.EncodeToString(content)}
+}
+
+// pointer reads an RP: pointer^application^type^subtype. A web address is passed on, and nothing is fetched; what is known to the sender's own
+// systems only is told of. HL7 v2.4 §2.9.36
+func (x *mapper) pointer(s Segment) fhir.M {
+	v := s.Field(5)
+	where, app := str(v, 1), str(v, 2)
+	for _, u := range []string{where, app + where} {
+		if l := strings.ToLower(u); strings.HasPrefix(l, "https://") || strings.HasPrefix(l, "http://") {
+			if strings.ContainsAny(u, " <>\"") {
+				break
+			}
+			return fhir.M{"contentType": contentType(str(v, 3), str(v, 4)), "url": u}
+		}
+	}
+	x.note(fhir.NotSupported, s.Place(5), "a document kept elsewhere is not fetched; send it in the message (ED)")
+	return nil
 }
 
 // pad takes out white space, and puts back the padding that some senders strip.

@@ -144,7 +144,7 @@ func TestAcknowledgementsKeepTheDeliveryRules(t *testing.T) {
 	enhanced := func(accept, application string) string {
 		return strings.Replace(admit("7"), "|P|2.4", "|P|2.4|||"+accept+"|"+application, 1)
 	}
-	order := strings.Replace(admit("2"), "ADT^A28^ADT_A05", "ORM^O01", 1)
+	order := strings.Replace(admit("2"), "ADT^A28^ADT_A05", "MFN^M02", 1)
 	for _, c := range []struct {
 		what, wire, want, kept string
 		o                      Options
@@ -152,7 +152,7 @@ func TestAcknowledgementsKeepTheDeliveryRules(t *testing.T) {
 		{what: "taken", wire: admit("1"), want: "AA 1"},
 		{what: "a type without a map", wire: order, want: "AR 2 MSH^1^9^200&Unsupported message type&HL70357", kept: "not-supported MSH-9"},
 		{what: "the same where the feed keeps the unknown", wire: order, want: "AA 2", o: Options{KeepUnknown: true}},
-		{what: "an event without a map", wire: strings.Replace(admit("3"), "A28^ADT_A05", "A60", 1), want: "AR 3 MSH^1^9^201&Unsupported event code&HL70357", kept: "not-supported MSH-9.2"},
+		{what: "an event without a map", wire: strings.Replace(admit("3"), "A28^ADT_A05", "A99", 1), want: "AR 3 MSH^1^9^201&Unsupported event code&HL70357", kept: "not-supported MSH-9.2"},
 		{what: "a test message to a live feed", wire: strings.Replace(admit("4"), "|P|", "|T|", 1), want: "AR 4 MSH^1^11^202&Unsupported processing id&HL70357", kept: "not-supported MSH-11"},
 		{what: "a test message to a feed that takes them", wire: strings.Replace(admit("4"), "|P|", "|T|", 1), want: "AA 4", o: Options{Processing: "PT"}},
 		{what: "another version", wire: strings.Replace(admit("5"), "|2.4", "|3.1", 1), want: "AR 5 MSH^1^12^203&Unsupported version id&HL70357", kept: "not-supported MSH-12"},
@@ -163,7 +163,7 @@ func TestAcknowledgementsKeepTheDeliveryRules(t *testing.T) {
 		{what: "enhanced: always", wire: enhanced("AL", "NE"), want: "CA 7"},
 		{what: "enhanced: application acknowledgement only", wire: enhanced("NE", "AL"), want: "AA 7"},
 		{what: "enhanced: on error, and it is one", wire: strings.Replace(enhanced("ER", ""), "T1^^^RX1^PI", "", 1), want: "CE 7 PID^1^3^101&Required field missing&HL70357", kept: "required PID-3"},
-		{what: "enhanced: refused", wire: strings.Replace(enhanced("AL", ""), "A28^ADT_A05", "A60", 1), want: "CR 7 MSH^1^9^201&Unsupported event code&HL70357", kept: "not-supported MSH-9.2"},
+		{what: "enhanced: refused", wire: strings.Replace(enhanced("AL", ""), "A28^ADT_A05", "A99", 1), want: "CR 7 MSH^1^9^201&Unsupported event code&HL70357", kept: "not-supported MSH-9.2"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			door := &record{}
@@ -445,9 +445,10 @@ func TestOverTCP(t *testing.T) {
 }
 
 func TestAFaultInAMapIsOursAndLosesNothing(t *testing.T) {
-	families["XXX"] = family{"hl7v2-xxx", " A28 ", envelope, func(*mapper, []Segment) *fhir.Issue { panic("boom") }}
-	defer delete(families, "XXX")
-	made := deliveries([]byte(strings.Replace(admit("1"), "ADT^", "XXX^", 1)+admit("2")), trust)
+	o := trust
+	o.Mapping = Base().clone()
+	o.Mapping.families["XXX"] = &family{make: "adt", events: map[string]*happening{"A28": nil}} // on which the map stumbles
+	made := deliveries([]byte(strings.Replace(admit("1"), "ADT^", "XXX^", 1)+admit("2")), o)
 	if len(made) != 2 || made[0].Rejected == nil || made[0].Rejected.Type != fhir.Exception || made[1].Rejected != nil {
 		t.Errorf("gave %v", made)
 	}

@@ -10,82 +10,60 @@ import (
 
 // OBX: one result. HL7 v2.4 §7.4.2
 
-func (x *mapper) observation(r *report, o obx, section, reportStatus, visit string) fhir.Reference {
-	code := x.concept(o.Field(3))
-	if code.IsZero() {
-		code = x.concept(r.obr.Field(4))
+func (x *mapper) observation(r *report, n int, o obx, section, reportStatus, visit string) fhir.Reference {
+	f := fhir.M{"subject": x.subject(), "category": x.observationKind(r, section), "specimen": nil}
+	if len(r.of) > 0 {
+		f["specimen"] = r.of[0]
 	}
-	if code.IsZero() {
-		code.Text = "Result"
+	if visit != "" {
+		f["encounter"] = fhir.Reference{Reference: "Encounter/" + visit}
 	}
-	status, ok := observationStates[strings.ToUpper(str(o.Field(11), 0))]
+	sc := &scope{own: o.Segment, segs: []Segment{r.obr, r.orc}}
+	x.fill("Observation", f, sc, "OBX")
+	code, ok := f["code"].(fhir.CodeableConcept)
 	if !ok {
+		if code = x.concept(r.obr.Field(4)); code.IsZero() {
+			code.Text = "Result"
+		}
+		f["code"] = code
+	}
+	status := x.translate("observation-status", str(o.Field(11), 0))
+	if status == "" {
 		if status = "unknown"; str(o.Field(11), 0) == "" && (reportStatus == "final" || reportStatus == "corrected" || reportStatus == "preliminary") {
 			status = reportStatus
 		} else {
 			x.note(fhir.CodeInvalid, o.Place(11), "the result's status is missing or not one of HL7 table 0085; it is shown as unknown")
 		}
 	}
-	f := fhir.M{"status": status, "code": code, "subject": x.subject(), "category": observationKind(r, section)}
-	if visit != "" {
-		f["encounter"] = fhir.Reference{Reference: "Encounter/" + visit}
-	}
-	if at := x.dateTime(o.Field(14), o.Place(14)); at != "" {
-		f["effectiveDateTime"] = at
-	} else {
-		f["effectiveDateTime"] = x.dateTime(r.obr.Field(7), "") // said of there already, if it is no date
-	}
-	if issued := x.instant(r.obr.Field(22), ""); issued != "" {
-		f["issued"] = issued
-	}
-	if flags := x.flags(o.Field(8)); len(flags) > 0 {
-		f["interpretation"] = flags
-	}
-	var notes []fhir.Annotation
+	f["status"] = status
 	if t := text(strings.Join(o.notes, "\n")); t != "" {
-		notes = append(notes, fhir.Annotation{Text: t})
+		f["note"] = []fhir.Annotation{{Text: t}}
 	}
-	f["note"] = notes
 	x.value(f, o)
 	if rr := referenceRange(o.Field(7), f); rr != nil {
 		f["referenceRange"] = []fhir.M{rr}
 	}
-	if p := x.concept(o.Field(15)); !p.IsZero() {
-		f["performer"] = []fhir.Reference{{Type: "Organization", Display: p.Words()}}
-	}
-	which := key(o.Field(3))
-	made := x.unique(r.base + "." + hash(which, str(o.Field(4), 0)))
-	return fhir.Reference{Reference: string(x.add("Observation", made, f)), Display: code.Words()}
+	made := x.unique(r.base + "." + hash(key(o.Field(3)), str(o.Field(4), 0)))
+	_, flag := x.lookup("sensitivity", str(o.Field(8), 1))
+	_, coded := f["valueCodeableConcept"]
+	ref := fhir.MakeRef("Observation", made)
+	x.later = append(x.later, pending{ref: ref, report: n, code: str(o.Field(3), 1), sub: str(o.Field(4), 0), coded: coded, flag: flag, fields: f, sc: sc})
+	return fhir.Reference{Reference: string(ref), Display: code.Words()}
 }
 
-func observationKind(r *report, section string) []fhir.CodeableConcept {
-	kind, display := "laboratory", "Laboratory"
+func (x *mapper) observationKind(r *report, section string) []fhir.CodeableConcept {
+	kind := "laboratory"
+	if _, ok := x.lookup("procedure-section", section); ok {
+		kind = "procedure"
+	}
 	switch {
 	case r.imaging:
-		kind, display = "imaging", "Imaging"
+		kind = "imaging"
 	case section == "" && strings.Contains(strings.ToLower(r.obr.Field(4).Words()), "vital sign"):
-		kind, display = "vital-signs", "Vital Signs"
-	case strings.Contains(" EC EN PF SLP EEG CTH PHY PT OT RC NRS ICU ", " "+section+" "):
-		kind, display = "procedure", "Procedure"
+		kind = "vital-signs"
 	}
-	return []fhir.CodeableConcept{fhir.Code(observationCategory, kind, display)}
-}
-
-// flags are the abnormal flags; those that v3 lacks are kept under the HL7 table. Older messages repeat them, newer ones too.
-func (x *mapper) flags(v Value) []fhir.CodeableConcept {
-	var out []fhir.CodeableConcept
-	for rep := range v.Reps() {
-		code := str(rep, 1)
-		if code == "" {
-			continue
-		}
-		if display, ok := interpretations[code]; ok {
-			out = append(out, fhir.Code(v3Interpretation, code, display))
-		} else {
-			out = append(out, fhir.Code(v2Table+"0078", code, str(rep, 2)))
-		}
-	}
-	return out
+	m, _ := x.lookup("observation-category", kind)
+	return []fhir.CodeableConcept{fhir.Code(m.system, m.code, m.display)}
 }
 
 // value reads OBX-5 by the type in OBX-2. A value that is not of its type is kept as words: what the laboratory wrote is never dropped.

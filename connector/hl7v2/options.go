@@ -1,6 +1,7 @@
 package hl7v2
 
 import (
+	"cmp"
 	"log/slog"
 	"net"
 	"strconv"
@@ -19,6 +20,9 @@ type Options struct {
 	Authority string
 	// Systems gives the URI of an assigning authority ("RX1") or of a local code table ("WinPath") by the name that messages use.
 	Systems map[string]string
+
+	// Mapping is what fields and codes mean, the feed's dialect included; Base() if nil.
+	Mapping *Mapping
 
 	Location    *time.Location // of times without an offset; Europe/London if nil
 	Charset     string         // of messages without MSH-18; "" means UTF-8 where valid, else Windows-1252
@@ -89,8 +93,11 @@ func (o Options) withDefaults() Options {
 			*d = v
 		}
 	}
+	if o.Mapping == nil {
+		o.Mapping = Base()
+	}
 	if o.Authority == "" {
-		o.Authority = o.Organisation
+		o.Authority = cmp.Or(o.Mapping.authority, o.Organisation)
 	}
 	if o.Location == nil {
 		o.Location = fhir.London

@@ -1,6 +1,7 @@
 package hl7v2
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,6 +35,8 @@ type Message struct {
 	text   string
 	segs   []Segment
 	bounds []int32 // where each piece between field separators ends; a segment's first piece is its name
+
+	touched []bool // which pieces a map has read: of the copy that one mapping works on
 }
 
 // A Segment is one segment of a message. The zero Segment has no name and only empty fields.
@@ -212,6 +215,28 @@ func (m *Message) looksLikeSegment(line string) bool {
 	return true
 }
 
+// traced is a copy that remembers what is read of it.
+func (m *Message) traced() *Message {
+	c := *m
+	c.touched = make([]bool, len(m.bounds))
+	c.segs = slices.Clone(m.segs)
+	for i := range c.segs {
+		c.segs[i].m = &c
+	}
+	return &c
+}
+
+// read reports whether field n, or with 0 any field, was read of a traced message.
+func (s Segment) read(n int) bool {
+	if s.isHeader() {
+		n--
+	}
+	if n > 0 {
+		return n < int(s.n) && s.m.touched[int(s.first)+n]
+	}
+	return slices.Contains(s.m.touched[s.first:s.first+s.n], true)
+}
+
 // Segments are the message's segments in order.
 func (m *Message) Segments() []Segment { return m.segs }
 
@@ -287,6 +312,9 @@ func (s Segment) Field(n int) Value {
 func (s Segment) piece(n int) string {
 	if n >= int(s.n) {
 		return ""
+	}
+	if s.m.touched != nil {
+		s.m.touched[int(s.first)+n] = true
 	}
 	b := s.m.bounds[s.first:]
 	return s.m.text[b[n-1]+1 : b[n]]

@@ -123,106 +123,49 @@ func (x *mapper) who(segs []Segment) *fhir.Issue {
 	}
 	x.patient, x.mrn = k.id, k.authority
 	x.markNHS(k.identifiers, str(pid.Field(32), 0))
-	fields := x.demographics(pid, first(segs, "PD1"))
-	fields["identifier"] = k.identifiers
-	fields["managingOrganization"] = x.organisation()
-	x.add("Patient", k.id, fields)
+	sc := &scope{own: pid}
+	f := fhir.M{"identifier": k.identifiers, "managingOrganization": x.organisation()}
+	x.fill("Patient", f, sc, "PID", "PD1")
+	if pd1 := first(segs, "PD1"); str(pd1.Field(12), 0) == "N" || pd1.Field(12).Null() { // no longer to be protected
+		sc.cleared = append(sc.cleared, "meta.security")
+	}
+	switch x.h.does {
+	case "gone":
+		f["active"], sc.assumed = false, nil
+	case "unlink":
+		sc.cleared = append(sc.cleared, "link")
+	case "link":
+		f["link"] = x.others(pid)
+	}
+	x.addFrom(sc, "Patient", k.id, f)
 	return nil
+}
+
+// others are the patients of a link (A24), each named by its own PID: the same person, and still two records.
+func (x *mapper) others(pid Segment) []fhir.M {
+	var out []fhir.M
+	for _, s := range x.m.Segments() {
+		if s.name != "PID" || s.start == pid.start {
+			continue
+		}
+		if k := x.identify(s, x.o.Authority, 3, 2, 4); k.id != "" && k.id != x.patient {
+			out = append(out, fhir.M{"other": fhir.Reference{Reference: "Patient/" + k.id}, "type": "seealso"})
+		}
+	}
+	return out
 }
 
 // markNHS puts the NHS number status of PID-32 on the NHS number. UK Core Extension-UKCore-NHSNumberVerificationStatus
 func (x *mapper) markNHS(ids []fhir.Identifier, status string) {
-	display, ok := verification[status]
+	m, ok := x.lookup("nhs-number-status", status)
 	if !ok {
 		return
 	}
 	for n := range ids {
 		if ids[n].System == fhir.SystemNHSNumber {
-			ids[n].Extension = fhir.JSON([]fhir.M{{"url": extNHSVerification, "valueCodeableConcept": fhir.Code(codeNHSVerification, status, display)}})
+			ids[n].Extension = fhir.JSON([]fhir.M{{"url": extNHSVerification, "valueCodeableConcept": fhir.Code(m.system, m.code, m.display)}})
 		}
 	}
-}
-
-// demographics are the fields of Patient that do not say who it is.
-func (x *mapper) demographics(pid, pd1 Segment) fhir.M {
-	var names []fhir.HumanName
-	for _, f := range [...]int{5, 9} {
-		for rep := range pid.Field(f).Reps() {
-			if n, ok := x.name(rep); ok {
-				if f == 9 && n.Use == "official" { // an alias that does not say of what kind
-					n.Use = "nickname"
-				}
-				names = append(names, n)
-			}
-		}
-	}
-	var homes []fhir.Address
-	for rep := range pid.Field(11).Reps() {
-		if a, ok := x.address(rep); ok {
-			homes = append(homes, a)
-		}
-	}
-	f := fhir.M{
-		"active": true, "name": names, "address": homes, "telecom": x.telecoms(pid, 13, 14),
-		"birthDate": x.date(pid.Field(7), "PID-7"),
-		"gender":    genders[strings.ToUpper(str(pid.Field(8), 0))],
-	}
-	if code := strings.ToUpper(str(pid.Field(22), 1)); ethnicities[code] != "" {
-		f["extension"] = []fhir.M{{"url": extEthnicCategory, "valueCodeableConcept": fhir.Code(codeEthnicCategory, code, ethnicities[code])}}
-	}
-	if s, ok := maritalStates[strings.ToUpper(str(pid.Field(16), 1))]; ok {
-		f["maritalStatus"] = fhir.Code(v3MaritalStatus, s[0], s[1])
-	}
-	if l := str(pid.Field(15), 1); len(l) == 2 || len(l) == 3 {
-		f["communication"] = []fhir.M{{"language": fhir.Code("urn:ietf:bcp:47", strings.ToLower(l), str(pid.Field(15), 2)), "preferred": true}}
-	}
-	if died := x.dateTime(pid.Field(29), "PID-29"); died != "" {
-		f["deceasedDateTime"] = died
-	} else if str(pid.Field(30), 0) == "Y" {
-		f["deceasedBoolean"] = true
-	}
-	if str(pid.Field(24), 0) == "Y" {
-		f["multipleBirthBoolean"] = true
-	}
-	f["generalPractitioner"] = x.practice(pd1)
-	if str(pd1.Field(12), 0) == "Y" { // protection indicator: where the person lives and is seen is not to be told. HL7 v2.4 §3.4.10.12
-		f["meta"] = fhir.M{"security": []fhir.Coding{{System: fhir.SystemConfidentiality, Code: "R", Display: "restricted"}}}
-	}
-	return f
-}
-
-func (x *mapper) telecoms(s Segment, home, work int) []fhir.ContactPoint {
-	var out []fhir.ContactPoint
-	for i, f := range [...]int{home, work} {
-		for rep := range s.Field(f).Reps() {
-			if cp, ok := x.telecom(rep, [...]string{"home", "work"}[i]); ok {
-				out = append(out, cp)
-			}
-		}
-	}
-	return out
-}
-
-// practice is where the person is registered, and with whom: PD1-3 and PD1-4, by ODS and practitioner code. The messages say no more
-// of either than their names, so that these are references by identifier.
-func (x *mapper) practice(pd1 Segment) []fhir.Reference {
-	var out []fhir.Reference
-	org := pd1.Field(3)
-	name, code := str(org, 1), str(org, 3)
-	if code == "" {
-		code = str(org, 10)
-	}
-	if name != "" || code != "" {
-		r := fhir.Reference{Type: "Organization", Display: name}
-		if code != "" {
-			r.Identifier = &fhir.Identifier{System: fhir.SystemODS, Value: strings.ToUpper(code)}
-		}
-		out = append(out, r)
-	}
-	if gp, ok := x.practitioner(pd1.Field(4)); ok {
-		out = append(out, gp)
-	}
-	return out
 }
 
 // merged makes the record that a merge closes: the number in MRG-1 is from now on the one in PID-3. HL7 v2.4 §3.3.40

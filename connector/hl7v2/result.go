@@ -3,21 +3,25 @@ package hl7v2
 import (
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"tombolo/dataset"
 	"tombolo/fhir"
 )
 
-// ORU^R01: results. Each OBR is a DiagnosticReport, each OBX under it an Observation, or a line of the report's words. HL7 v2.4 §7.3.1
+// ORU and OUL: results. Each OBR is a DiagnosticReport, each OBX under it an Observation, or a line of the report's words.
+// HL7 v2.4 §7.3.1, v2.5.1 §7.3.1, §7.3.7
 
 // A report gathers one OBR and what follows it.
 type report struct {
 	obr, orc   Segment
 	lines      []obx
 	notes      []string
-	base, made string // the filler's number and the panel's code; the resource id
+	specimens  []Segment // SPM
+	base, made string    // the filler's number and the panel's code; the resource id
 	imaging    bool
+	of         []fhir.Reference // what was taken
 }
 
 // An obx is one observation with its notes. Several OBX may be one observation: lines of one text.
@@ -27,40 +31,78 @@ type obx struct {
 	notes []string
 }
 
-func (x *mapper) oru(segs []Segment) *fhir.Issue {
+// A pending is a result whose members may come after it: an organism, and what kills it.
+type pending struct {
+	ref       fhir.Ref
+	report    int
+	code, sub string
+	coded     bool // its value is a code: it may be an organism
+	flag      bool // it tells how an antibiotic did
+	fields    fhir.M
+	sc        *scope
+}
+
+func (x *mapper) results(segs []Segment) *fhir.Issue {
 	if issue := x.who(segs); issue != nil {
 		return issue
 	}
-	visit := x.visitID(first(segs, "PV1"), segs)
-	reports, loose := gatherReports(segs)
-	if loose > 0 {
-		x.note(fhir.Structure, "OBX", "observations that stand before any OBR belong to no report; they were kept in the raw message only")
-	}
-	if len(reports) == 0 {
+	x.contacts(segs)
+	if n := x.reports(segs, x.visitID(first(segs, "PV1"))); n == 0 {
 		return fhir.Errorf(fhir.Required, "a result message needs OBR, the report").At("OBR")
-	}
-	for i := range reports {
-		x.report(&reports[i], visit)
 	}
 	return nil
 }
 
-// gatherReports groups the segments of one patient under their OBR. ORC speaks of the OBR after it.
+// reports makes all reports of a patient's part of a message, and says how many.
+func (x *mapper) reports(segs []Segment, visit string) int {
+	reports, loose := gatherReports(segs)
+	if loose > 0 {
+		x.note(fhir.Structure, "OBX", "observations that stand before any OBR belong to no report; they were kept in the raw message only")
+	}
+	for i := range reports {
+		x.report(&reports[i], i, visit)
+	}
+	x.membership(reports)
+	for _, p := range x.later {
+		x.addFrom(p.sc, "Observation", p.ref.ID(), p.fields)
+	}
+	x.later = nil
+	return len(reports)
+}
+
+// gatherReports groups the segments of one patient under their OBR. ORC speaks of the OBR after it; in OUL, of the one before. A specimen follows
+// its OBR in ORU, and comes before it in OUL.
 func gatherReports(segs []Segment) (reports []report, loose int) {
 	var orc Segment
-	for _, s := range segs {
+	var specimens []Segment
+	bySpecimen := false // OUL^R22: SPM first
+	for i, s := range segs {
 		var r *report
 		if len(reports) > 0 {
 			r = &reports[len(reports)-1]
 		}
-		switch s.Name() {
+		switch s.name {
 		case "ORC":
-			orc = s
+			if bySpecimen && r != nil && !r.orc.Exists() && segs[i-1].name == "OBR" {
+				r.orc = s
+			} else {
+				orc = s
+			}
+		case "SPM":
+			if r == nil || bySpecimen {
+				if len(reports) == 0 || segs[i-1].name != "SPM" {
+					specimens = nil
+				}
+				bySpecimen = true
+				specimens = append(specimens, s)
+			} else {
+				r.specimens = append(r.specimens, s)
+			}
 		case "OBR":
-			reports = append(reports, report{obr: s, orc: orc})
+			reports = append(reports, report{obr: s, orc: orc, specimens: slices.Clone(specimens)})
 			orc = Segment{}
 		case "OBX":
-			if r == nil {
+			if r == nil || bySpecimen && belongsToSpecimen(segs, i) {
 				loose++
 			} else if last := len(r.lines) - 1; last >= 0 && continues(r.lines[last], s) {
 				r.lines[last].more = append(r.lines[last].more, s)
@@ -71,11 +113,7 @@ func gatherReports(segs []Segment) (reports []report, loose int) {
 			if r == nil {
 				continue
 			}
-			var lines []string
-			for rep := range s.Field(3).Reps() {
-				lines = append(lines, words(rep))
-			}
-			note := strings.Join(lines, "\n")
+			note := comment(s)
 			if n := len(r.lines); n > 0 {
 				r.lines[n-1].notes = append(r.lines[n-1].notes, note)
 			} else {
@@ -84,6 +122,29 @@ func gatherReports(segs []Segment) (reports []report, loose int) {
 		}
 	}
 	return reports, loose
+}
+
+// belongsToSpecimen reports whether an OBX stands right under an SPM: it describes the specimen, not a report.
+func belongsToSpecimen(segs []Segment, i int) bool {
+	for i--; i >= 0; i-- {
+		switch segs[i].name {
+		case "OBX", "NTE", "SAC":
+		case "SPM":
+			return true
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// comment is the lines of an NTE.
+func comment(nte Segment) string {
+	var lines []string
+	for rep := range nte.Field(3).Reps() {
+		lines = append(lines, words(rep))
+	}
+	return strings.Join(lines, "\n")
 }
 
 func isText(s Segment) bool {
@@ -99,35 +160,32 @@ func continues(o obx, s Segment) bool {
 	return isText(o.Segment) && isText(s) && len(o.notes) == 0 && o.Field(3).Raw() == s.Field(3).Raw() && o.Field(4).Raw() == s.Field(4).Raw()
 }
 
-var imagingSections = " RAD RUS CT NMR NMS XRC VUS OUS CUS RX "
-
 var imagingWords = regexp.MustCompile(`(?i)\b(x-?ray|xr|ct|mri|ultrasound|radiograph|mammogra\w+|fluoroscopy|echocardiogra\w+)\b`)
 
-func (x *mapper) report(r *report, visit string) {
+func (x *mapper) report(r *report, n int, visit string) {
 	obr := r.obr
-	code := x.concept(obr.Field(4))
 	section := strings.ToUpper(str(obr.Field(24), 0))
-	r.imaging = section != "" && strings.Contains(imagingSections, " "+section+" ") || section == "" && imagingWords.MatchString(code.Words())
+	_, pictures := x.lookup("imaging-section", section)
+	r.imaging = pictures || section == "" && imagingWords.MatchString(x.concept(obr.Field(4)).Words())
 	x.nameReport(r)
 	status := x.reportStatus(obr)
-	f := fhir.M{"status": status, "subject": x.subject(), "effectiveDateTime": x.dateTime(obr.Field(7), obr.Place(7))}
-	if code.IsZero() {
+	f := fhir.M{"status": status, "subject": x.subject()}
+	sc := &scope{own: obr, segs: append([]Segment{obr, r.orc}, r.specimens...)}
+	x.fill("DiagnosticReport", f, sc, "OBR", "ORC")
+	if f["code"] == nil {
 		x.note(fhir.Required, obr.Place(4), "the report does not say what was examined")
-		code.Text = "Report"
+		f["code"] = fhir.CodeableConcept{Text: "Report"}
 	}
-	f["code"] = code
-	f["identifier"] = x.orderNumbers(r, 3, "FILL", "Filler Identifier")
-	if placer := x.orderNumbers(r, 2, "PLAC", "Placer Identifier"); len(placer) > 0 {
+	f["identifier"] = x.orderNumbers(r.obr, r.orc, 3, "FILL")
+	if placer := x.orderNumbers(r.obr, r.orc, 2, "PLAC"); len(placer) > 0 {
 		f["basedOn"] = []fhir.Reference{{Type: "ServiceRequest", Identifier: &placer[0]}}
 	}
 	if visit != "" {
 		f["encounter"] = fhir.Reference{Reference: "Encounter/" + visit}
 	}
-	f["issued"] = x.instant(obr.Field(22), obr.Place(22))
 	f["performer"], f["resultsInterpreter"] = x.reporters(r)
-	if s := x.specimen(obr); s != "" {
-		f["specimen"] = []fhir.Reference{{Type: "Specimen", Display: s}}
-	}
+	r.of = x.specimens(r.specimens, obr, r.made)
+	f["specimen"] = r.of
 	if section != "" {
 		f["category"] = []fhir.CodeableConcept{fhir.Code(v2Table+"0074", section, "")}
 	} else if r.imaging {
@@ -149,12 +207,12 @@ func (x *mapper) report(r *report, visit string) {
 			told = append(told, x.textOf(o)...)
 			told = append(told, o.notes...)
 		default:
-			results = append(results, x.observation(r, o, section, status, visit))
+			results = append(results, x.observation(r, n, o, section, status, visit))
 		}
 	}
 	f["result"], f["presentedForm"] = results, forms
 	f["conclusion"] = text(strings.Join(append(told, r.notes...), "\n"))
-	x.add("DiagnosticReport", r.made, f)
+	x.addFrom(sc, "DiagnosticReport", r.made, f)
 }
 
 // nameReport gives the report its id: the filler's number with the panel's code, since one accession often has many panels.
@@ -187,24 +245,25 @@ func (x *mapper) nameReport(r *report) {
 }
 
 func (x *mapper) reportStatus(obr Segment) string {
-	code := strings.ToUpper(str(obr.Field(25), 0))
-	if s, ok := reportStates[code]; ok {
+	if s := x.translate("report-status", str(obr.Field(25), 0)); s != "" {
 		return s
 	}
 	x.note(fhir.CodeInvalid, obr.Place(25), "the report's status is missing or not one of HL7 table 0123; it is shown as unknown")
 	return "unknown"
 }
 
-func (x *mapper) orderNumbers(r *report, field int, code, display string) []fhir.Identifier {
-	v := r.obr.Field(field)
-	if v.Empty() {
-		v = r.orc.Field(field)
+// orderNumbers is the placer's (2) or filler's (3) number of an order, in OBR or ORC.
+func (x *mapper) orderNumbers(obr, orc Segment, field int, kind string) []fhir.Identifier {
+	v := obr.Field(field)
+	if v.Empty() || obr.name != "OBR" {
+		v = orc.Field(field)
 	}
 	n := str(v, 1)
 	if n == "" {
 		return nil
 	}
-	kind := fhir.Code(v2Table+"0203", code, display)
+	m, _ := x.lookup("identifier-type", kind)
+	typ := fhir.Code(v2Table+"0203", kind, m.display)
 	ns := authority(v.Comp(2))
 	if u := str(v, 3); ns == "" && u != "" {
 		ns = u
@@ -212,7 +271,7 @@ func (x *mapper) orderNumbers(r *report, field int, code, display string) []fhir
 	if ns == "" {
 		ns = x.o.Authority
 	}
-	return []fhir.Identifier{{Type: &kind, System: x.systemOf(ns), Value: n}}
+	return []fhir.Identifier{{Type: &typ, System: x.systemOf(ns), Value: n}}
 }
 
 // instant is a time of which FHIR wants the second; anything coarser is left out. FHIR R4 datatypes.html#instant
@@ -246,12 +305,96 @@ func (x *mapper) reporters(r *report) (performer, interpreter []fhir.Reference) 
 	return performer, interpreter
 }
 
-// specimen is the words of OBR-15: what was taken, and from where.
-func (x *mapper) specimen(obr Segment) string {
-	sps := obr.Field(15).Comp(1)
-	s := text(sps.Sub(2).Text())
-	if s == "" {
-		s = text(sps.Sub(1).Text())
+// specimens makes a Specimen of each SPM; before v2.5, OBR-15 has words for what was taken.
+func (x *mapper) specimens(spms []Segment, obr Segment, of string) []fhir.Reference {
+	var out []fhir.Reference
+	for i, s := range spms {
+		f := fhir.M{"subject": x.subject()}
+		sc := &scope{own: s, segs: []Segment{obr}}
+		x.fill("Specimen", f, sc, "SPM")
+		number := str(s.Field(2).Comp(2), 1)
+		if number == "" {
+			number = text(s.Field(2).Comp(1).Sub(1).Text())
+		}
+		made := id("SP", number)
+		if number == "" {
+			made = id(of + ".SP" + strconv.Itoa(i+1))
+		}
+		kind, _ := f["type"].(fhir.CodeableConcept)
+		if x.seen["Specimen/"+made] == 0 { // several reports on one specimen
+			x.seen["Specimen/"+made]++
+			x.addFrom(sc, "Specimen", made, f)
+		}
+		out = append(out, fhir.Reference{Reference: "Specimen/" + made, Display: kind.Words()})
 	}
-	return s
+	if len(out) > 0 {
+		return out
+	}
+	sps := obr.Field(15).Comp(1)
+	words := text(sps.Sub(2).Text())
+	if words == "" {
+		words = text(sps.Sub(1).Text())
+	}
+	if words == "" {
+		return nil
+	}
+	return []fhir.Reference{{Type: "Specimen", Display: words}}
+}
+
+// membership puts together what belongs together: the sensitivities of an organism under it. A child OBR names its parent result in OBR-26;
+// within a report, OBX-4 "1.2" belongs to "1", and a flag S, I or R belongs to the coded result of the same OBX-4.
+// HL7 v2.4 §7.3.1.26, §7.4.2.4
+func (x *mapper) membership(reports []report) {
+	for i := range x.later {
+		p := &x.later[i]
+		parent := -1
+		if prl := reports[p.report].obr.Field(26); !prl.Empty() {
+			code, sub := text(prl.Comp(1).Sub(1).Text()), str(prl, 2)
+			parent = slices.IndexFunc(x.later, func(o pending) bool { return o.report != p.report && o.code == code && (sub == "" || o.sub == sub) })
+		}
+		if parent < 0 && p.sub != "" {
+			up, _, dotted := cutLast(p.sub, ".")
+			parent = slices.IndexFunc(x.later, func(o pending) bool {
+				return o.report == p.report && o.ref != p.ref && (dotted && o.sub == up || p.flag && !o.flag && o.coded && o.sub == p.sub)
+			})
+		}
+		if parent >= 0 && parent != i {
+			of := x.later[parent].fields
+			members, _ := of["hasMember"].([]fhir.Reference)
+			of["hasMember"] = append(members, fhir.Reference{Reference: string(p.ref), Display: display(p.fields)})
+		}
+	}
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+func display(f fhir.M) string {
+	c, _ := f["code"].(fhir.CodeableConcept)
+	return c.Words()
+}
+
+// measurements are OBX that come with a visit and under no report: height, weight, the answers asked at admission.
+func (x *mapper) measurements(segs []Segment, visit string) {
+	for _, s := range segs {
+		if s.name != "OBX" {
+			continue
+		}
+		switch str(s.Field(2), 0) {
+		case "ED", "RP":
+			x.note(fhir.NotSupported, s.Place(5), "a document that comes with an admission is kept in the raw message only: send it as MDM")
+			continue
+		}
+		r := &report{base: id("OB", hash(x.patient, visit, s.Field(14).Raw()))}
+		x.observation(r, 0, obx{Segment: s}, "", "final", visit)
+	}
+	for _, p := range x.later {
+		delete(p.fields, "category")
+		x.addFrom(p.sc, "Observation", p.ref.ID(), p.fields)
+	}
+	x.later = nil
 }

@@ -10,7 +10,7 @@ import (
 
 // SIU: appointments. HL7 v2.4 §10.4
 
-func (x *mapper) siu(segs []Segment) *fhir.Issue {
+func (x *mapper) appointments(segs []Segment) *fhir.Issue {
 	if issue := x.who(segs); issue != nil {
 		return issue
 	}
@@ -29,7 +29,22 @@ func (x *mapper) siu(segs []Segment) *fhir.Issue {
 	if ns == "" {
 		ns = x.o.Authority
 	}
-	f := fhir.M{"identifier": []fhir.Identifier{{System: x.systemOf(ns), Value: number}}, "status": x.appointmentStatus(sch)}
+	status, assumed := x.appointmentStatus(sch)
+	f := fhir.M{"identifier": []fhir.Identifier{{System: x.systemOf(ns), Value: number}}, "status": status}
+	sc := &scope{own: sch, segs: segs}
+	if assumed {
+		sc.assumed = append(sc.assumed, "status")
+	}
+	x.fill("Appointment", f, sc, "SCH")
+	for _, s := range segs {
+		switch s.name {
+		case "AIS", "AIP", "AIL", "AIG":
+			own := *sc
+			own.own = s
+			x.fillFrom(x.mp.blocks["Appointment"][s.name], f, &own)
+			sc.cleared = own.cleared
+		}
+	}
 	start, end := x.when(sch, segs)
 	f["start"], f["end"] = start, end
 	if start == "" && f["status"] != "cancelled" {
@@ -40,62 +55,34 @@ func (x *mapper) siu(segs []Segment) *fhir.Issue {
 		f["end"] = start
 		x.note(fhir.Required, "SCH-9", "the appointment does not say how long it lasts; it is shown as ending when it begins")
 	}
-	if why := x.concept(sch.Field(7)); !why.IsZero() {
-		f["reasonCode"] = []fhir.CodeableConcept{why}
-	}
 	if why := x.concept(sch.Field(6)); !why.IsZero() && f["status"] == "cancelled" {
 		f["cancelationReason"] = why
 	}
-	if kind, ok := x.coded(sch.Field(8), v2Table+"0277"); ok {
-		f["appointmentType"] = kind
-	}
 	f["description"] = x.serviceWords(segs)
-	var services []fhir.CodeableConcept
-	for _, s := range segs {
-		if s.Name() == "AIS" {
-			if c := x.concept(s.Field(3)); !c.IsZero() {
-				services = append(services, c)
-			}
-		}
-	}
-	f["serviceType"] = services
 	var notes []string
 	for _, s := range segs {
 		if s.Name() == "NTE" {
-			notes = append(notes, words(s.Field(3)))
+			notes = append(notes, comment(s))
 		}
 	}
 	f["comment"] = text(strings.Join(notes, "\n"))
 	f["participant"] = x.attendees(sch, segs)
-	x.add("Appointment", id(number), f)
+	x.addFrom(sc, "Appointment", id(number), f)
 	return nil
 }
 
 // appointmentStatus: the event decides; where it only tells of a change, SCH-25 may. HL7 table 0278
-func (x *mapper) appointmentStatus(sch Segment) string {
-	switch x.event {
-	case "S15", "S16":
-		return "cancelled"
-	case "S17":
-		return "entered-in-error"
-	case "S26":
-		return "noshow"
+func (x *mapper) appointmentStatus(sch Segment) (status string, assumed bool) {
+	said := x.translate("appointment-status", str(sch.Field(25), 1))
+	switch {
+	case x.h.status != "" && x.h.status != "booked":
+		return x.h.status, false
+	case said != "":
+		return said, false
+	case x.h.status != "":
+		return x.h.status, false
 	}
-	switch strings.ToUpper(str(sch.Field(25), 1)) {
-	case "CANCELLED", "CANCELED", "DC", "DISCONTINUED":
-		return "cancelled"
-	case "NOSHOW", "DNA":
-		return "noshow"
-	case "COMPLETE", "COMPLETED":
-		return "fulfilled"
-	case "ARRIVED":
-		return "arrived"
-	case "PENDING", "WAITLIST":
-		return "pending"
-	case "DELETED":
-		return "entered-in-error"
-	}
-	return "booked"
+	return x.h.assume, true
 }
 
 // when reads SCH-11 (TQ: start and end), else the resources' own times; without an end, the duration makes one.
@@ -178,7 +165,7 @@ func (x *mapper) attendees(sch Segment, segs []Segment) []fhir.M {
 				out = append(out, part(who, role...))
 			}
 		case "AIL":
-			if where := place(s.Field(3)); where != "" {
+			if where := locationWords(s.Field(3)); where != "" {
 				out = append(out, part(fhir.Reference{Type: "Location", Display: where}))
 			}
 		case "AIG":
