@@ -164,7 +164,12 @@ func documentForm() *form {
 				"encounter": many("encounter"), "event": many("event"),
 				"related": {do: documentRelated},
 			})),
-		})}
+		}),
+		after: func(c *converter, _ *object, v fhir.Value) {
+			if !v.Member("content").Exists() {
+				c.note(fhir.Required, fhir.Warning, "DocumentReference.content", "R4 demands content, and the practice sent none: the document cannot be opened here")
+			}
+		}}
 }
 
 // documentContent keeps the attachments, and tells each when it was made: in STU3 the document says so, in R4 its content.

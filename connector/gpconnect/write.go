@@ -348,10 +348,34 @@ func (c *converter) copyMember(parent, m fhir.Value) {
 	case "coding":
 		c.key(name)
 		c.codings(m)
+	case "code":
+		c.key(name)
+		c.scalar(m)
 	default:
 		c.key(name)
 		c.copy(m)
 	}
+}
+
+// scalar writes the code of a coding or quantity. Seen in the specification's own examples: a list of one where one may be.
+func (c *converter) scalar(m fhir.Value) {
+	if !m.IsArray() {
+		c.copy(m)
+		return
+	}
+	n := 0
+	var one fhir.Value
+	for item := range m.Children() {
+		one = item
+		n++
+	}
+	if n == 1 && one.IsString() {
+		c.copy(one)
+		c.note(fhir.Structure, fhir.Information, c.here("code"), "a list stood where one code may be; it was read as that one")
+		return
+	}
+	c.copy(m)
+	c.note(fhir.Structure, fhir.Warning, c.here("code"), "a list stands where one code may be, so that the entry is not valid R4")
 }
 
 // system writes a code or identifier system under the name it has today.
