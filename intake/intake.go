@@ -24,7 +24,7 @@ import (
 
 // The private key-values of this room.
 const (
-	// BucketSeen: <source>\x00<delivery id or hash>\x00<hash> -> seen: what was accepted, and the reply it got. Without the last
+	// BucketSeen: <source>\x00<hash of delivery id>\x00<hash> -> seen: what was accepted, and the reply it got. Without the last
 	// part: that something came under the id.
 	BucketSeen = "intake-seen"
 	// BucketRaw: <sha-256> -> the bytes that arrived.
@@ -218,7 +218,9 @@ func mergedInto(r *fhir.Resource, patient string) bool {
 // write does all of a delivery in one transaction. It may be run several times.
 func (in *Intake) write(ctx context.Context, tx store.Tx, sys *region.System, d *connector.Delivery, hash string, resources []*fhir.Resource, receipt *connector.Receipt) error {
 	// Senders do reset their counters: the same id with other content is news, and is flagged. Each content is recognised again.
-	idKey := d.Source + "\x00" + cmp.Or(d.ID, hash)
+	// The sender's id is as long as the sender likes, and a key is not.
+	name := sha256.Sum256([]byte(cmp.Or(d.ID, hash)))
+	idKey := d.Source + "\x00" + hex.EncodeToString(name[:16])
 	seenKey := idKey + "\x00" + hash
 	memory := tx.Bucket(BucketSeen)
 	known, err := memory.MultiGet(ctx, idKey, seenKey)

@@ -2,6 +2,8 @@ package mpi
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"slices"
 
@@ -264,7 +266,15 @@ func (x *Index) lookup(ctx context.Context, key string) (string, error) {
 	return string(data), nil
 }
 
-func idKey(id fhir.Identifier) string { return "id/" + id.System + "|" + id.Value }
+// idKey is where an identifier stands. One longer than any real one stands under its hash: keys are not as long as a sender likes.
+func idKey(id fhir.Identifier) string {
+	k := id.System + "|" + id.Value
+	if len(k) > 500 {
+		sum := sha256.Sum256([]byte(k))
+		k = hex.EncodeToString(sum[:])
+	}
+	return "id/" + k
+}
 
 func getString(ctx context.Context, b store.TxBucket, key string) (string, error) {
 	v, _, err := b.Get(ctx, key)
