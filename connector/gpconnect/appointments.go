@@ -27,7 +27,7 @@ type Appointment struct {
 }
 
 func appointmentForm() *form {
-	return &form{to: "Appointment", members: members(
+	return &form{to: "Appointment", profile: "UKCore-Appointment", members: members(
 		"status appointmentType priority description start end minutesDuration created comment", shape{
 			"identifier": many("identifier"), "serviceCategory": many("serviceCategory"), "serviceType": many("serviceType"),
 			"specialty": many("specialty"), "reason": many("reasonCode"), "indication": many("reasonReference"), "incomingReferral": many("basedOn"),
@@ -45,12 +45,12 @@ func appointmentForm() *form {
 }
 
 func slotForm() *form {
-	return &form{to: "Slot", members: members("appointmentType schedule status start end overbooked comment", shape{
+	return &form{to: "Slot", profile: "UKCore-Slot", members: members("appointmentType schedule status start end overbooked comment", shape{
 		"identifier": many("identifier"), "serviceCategory": many("serviceCategory"), "serviceType": many("serviceType"), "specialty": many("specialty")})}
 }
 
 func scheduleForm() *form {
-	return &form{to: "Schedule", members: members("active planningHorizon comment", shape{
+	return &form{to: "Schedule", profile: "UKCore-Schedule", members: members("active planningHorizon comment", shape{
 		"identifier": many("identifier"), "serviceCategory": many("serviceCategory"), "serviceType": many("serviceType"), "specialty": many("specialty"),
 		"actor": many("actor")})}
 }
@@ -232,7 +232,7 @@ func slotsOf(content []*fhir.Resource) []Slot {
 		if r.Type() != "Slot" || r.Text("status") != "free" {
 			continue
 		}
-		s := Slot{ID: r.ID(), Start: r.Text("start"), End: r.Text("end"), Kind: r.Concept("serviceType").Words(), Channel: extensionOf(r, "DeliveryChannel").Text("valueCode"),
+		s := Slot{ID: r.ID(), Start: r.Text("start"), End: r.Text("end"), Kind: r.Concept("serviceType").Words(), Channel: extensionOf(r, "DeliveryChannel").Text("valueCodeableConcept.coding.code"),
 			Schedule: strings.TrimPrefix(r.Text("schedule.reference"), "Schedule/"), Resource: r}
 		if sch := byRef["Schedule/"+s.Schedule]; sch != nil {
 			s.Session = sch.Concept("serviceCategory").Words()

@@ -43,7 +43,6 @@ var sameInUKCore = map[string]string{
 	"CareConnect-GPC-NHSCommunication":                 "NHSCommunication",
 	"CareConnect-GPC-NHSNumberVerificationStatus":      "NHSNumberVerificationStatus",
 	"GPConnect-BookingOrganisation":                    "BookingOrganization",
-	"GPConnect-DeliveryChannel-2":                      "DeliveryChannel",
 }
 
 // ukCoreURL gives today's URL of an extension that UK Core has with the same content, else the URL as it came: an extension that
@@ -90,6 +89,13 @@ func (c *converter) extension(e fhir.Value) {
 	case strings.HasSuffix(url, "ListWarningCode-1") && e.Member("valueCode").Exists():
 		c.sep()
 		c.raw(`{"url":"` + ukExt + `ListWarningCode","valueCodeableConcept":{"coding":[{"system":"https://fhir.hl7.org.uk/CodeSystem/UKCore-ListWarningCode"`)
+		c.key("code")
+		c.copy(e.Member("valueCode"))
+		c.raw("}]}}")
+		return
+	case strings.HasSuffix(url, "GPConnect-DeliveryChannel-2") && e.Member("valueCode").Exists():
+		c.sep()
+		c.raw(`{"url":"` + ukExt + `DeliveryChannel","valueCodeableConcept":{"coding":[{"system":"https://fhir.hl7.org.uk/CodeSystem/UKCore-DeliveryChannel"`)
 		c.key("code")
 		c.copy(e.Member("valueCode"))
 		c.raw("}]}}")
