@@ -77,15 +77,16 @@ func (c *Client) connect(ctx context.Context) error {
 }
 
 func (c *Client) exchange(ctx context.Context, sent *Message, msg []byte) (Ack, error) {
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
+	conn := c.conn // the connection may have been closed and forgotten by the time ctx ends
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := c.conn.SetDeadline(time.Now().Add(c.timeout())); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(c.timeout())); err != nil {
 		return Ack{}, err
 	}
 	if ctx.Err() != nil {
 		return Ack{}, ctx.Err()
 	}
-	if err := WriteFrame(c.conn, msg); err != nil {
+	if err := WriteFrame(conn, msg); err != nil {
 		return Ack{}, err
 	}
 	_, _, control := sent.Type()

@@ -54,7 +54,12 @@ func New(o Options) (*Feed, error) {
 func (f *Feed) Addr() net.Addr { return f.ln.Addr() }
 
 // Close undoes New, for a feed that never ran; Run closes what it ran on.
-func (f *Feed) Close() error { return f.ln.Close() }
+func (f *Feed) Close() error {
+	if err := f.ln.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
 
 // Stats are the counts so far.
 func (f *Feed) Stats() Stats {

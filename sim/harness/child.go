@@ -1,0 +1,170 @@
+// Package harness kills a running node, again and again, and then looks whether everything that it acknowledged is there.
+//
+// The node is a process of its own, so that it can be killed as kill -9 and a power cut's first half kill: without a word. Senders speak MLLP to it and
+// keep, as real ones do, what was not acknowledged, to send it again. What was acknowledged must be stored whole, found by its identifiers, and be there once.
+package harness
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"tombolo/node"
+	"tombolo/region"
+)
+
+// Source is the system that the senders are.
+const Source = "rx1-pas"
+
+const oneTrust = `
+region: {id: harness, name: Harness}
+organisations:
+  - {ods: RX1, name: Severn Acute Trust, kind: acute}
+  - {ods: M85001, name: Hilltop Surgery, kind: gp}
+systems:
+  - {id: rx1-pas, organisation: RX1, product: PAS, connector: hl7v2, listen: %q, release: all, gives: {demographics: push, encounters: push, documents: push}}
+agreements:
+  - {id: direct-care, parties: [RX1, M85001], purposes: [direct-care], headings: all, from: 2026-04-01}
+`
+
+// The child is told by the environment where its data lies and where to listen.
+const (
+	envDir  = "TOMBOLO_HARNESS_DIR"
+	envAddr = "TOMBOLO_HARNESS_ADDR"
+)
+
+// Child runs a node if this process was started as one, and never returns then. A test's TestMain calls it first.
+func Child() {
+	dir := os.Getenv(envDir)
+	if dir == "" {
+		return
+	}
+	ctx := context.Background()
+	n, err := open(ctx, dir, os.Getenv(envAddr))
+	if err == nil {
+		n.Start(ctx)
+		fmt.Println("ready")
+		_, _ = io.Copy(io.Discard, os.Stdin) // ends when whoever started this process has gone, or lets go of it
+		os.Exit(0)
+	}
+	fmt.Fprintln(os.Stderr, "harness: the node did not start:", err)
+	os.Exit(1)
+}
+
+func open(ctx context.Context, dir, addr string) (*node.Node, error) {
+	r, problems := region.Parse("harness.yaml", fmt.Appendf(nil, oneTrust, addr))
+	for _, p := range problems {
+		if p.Severity == region.Error {
+			return nil, errors.New(p.String())
+		}
+	}
+	return node.New(ctx, node.Config{Region: r, Folder: dir, Data: dir, Feeds: addr != nowhere})
+}
+
+// nowhere is the feed's address in a node that only looks at what is stored.
+const nowhere = "127.0.0.1:0"
+
+// A Process is a node in a process of its own.
+type Process struct {
+	Addr string
+	cmd  *exec.Cmd
+	in   io.Closer
+	done chan error
+	said strings.Builder // to be read when done
+}
+
+// StartProcess starts this very program as a node, under a wrapper such as strace if one is given, and waits until it listens.
+func StartProcess(dir string, wrap ...string) (*Process, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	line := append(wrap, self)
+	p := &Process{Addr: addr, cmd: exec.Command(line[0], line[1:]...), done: make(chan error, 1)}
+	p.cmd.Env = append(os.Environ(), envDir+"="+dir, envAddr+"="+addr)
+	p.cmd.Stderr = &p.said
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	ready := make(chan bool, 1)
+	go func() {
+		line, _ := bufio.NewReader(out).ReadString('\n')
+		ready <- line == "ready\n"
+		p.done <- p.cmd.Wait()
+	}()
+	select {
+	case ok := <-ready:
+		if ok {
+			return p, nil
+		}
+		return nil, &DiedError{<-p.done, p.said.String()}
+	case <-time.After(time.Minute):
+		p.Kill()
+		return nil, errors.New("the node did not start within a minute")
+	}
+}
+
+// A DiedError says that a node ended before it was ready.
+type DiedError struct {
+	Err  error
+	Said string
+}
+
+func (e *DiedError) Error() string {
+	return fmt.Sprintf("the node ended before it was ready: %v: %s", e.Err, e.Said)
+}
+
+// Kill ends the process as kill -9 does, and returns when it is gone, and what it wrapped with it.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.in.Close()
+	p.Wait()
+}
+
+// Wait returns when the process has ended by itself, or was killed from elsewhere.
+func (p *Process) Wait() {
+	err := <-p.done
+	p.done <- err
+}
+
+// Ended reports whether the process has ended, and what it last said.
+func (p *Process) Ended() (ended bool, said string) {
+	select {
+	case err := <-p.done:
+		p.done <- err
+		return true, p.said.String()
+	default:
+		return false, ""
+	}
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// storeDir is where a node keeps its store.
+func storeDir(dir string) string { return filepath.Join(dir, "store") }

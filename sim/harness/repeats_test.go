@@ -1,0 +1,127 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tombolo/connector/hl7v2"
+)
+
+// inside runs a node in this process, and stops it when the function that it returns is called.
+func inside(t testing.TB, dir string) (addr string, stop func()) {
+	t.Helper()
+	addr, err := freeAddr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := open(context.Background(), dir, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n.Start(ctx)
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return addr, stop
+}
+
+// Design law 7: once only. Each message comes one to five times, over two connections at once, in any order.
+func TestWhatComesAgainIsTakenOnce(t *testing.T) {
+	dir := t.TempDir()
+	addr, stop := inside(t, dir)
+	r := rand.New(rand.NewPCG(7, uint64(time.Now().UnixNano())))
+	var all []Message
+	var lines [2][]Message
+	for n := range rounds(t, 150, 20_000) {
+		m := NewMessage(0, n)
+		all = append(all, m)
+		for range 1 + r.IntN(5) {
+			k := r.IntN(2)
+			at := len(lines[k]) - r.IntN(min(len(lines[k]), 6)+1) // not far from its first
+			lines[k] = append(lines[k][:at], append([]Message{m}, lines[k][at:]...)...)
+		}
+	}
+	var mu sync.Mutex
+	answers := map[string][]byte{}
+	var wg sync.WaitGroup
+	for _, line := range lines {
+		wg.Go(func() {
+			c := &hl7v2.Client{Addr: addr}
+			defer c.Close()
+			for _, m := range line {
+				ack, err := c.Send(t.Context(), m.Bytes)
+				if err != nil || !ack.Accepted() {
+					t.Errorf("%s: answered %s (%v)", m.Control, ack.Code, err)
+					continue
+				}
+				mu.Lock()
+				if first, again := answers[m.Control]; again && !bytes.Equal(first, ack.Raw) {
+					t.Errorf("%s: its repeat was answered otherwise than it was", m.Control)
+				}
+				answers[m.Control] = ack.Raw
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	stop()
+	allThere(t, dir, all)
+	once(t, dir)
+}
+
+// Memory does not grow with the number of messages. The figures are compared with each other, a quarter of the way and at the end.
+func TestMemoryStaysFlat(t *testing.T) {
+	const connections = 8
+	n := rounds(t, 20_000, 2_000_000)
+	if os.Getenv("TOMBOLO_SOAK") == "" && testing.Short() {
+		t.Skip("SKIPPED: -short")
+	}
+	addr, _ := inside(t, t.TempDir())
+	senders := NewSenders(connections)
+	send := func(n int) (heap, resident int64) {
+		senders.Run(t.Context(), addr, n/connections)
+		acked, err := senders.Take()
+		if err != nil || len(acked) != n/connections*connections {
+			t.Fatalf("%d of %d were acknowledged (%v)", len(acked), n, err)
+		}
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc), residentBytes()
+	}
+	heap0, rss0 := send(n / 4)
+	heap1, rss1 := send(n - n/4)
+	t.Logf("heap %.1f MiB, then %.1f; resident %.0f MiB, then %.0f", mib(heap0), mib(heap1), mib(rss0), mib(rss1))
+	if heap1-heap0 > 24<<20 {
+		t.Errorf("the heap grew by %.1f MiB over %d messages", mib(heap1-heap0), n-n/4)
+	}
+	// The store's own buffers, of a fixed size, may fill meanwhile.
+	if rss0 > 0 && rss1-rss0 > 384<<20 {
+		t.Errorf("resident memory grew by %.0f MiB over %d messages", mib(rss1-rss0), n-n/4)
+	}
+}
+
+func mib(n int64) float64 { return float64(n) / (1 << 20) }
+
+// residentBytes is this process's resident memory now; 0 where that cannot be told.
+func residentBytes() int64 {
+	data, _ := os.ReadFile("/proc/self/statm")
+	if f := strings.Fields(string(data)); len(f) > 1 {
+		pages, _ := strconv.ParseInt(f[1], 10, 64)
+		return pages * int64(os.Getpagesize())
+	}
+	return 0
+}
