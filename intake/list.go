@@ -3,6 +3,8 @@ package intake
 import (
 	"context"
 	"encoding/json"
+	"iter"
+	"strings"
 
 	"tombolo/fhir"
 )
@@ -33,4 +35,29 @@ func (in *Intake) Raw(ctx context.Context, hash string) ([]byte, error) {
 		return nil, fhir.Errorf(fhir.NotFound, "no delivery with that hash is kept")
 	}
 	return data, nil
+}
+
+// Kept yields everything that a source sent, as it arrived, each content once: what was taken and what was not.
+func (in *Intake) Kept(ctx context.Context, source string) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		given := map[string]bool{}
+		for item, err := range in.o.Store.View(BucketSeen).ScanFrom(ctx, source+"\x00", 0) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !strings.HasPrefix(item.Key, source+"\x00") {
+				return
+			}
+			hash := item.Key[strings.LastIndexByte(item.Key, 0)+1:]
+			if strings.Count(item.Key, "\x00") < 2 || given[hash] {
+				continue
+			}
+			given[hash] = true
+			raw, err := in.Raw(ctx, hash)
+			if !yield(raw, err) {
+				return
+			}
+		}
+	}
 }

@@ -88,11 +88,25 @@ func (n *Node) option(s region.System, name string) string {
 	return v
 }
 
-func newHL7(n *Node, s region.System) (connector.Runner, connector.Asker, error) {
-	o := hl7v2.Options{Source: s.ID, Organisation: s.Organisation, Listen: s.Listen, Logger: n.c.Logger, Now: n.c.Now}
+// HL7Options are the settings of an hl7v2 system: those of the region file, and the feed's dialect. Paths start at folder.
+func HL7Options(s region.System, folder string) (hl7v2.Options, error) {
+	o := hl7v2.Options{Source: s.ID, Organisation: s.Organisation, Listen: s.Listen}
 	if err := o.Set(s.Options); err != nil {
+		return o, fmt.Errorf("system %s: %w", s.ID, err)
+	}
+	var err error
+	if o.Mapping, err = hl7v2.LoadMapping(s.Mapping, folder); err != nil {
+		return o, fmt.Errorf("system %s: %w", s.ID, err)
+	}
+	return o, nil
+}
+
+func newHL7(n *Node, s region.System) (connector.Runner, connector.Asker, error) {
+	o, err := HL7Options(s, n.c.Folder)
+	if err != nil {
 		return nil, nil, err
 	}
+	o.Logger, o.Now = n.c.Logger, n.c.Now
 	if !n.c.Feeds {
 		return nil, nil, nil // it would take the port
 	}

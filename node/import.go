@@ -209,10 +209,11 @@ func (im *importer) hl7(r io.Reader) iter.Seq2[connector.Delivery, error] {
 	if err != nil {
 		return failing(err)
 	}
-	o := hl7v2.Options{Source: im.system.ID, Organisation: im.system.Organisation, Now: im.n.c.Now}
-	if err := o.Set(im.system.Options); err != nil {
+	o, err := HL7Options(im.system, im.n.c.Folder)
+	if err != nil {
 		return failing(err)
 	}
+	o.Now = im.n.c.Now
 	return func(yield func(connector.Delivery, error) bool) {
 		for d := range hl7v2.Deliveries(data, o) {
 			if !yield(d, nil) {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tombolo/connector/extract"
+	"tombolo/connector/hl7v2"
 	"tombolo/fhir"
 	"tombolo/region"
 )
@@ -50,12 +51,19 @@ func readRegion(path string) (*region.Region, []region.Problem, error) {
 		return r, problems, nil
 	}
 	for _, s := range r.Systems {
-		if s.Connector != "extract" || s.Mapping == "" {
-			continue
+		var err error
+		language := "docs/extract-mapping.md"
+		switch {
+		case s.Mapping == "":
+		case s.Connector == "extract":
+			_, err = extract.Load(s.Mapping, filepath.Dir(path))
+		case s.Connector == "hl7v2":
+			_, err = hl7v2.LoadMapping(s.Mapping, filepath.Dir(path))
+			language = "docs/hl7v2-mapping.md"
 		}
-		if _, err := extract.Load(s.Mapping, filepath.Dir(path)); err != nil && !fhir.Is(err, fhir.NotFound) {
+		if err != nil && !fhir.Is(err, fhir.NotFound) {
 			problems = append(problems, region.Problem{File: filepath.Base(path), Path: "systems." + s.ID + ".mapping", Severity: region.Error, Message: err.Error(),
-				Fix: "mend the mapping file: docs/extract-mapping.md says how it is written"})
+				Fix: "mend the mapping file: " + language + " says how it is written"})
 		}
 	}
 	return r, problems, nil

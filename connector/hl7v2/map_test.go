@@ -2,7 +2,6 @@ package hl7v2
 
 import (
 	"bytes"
-	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
@@ -11,50 +10,12 @@ import (
 	"time"
 
 	"tombolo/connector"
-	"tombolo/fhir"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files in testdata")
 
 // trust is the feed that the fixtures come from.
 var trust = Options{Source: "rx1-pas", Organisation: "RX1", Now: func() time.Time { return time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC) }}
-
-// golden is what a message gives, as a clinician or integrator can read it.
-type golden struct {
-	ID       string            `json:"id"`
-	Patient  string            `json:"patient,omitempty"`
-	Map      string            `json:"map,omitempty"`
-	Rejected string            `json:"rejected,omitempty"`
-	Issues   []string          `json:"issues,omitempty"`
-	Delete   []fhir.Ref        `json:"delete,omitempty"`
-	Content  []json.RawMessage `json:"content,omitempty"`
-}
-
-func render(t *testing.T, deliveries []connector.Delivery) []byte {
-	t.Helper()
-	out := []golden{}
-	for _, d := range deliveries {
-		g := golden{ID: d.ID, Patient: d.Patient, Map: d.Map, Delete: d.Delete}
-		if d.Rejected != nil {
-			g.Rejected = string(d.Rejected.Type) + " " + d.Rejected.Error()
-		}
-		for _, i := range d.Issues {
-			g.Issues = append(g.Issues, string(i.Type)+" "+i.Error())
-		}
-		for _, r := range d.Content {
-			g.Content = append(g.Content, r.Raw())
-		}
-		out = append(out, g)
-	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(out); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
 
 func deliveries(data []byte, o Options) []connector.Delivery {
 	var out []connector.Delivery
@@ -82,7 +43,7 @@ func TestMessagesGiveWhatTheirGoldenFilesSay(t *testing.T) {
 					checkDelivery(t, file, d)
 				}
 			}
-			got := render(t, made)
+			got := Golden(made)
 			goldenFile := strings.TrimSuffix(file, ".hl7") + ".json"
 			if *update {
 				if err := os.WriteFile(goldenFile, got, 0o644); err != nil {
@@ -96,7 +57,7 @@ func TestMessagesGiveWhatTheirGoldenFilesSay(t *testing.T) {
 			if !bytes.Equal(got, want) {
 				t.Errorf("%s differs from %s:\n%s", file, goldenFile, got)
 			}
-			if again := render(t, deliveries(data, trust)); !bytes.Equal(again, got) {
+			if again := Golden(deliveries(data, trust)); !bytes.Equal(again, got) {
 				t.Errorf("%s: the same bytes gave something else the second time", file)
 			}
 		})
