@@ -27,7 +27,7 @@ func types(m map[string]int) string {
 
 // The conservation table over the public samples: each leaf of each resource that came in is mapped, carried in an extension, or named
 // in the report. Run with -v to see it.
-func TestConservationOverPublicSamples(t *testing.T) {
+func TestPublicSamplesConvertOrAreRefusedClearly(t *testing.T) {
 	all := samples(t)
 	converted, refused := 0, 0
 	var total tally

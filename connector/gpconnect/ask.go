@@ -96,11 +96,14 @@ func (c *Client) plan(ctx context.Context, q connector.Question) (p plan, err er
 	if err = c.include(q.Headings).Check(c.o.Now()); err != nil {
 		return p, err
 	}
-	can, err := c.capability(ctx, q.Requester)
-	if err != nil {
+	if p.html, err = c.offers(ctx, InteractionHTML); err != nil {
 		return p, err
 	}
-	if p.html, err = c.offers(ctx, InteractionHTML); err != nil {
+	can, err := c.capability(ctx, q.Requester)
+	if p.html && fhir.Is(err, fhir.Forbidden) { // structured records may be switched off where pages are not
+		can, err = capability{none: true}, nil
+	}
+	if err != nil {
 		return p, err
 	}
 	if can.none && !p.html && !p.documents && !p.appointments {
