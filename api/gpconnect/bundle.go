@@ -152,11 +152,24 @@ func (w *writer) wanted(name string, r *fhir.Resource) bool {
 		end := cmp.Or(r.Text("dispenseRequest.validityPeriod.end"), r.Text("effectivePeriod.end"))
 		return from == "" || end == "" || end[:min(10, len(end))] >= from
 	case "includeProblems":
+		if sig := significance(r); w.q.significance != "" && sig != "" && sig != w.q.significance {
+			return false
+		}
 		return w.q.status == "" || (w.q.status == "active") != over(r)
 	case "includeImmunisations":
 		return w.q.notGiven || r.Text("status") != "not-done"
 	}
 	return on == "" || (from == "" || on >= from) && (to == "" || on <= to)
+}
+
+// significance is what a practice calls a problem: major or minor. Others do not say, and are never narrowed away.
+func significance(r *fhir.Resource) string {
+	for x := range r.Value().All("extension") {
+		if strings.HasSuffix(x.Text("url"), "-ProblemSignificance") {
+			return x.Text("valueCode")
+		}
+	}
+	return ""
 }
 
 // leads are the types that a list names; what hangs on them comes beside.

@@ -155,6 +155,7 @@ type question struct {
 	to            map[string]string
 	most          int // of the most recent consultations; 0 all
 	status        string
+	significance  string
 	notGiven      bool
 	unknown       []string
 }
@@ -266,6 +267,10 @@ func (q *question) part(name, part string, val fhir.Value, now time.Time) error 
 	case "filterStatus":
 		if q.status = val.Str(); q.status != "active" && q.status != "inactive" {
 			return invalid(name + "." + part + " must be active or inactive")
+		}
+	case "filterSignificance":
+		if q.significance = val.Str(); q.significance != "major" && q.significance != "minor" {
+			return invalid(name + "." + part + " must be major or minor")
 		}
 	case "medicationSearchFromDate":
 		q.from[name] = val.Str()

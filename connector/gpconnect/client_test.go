@@ -132,6 +132,51 @@ func TestTheRequestOnTheWire(t *testing.T) {
 	checkToken(t, got.Header.Get("Authorization"), srv.URL+"/M85099/STU3/1")
 }
 
+// Every include with all of its parts, as it stands on the wire.
+func TestEveryInclude(t *testing.T) {
+	var body string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		body = string(b)
+		w.Header().Set("Content-Type", "application/fhir+json")
+		_, _ = w.Write(read(t, "medication"))
+	}))
+	defer srv.Close()
+	p := fhir.Period{Start: "2020-01-01", End: "2021-01-01"}
+	for want, c := range map[string]struct {
+		h  dataset.Heading
+		in func(*gpconnect.Include)
+	}{
+		`{"name":"includeAllergies","part":[{"name":"includeResolvedAllergies","valueBoolean":false}]}`: {dataset.Allergies, func(in *gpconnect.Include) { in.ResolvedAllergies = false }},
+		`{"name":"includeMedication","part":[{"name":"includePrescriptionIssues","valueBoolean":false},{"name":"medicationSearchFromDate","valueDate":"2020-01-01"}]}`: {dataset.Medications,
+			func(in *gpconnect.Include) { in.WithoutIssues, in.MedicationFrom = true, "2020-01-01" }},
+		`{"name":"includeConsultations","part":[{"name":"consultationSearchPeriod","valuePeriod":{"start":"2020-01-01","end":"2021-01-01"}}]}`: {dataset.Encounters,
+			func(in *gpconnect.Include) { in.ConsultationPeriod = p }},
+		`{"name":"includeConsultations","part":[{"name":"includeNumberOfMostRecent","valuePositiveInt":3}]}`: {dataset.Encounters, func(in *gpconnect.Include) { in.ConsultationsRecent = 3 }},
+		`{"name":"includeProblems","part":[{"name":"filterStatus","valueCode":"active"},{"name":"filterSignificance","valueCode":"major"}]}`: {dataset.Problems,
+			func(in *gpconnect.Include) { in.ProblemsOnly, in.Significance = "active", "major" }},
+		`{"name":"includeImmunisations","part":[{"name":"includeNotGiven","valueBoolean":true},{"name":"includeStatus","valueBoolean":true}]}`: {dataset.Immunisations,
+			func(in *gpconnect.Include) { in.ImmunisationsNotGiven, in.ImmunisationsStatus = true, true }},
+		`{"name":"includeUncategorisedData","part":[{"name":"uncategorisedDataSearchPeriod","valuePeriod":{"start":"2020-01-01","end":"2021-01-01"}}]}`: {dataset.Observations,
+			func(in *gpconnect.Include) { in.UncategorisedPeriod = p }},
+		`{"name":"includeInvestigations","part":[{"name":"investigationSearchPeriod","valuePeriod":{"start":"2020-01-01","end":"2021-01-01"}}]}`: {dataset.Results,
+			func(in *gpconnect.Include) { in.InvestigationPeriod = p }},
+		`{"name":"includeReferrals","part":[{"name":"referralSearchPeriod","valuePeriod":{"start":"2020-01-01","end":"2021-01-01"}}]}`: {dataset.Referrals,
+			func(in *gpconnect.Include) { in.ReferralPeriod = p }},
+		`{"name":"includeDiaryEntries","part":[{"name":"diaryEntriesSearchDate","valueDate":"2026-05-01"}]}`: {dataset.CarePlans, func(in *gpconnect.Include) { in.DiaryUntil = "2026-05-01" }},
+	} {
+		asker := client(t, srv.URL, func(o *gpconnect.Options) {
+			o.Narrow = func(in gpconnect.Include) gpconnect.Include { c.in(&in); return in }
+		})
+		if _, err := asker.Ask(t.Context(), about(nesta, c.h)); err != nil {
+			t.Errorf("%s: %v", want, err)
+		}
+		if !strings.Contains(body, want) {
+			t.Errorf("asked\n%s\nwant\n%s", body, want)
+		}
+	}
+}
+
 func checkToken(t *testing.T, authorization, aud string) {
 	t.Helper()
 	parts := strings.Split(strings.TrimPrefix(authorization, "Bearer "), ".")
@@ -194,6 +239,8 @@ func TestRefusedBeforeTheWire(t *testing.T) {
 		{"no purpose", nil, change(func(q *connector.Question) { q.Requester.Purpose = "" }), fhir.Forbidden},
 		{"medicines narrowed beside problems", narrow(func(in *gpconnect.Include) { in.MedicationFrom = "2020-01-01" }), change(same), fhir.Invalid},
 		{"problems filtered beside consultations", narrow(func(in *gpconnect.Include) { in.ProblemsOnly = "active" }), change(same), fhir.Invalid},
+		{"minor problems beside consultations", narrow(func(in *gpconnect.Include) { in.Significance = "minor" }), change(same), fhir.Invalid},
+		{"a significance that there is not", narrow(func(in *gpconnect.Include) { in.Significance = "grave" }), change(func(q *connector.Question) { q.Headings = []dataset.Heading{dataset.Problems} }), fhir.Invalid},
 		{"a period and a number", narrow(func(in *gpconnect.Include) {
 			in.ConsultationsRecent, in.ConsultationPeriod.Start = 3, "2020-01-01"
 		}), change(same), fhir.Invalid},

@@ -24,9 +24,11 @@ type Include struct {
 
 	Problems     bool
 	ProblemsOnly string // active or inactive; "" for both
+	Significance string // major or minor; "" for both
 
 	Immunisations         bool
 	ImmunisationsNotGiven bool
+	ImmunisationsStatus   bool // of consent and the like, where the practice records it
 
 	Uncategorised       bool
 	UncategorisedPeriod fhir.Period
@@ -99,6 +101,8 @@ func (in Include) Check(today time.Time) error {
 		return bad("includeConsultations", "a period and a number of the most recent may not both be given")
 	case in.ProblemsOnly != "" && in.ProblemsOnly != "active" && in.ProblemsOnly != "inactive":
 		return bad("includeProblems.filterStatus", "must be active or inactive")
+	case in.Significance != "" && in.Significance != "major" && in.Significance != "minor":
+		return bad("includeProblems.filterSignificance", "must be major or minor")
 	}
 	return in.checkCombination(bad)
 }
@@ -120,7 +124,9 @@ func (in Include) checkCombination(bad func(part, why string) error) error {
 		{"includeReferrals.referralSearchPeriod", in.ReferralPeriod != (fhir.Period{})},
 		{"includeDiaryEntries.diaryEntriesSearchDate", in.DiaryUntil != ""},
 		{"includeImmunisations.includeNotGiven", in.ImmunisationsNotGiven},
+		{"includeImmunisations.includeStatus", in.ImmunisationsStatus},
 		{"includeProblems.filterStatus", in.Consultations && in.ProblemsOnly != ""},
+		{"includeProblems.filterSignificance", in.Consultations && in.Significance != ""},
 	}
 	for _, n := range narrowing {
 		if n.given {
@@ -157,8 +163,10 @@ func (in Include) parameters(nhs fhir.NHSNumber) []byte {
 		when(in.MedicationFrom != "", "medicationSearchFromDate", "valueDate", in.MedicationFrom))
 	add(in.Consultations, "includeConsultations", period(in.ConsultationPeriod, "consultationSearchPeriod"),
 		when(in.ConsultationsRecent > 0, "includeNumberOfMostRecent", "valuePositiveInt", in.ConsultationsRecent))
-	add(in.Problems, "includeProblems", when(in.ProblemsOnly != "", "filterStatus", "valueCode", in.ProblemsOnly))
-	add(in.Immunisations, "includeImmunisations", when(in.ImmunisationsNotGiven, "includeNotGiven", "valueBoolean", true))
+	add(in.Problems, "includeProblems", when(in.ProblemsOnly != "", "filterStatus", "valueCode", in.ProblemsOnly),
+		when(in.Significance != "", "filterSignificance", "valueCode", in.Significance))
+	add(in.Immunisations, "includeImmunisations", when(in.ImmunisationsNotGiven, "includeNotGiven", "valueBoolean", true),
+		when(in.ImmunisationsStatus, "includeStatus", "valueBoolean", true))
 	add(in.Uncategorised, "includeUncategorisedData", period(in.UncategorisedPeriod, "uncategorisedDataSearchPeriod"))
 	add(in.Investigations, "includeInvestigations", period(in.InvestigationPeriod, "investigationSearchPeriod"))
 	add(in.Referrals, "includeReferrals", period(in.ReferralPeriod, "referralSearchPeriod"))
