@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"strconv"
+	"time"
 
 	"tombolo/connector"
 	"tombolo/events"
@@ -18,7 +20,7 @@ import (
 //	person/<person id>         -> Person
 //	patient/<patient id>       -> person id
 //	id/<system>|<value>        -> person id
-//	review/<patient id>        -> why a national number was not believed
+//	review/<patient id>        -> Review: what somebody has to look at
 const Bucket = "mpi"
 
 // An Index follows the log and answers who is who. It may be used from many goroutines.
@@ -55,17 +57,32 @@ func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error 
 		return err
 	}
 	pt := FromResource(e.Source, r)
-	if pt.ReplacedBy != "" && was != "" {
-		if err := x.remember(ctx, b, was, &pt); err != nil {
+	before := &Person{}
+	if was != "" {
+		if err := getJSON(ctx, b, "person/"+was, before); err != nil {
 			return err
 		}
 	}
-	home, merged, err := x.home(ctx, b, pt, was)
+	old, others := before.without(pt.ID)
+	pt.Objects = old.Objects
+	if pt.ReplacedBy != "" {
+		pt.remember(old)
+	}
+	home, merged, err := x.home(ctx, b, &pt, was, others, e)
 	if err != nil {
 		return err
 	}
+	// What this patient was found by goes first; what is still true of it is written again.
+	for _, id := range old.Identifiers {
+		if owner, err := getString(ctx, b, idKey(id)); err != nil {
+			return err
+		} else if owner == was {
+			b.Delete(idKey(id))
+		}
+	}
 	if was != "" && was != home {
-		if err := x.unlink(ctx, b, was, pt.ID); err != nil {
+		before.Patients = others
+		if err := x.store(ctx, b, before); err != nil {
 			return err
 		}
 	}
@@ -78,37 +95,38 @@ func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error 
 			return err
 		}
 	}
-	if i := slices.IndexFunc(p.Patients, func(q Patient) bool { return q.ID == pt.ID }); i >= 0 {
-		pt.Objects = p.Patients[i].Objects
-		p.Patients[i] = pt
-	} else {
-		p.Patients = append(p.Patients, pt)
+	_, rest := p.without(pt.ID)
+	p.Patients = append(rest, pt)
+	return x.store(ctx, b, p)
+}
+
+// without parts a patient from the others.
+func (p *Person) without(id string) (gone Patient, rest []Patient) {
+	for _, q := range p.Patients {
+		if q.ID == id {
+			gone = q
+		} else {
+			rest = append(rest, q)
+		}
 	}
-	return x.save(b, p)
+	return gone, rest
 }
 
 // remember keeps the numbers of a patient that has been merged away, as old ones: whoever still uses them must find the person.
-func (x *Index) remember(ctx context.Context, b store.TxBucket, was string, pt *Patient) error {
-	p := &Person{}
-	if err := getJSON(ctx, b, "person/"+was, p); err != nil {
-		return err
-	}
-	for _, q := range p.Patients {
-		if q.ID != pt.ID {
-			continue
-		}
-		for _, id := range q.Identifiers {
-			if !slices.ContainsFunc(pt.Identifiers, func(k fhir.Identifier) bool { return k.System == id.System && k.Value == id.Value }) {
-				pt.Identifiers = append(pt.Identifiers, fhir.Identifier{Use: "old", System: id.System, Value: id.Value})
-			}
+func (q *Patient) remember(old Patient) {
+	for _, id := range old.Identifiers {
+		if !slices.ContainsFunc(q.Identifiers, func(k fhir.Identifier) bool { return k.System == id.System && k.Value == id.Value }) {
+			q.Identifiers = append(q.Identifiers, fhir.Identifier{Use: "old", System: id.System, Value: id.Value})
 		}
 	}
-	return nil
 }
 
 // home finds the person a patient belongs to: the one who took them over in a merge, else the one with the same national number
-// whose demographics agree, else who they were, else somebody new. merged are other people shown by a superseded number to be the same.
-func (x *Index) home(ctx context.Context, b store.TxBucket, pt Patient, was string) (home string, merged []string, err error) {
+// whose demographics agree, else who they were, else somebody new. A number whose other holders do not agree is not believed: the patient
+// keeps it as doubted, it leads to nobody through them, and somebody is to look. A patient who has become unlike everybody they were
+// linked to is parted from them. merged are other people shown by a superseded number to be the same.
+func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was string, others []Patient, e events.Event) (home string, merged []string, err error) {
+	b.Delete("review/" + pt.ID)
 	if pt.ReplacedBy != "" {
 		if home, err = getString(ctx, b, "patient/"+pt.ReplacedBy); home != "" || err != nil {
 			return home, nil, err
@@ -116,18 +134,19 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt Patient, was stri
 	}
 	for _, id := range nationalNumbers(pt.Identifiers) {
 		owner, err := getString(ctx, b, idKey(id))
-		if err != nil || owner == "" {
-			if err != nil {
-				return "", nil, err
-			}
+		if err != nil {
+			return "", nil, err
+		}
+		if owner == "" {
 			continue
 		}
 		p := &Person{}
 		if err := getJSON(ctx, b, "person/"+owner, p); err != nil {
 			return "", nil, err
 		}
-		if owner != was && !Agree(p.Name, pt.Name, p.BirthDate, pt.BirthDate) {
-			b.Put("review/"+pt.ID, []byte("shares a national number with somebody whose name and birth date differ"))
+		if _, rest := p.without(pt.ID); len(rest) > 0 && !agreeWith(*pt, rest) {
+			pt.Doubted = append(pt.Doubted, id.System+"|"+id.Value)
+			x.review(b, e, pt.ID, "shares a national number with somebody whose name and birth date differ: the number is not believed from this source until it is put right")
 			continue
 		}
 		switch {
@@ -137,13 +156,54 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt Patient, was stri
 			merged = append(merged, owner)
 		}
 	}
-	if home == "" {
+	switch {
+	case home != "":
+	case was != "" && (len(others) == 0 || agreeWith(*pt, others)):
 		home = was
-	}
-	if home == "" {
+	case was != "":
+		x.review(b, e, pt.ID, "has become somebody with another name and birth date than the people this source's record was linked to: it has been parted from them")
+		home = x.stamper.ID("mpi", "Person", pt.ID+"/parted/"+strconv.FormatUint(uint64(e.Seq), 10))
+	default:
 		home = x.stamper.ID("mpi", "Person", pt.ID)
+		if taken := (&Person{}); getJSON(ctx, b, "person/"+home, taken) == nil && len(taken.Patients) > 0 {
+			home = x.stamper.ID("mpi", "Person", pt.ID+"/again/"+strconv.FormatUint(uint64(e.Seq), 10))
+		}
 	}
 	return home, merged, nil
+}
+
+// agreeWith reports whether a patient is described like any of the others.
+func agreeWith(pt Patient, others []Patient) bool {
+	return slices.ContainsFunc(others, func(q Patient) bool { return Agree(q.Name, pt.Name, q.BirthDate, pt.BirthDate) })
+}
+
+// A Review is something about identity that a person has to look at.
+type Review struct {
+	Patient string    `json:"patient"` // this server's id of the source Patient
+	Source  string    `json:"source"`
+	Why     string    `json:"why"`
+	At      time.Time `json:"at"`
+}
+
+func (x *Index) review(b store.TxBucket, e events.Event, patient, why string) {
+	data, _ := json.Marshal(Review{Patient: patient, Source: e.Source, Why: why, At: e.At})
+	b.Put("review/"+patient, data)
+}
+
+// Reviews are what somebody has to look at.
+func (x *Index) Reviews(ctx context.Context) ([]Review, error) {
+	var out []Review
+	for item, err := range x.db.View(Bucket).Scan(ctx, "review/") {
+		if err != nil {
+			return nil, err
+		}
+		var r Review
+		if err := json.Unmarshal(item.Value, &r); err != nil {
+			return nil, fhir.Errorf(fhir.Exception, "the identity index holds an unreadable review")
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 func (x *Index) absorb(ctx context.Context, b store.TxBucket, p *Person, other string) error {
@@ -151,14 +211,20 @@ func (x *Index) absorb(ctx context.Context, b store.TxBucket, p *Person, other s
 	if err := getJSON(ctx, b, "person/"+other, o); err != nil {
 		return err
 	}
+	for _, q := range o.Patients {
+		for _, id := range q.Identifiers {
+			b.Delete(idKey(id))
+		}
+	}
 	p.Patients = append(p.Patients, o.Patients...)
 	b.Delete("person/" + other)
 	return nil
 }
 
-// unlink takes a patient out of a person. The identifiers that only that patient had go with it.
+// unlink takes a deleted patient out of a person. The identifiers that only that patient had go with it.
 func (x *Index) unlink(ctx context.Context, b store.TxBucket, person, patient string) error {
 	b.Delete("patient/" + patient)
+	b.Delete("review/" + patient)
 	if person == "" {
 		return nil
 	}
@@ -166,23 +232,21 @@ func (x *Index) unlink(ctx context.Context, b store.TxBucket, person, patient st
 	if err := getJSON(ctx, b, "person/"+person, p); err != nil {
 		return err
 	}
-	for _, q := range p.Patients {
-		for _, id := range q.Identifiers {
-			if q.ID == patient {
-				b.Delete(idKey(id))
-			}
-		}
+	gone, rest := p.without(patient)
+	for _, id := range gone.Identifiers {
+		b.Delete(idKey(id))
 	}
-	p.Patients = slices.DeleteFunc(p.Patients, func(q Patient) bool { return q.ID == patient })
-	if len(p.Patients) == 0 {
-		b.Delete("person/" + person)
-		return nil
-	}
-	return x.save(b, p)
+	p.Patients = rest
+	return x.store(ctx, b, p)
 }
 
-// save settles the person and writes everything that leads to them.
-func (x *Index) save(b store.TxBucket, p *Person) error {
+// store settles the person and writes everything that leads to them; a person without patients is nobody. An identifier that leads to
+// somebody else is left to them.
+func (x *Index) store(ctx context.Context, b store.TxBucket, p *Person) error {
+	if len(p.Patients) == 0 {
+		b.Delete("person/" + p.ID)
+		return nil
+	}
 	p.settle()
 	data, err := json.Marshal(p)
 	if err != nil {
@@ -192,7 +256,14 @@ func (x *Index) save(b store.TxBucket, p *Person) error {
 	for _, q := range p.Patients {
 		b.Put("patient/"+q.ID, []byte(p.ID))
 		for _, id := range q.Identifiers {
-			if id.Check() == nil {
+			if id.Check() != nil || q.doubts(id) {
+				continue
+			}
+			owner, err := getString(ctx, b, idKey(id))
+			if err != nil {
+				return err
+			}
+			if owner == "" || owner == p.ID {
 				b.Put(idKey(id), []byte(p.ID))
 			}
 		}
@@ -226,7 +297,7 @@ func (x *Index) consent(ctx context.Context, tx store.Tx, e events.Event) error 
 			p.Patients[i].Objects = objects
 		}
 	}
-	return x.save(b, p)
+	return x.store(ctx, b, p)
 }
 
 // Person returns what is known of a person, or an issue of type NotFound.

@@ -52,6 +52,7 @@ type Patient struct {
 	Objects     bool              `json:"objects,omitempty"`
 	ReplacedBy  string            `json:"replacedBy,omitempty"` // id of the Patient that took over
 	Active      bool              `json:"active"`
+	Doubted     []string          `json:"doubted,omitempty"` // identifiers, system|value, that are not believed of this patient
 	At          time.Time         `json:"at"`
 }
 
@@ -202,7 +203,7 @@ func (p *Person) settle() {
 		p.Objects = p.Objects || q.Objects
 		for _, id := range q.Identifiers {
 			k := id.System + "|" + id.Value
-			if seen[k] {
+			if seen[k] || q.doubts(id) {
 				continue
 			}
 			seen[k] = true
@@ -219,6 +220,10 @@ func (p *Person) settle() {
 		}
 	}
 	p.Superseded = slices.DeleteFunc(p.Superseded, func(s string) bool { return s == p.NHSNumber })
+}
+
+func (q Patient) doubts(id fhir.Identifier) bool {
+	return slices.Contains(q.Doubted, id.System+"|"+id.Value)
 }
 
 func boolCompare(a, b bool) int {
