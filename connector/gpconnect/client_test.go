@@ -424,6 +424,26 @@ func TestAHundredMegabytesAreRefused(t *testing.T) {
 	}
 }
 
+// An answer that is allowed by its size and would cost a hundred times that is not read.
+func TestAnAnswerOfZerosIsRefused(t *testing.T) {
+	body := []byte(`{"resourceType":"Bundle","x":[0` + strings.Repeat(",0", 15<<20) + `]}`)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/fhir+json")
+		_, _ = w.Write(body)
+	}))
+	defer srv.Close()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := client(t, srv.URL, nil).Ask(t.Context(), about(nesta, dataset.Problems))
+	runtime.ReadMemStats(&after)
+	if !fhir.Is(err, fhir.TooCostly) {
+		t.Errorf("got %v, want too-costly", err)
+	}
+	if used := (after.TotalAlloc - before.TotalAlloc) >> 20; used > 256 {
+		t.Errorf("%d MiB were allocated for it, want 256 at the most", used)
+	}
+}
+
 // What a practice's system says it can do decides what is asked; one that says nothing is asked for everything.
 func TestCapabilityComesFirst(t *testing.T) {
 	for name, c := range map[string]struct {

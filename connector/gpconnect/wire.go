@@ -161,11 +161,18 @@ func (c *Client) read(ctx context.Context, req *http.Request, most int64) ([]byt
 	return data, nil
 }
 
+// maxValues is how many values an answer may have; a record of 32 MiB has one and a half million.
+const maxValues = 2_000_000
+
 // ask sends and reads the answer as JSON of one of the wanted resource types; an OperationOutcome in its place is a failure.
 func (c *Client) ask(ctx context.Context, by connector.Requester, k call, want ...string) (fhir.Value, int64, error) {
 	body, err := c.send(ctx, by, k)
 	if err != nil {
 		return fhir.Value{}, 0, err
+	}
+	// A tree costs some fifty bytes a value. Records have one in twenty bytes or more; an answer of nothing but zeros has one in two.
+	if n := bytes.Count(body, []byte{','}) + bytes.Count(body, []byte{'{'}) + bytes.Count(body, []byte{'['}); n > maxValues {
+		return fhir.Value{}, 0, fhir.Errorf(fhir.TooCostly, "the practice's answer has more parts than any record: it was not read")
 	}
 	v, err := fhir.ParseValue(body)
 	if err != nil {
