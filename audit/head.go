@@ -114,6 +114,9 @@ func OpenHead(msg []byte, public string) (Head, error) {
 
 // KeepHead adds a signed head to the end of a file of them, durably.
 func KeepHead(path string, msg []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("keep a head: %w", err)
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("keep a head: %w", err)

@@ -6,63 +6,19 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"tombolo/access"
-	"tombolo/audit"
 	"tombolo/intake"
 	"tombolo/region"
 	"tombolo/web"
 )
 
 func (n *Node) webOptions() web.Options {
-	return web.Options{Records: n.Gather, Access: n.Access, Looks: n, Desk: n, Logger: n.c.Logger, Name: n.c.Region.Name, Now: n.c.Now}
-}
-
-// WhoLooked lists who opened a person's record, newest first, for the person themselves.
-func (n *Node) WhoLooked(ctx context.Context, s *access.Session, person string) ([]web.Look, error) {
-	if _, err := n.Gather.Who(ctx, s, person); err != nil {
-		return nil, err // only those who may open the record may know who else did
-	}
-	var out []web.Look
-	for e, err := range n.Audit.Show(ctx, person, 0, 0) {
-		if err != nil {
-			return nil, err
-		}
-		look, err := e.Summary()
-		if err != nil {
-			return nil, err
-		}
-		if look.Kind != audit.Read && look.Kind != audit.BreakGlass {
-			continue
-		}
-		out = append(out, web.Look{At: look.At, Who: look.Who, Role: look.Role, Organisation: look.Organisation,
-			Why: purposeWords[look.Purpose], What: headingsShown(look.What), BrokeGlass: look.Kind == audit.BreakGlass})
-	}
-	slices.Reverse(out)
-	return out, nil
-}
-
-var purposeWords = map[string]string{
-	"TREAT": "to care for you", "ETREAT": "in an emergency", "SAFETY": "to keep somebody safe", "PATADMIN": "to arrange your care", "PATRQT": "you looked yourself",
-}
-
-// headingsShown turns an audit entry's list into words: the headings of which something was shown.
-func headingsShown(what []string) string {
-	var shown []string
-	for _, w := range what {
-		if h, _, ok := strings.Cut(w, ": "); ok && strings.Contains(w, "/") && !strings.Contains(h, " ") {
-			shown = append(shown, strings.ReplaceAll(h, "-", " "))
-		}
-	}
-	if len(shown) == 0 {
-		return "who you are"
-	}
-	return strings.Join(shown, ", ")
+	return web.Options{Records: n.Gather, Access: n.Access, Looks: n, Desk: n, Privacy: n, Logger: n.c.Logger, Name: n.c.Region.Name, Now: n.c.Now}
 }
 
 // deskRows is how many quarantined deliveries the desk lists.

@@ -26,6 +26,7 @@ import (
 	"tombolo/mpi"
 	"tombolo/region"
 	"tombolo/store"
+	"tombolo/watch"
 	"tombolo/web"
 )
 
@@ -66,6 +67,10 @@ type Node struct {
 	Gather  *gather.Gatherer
 	People  *mpi.Index
 	Locator *locator.Locator
+	Watch   *watch.Watcher
+
+	heads   http.Handler // the audit log's signed heads; nil if this node signs none
+	keepers []keeper
 
 	background sync.WaitGroup
 	stop       context.CancelFunc
@@ -115,6 +120,11 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}
 	n.Gather = gather.New(gather.Options{Region: c.Region, People: n.People, Pointers: n.Locator, Kept: n.store, Audit: n.Audit,
 		Askers: askers, Stamper: stamper, Learn: n.learn, Now: c.Now, Logger: c.Logger})
+
+	// Who watches over the audit log.
+	if err := n.trust(); err != nil {
+		return n, err
+	}
 
 	// The faces.
 	if n.Access, err = access.New(access.Options{Region: c.Region, Demo: c.Demo, Dev: c.Dev, Now: c.Now}); err != nil {
@@ -242,6 +252,10 @@ func (n *Node) Start(ctx context.Context) {
 			}
 		})
 	}
+	n.background.Go(func() { _ = n.Watch.Run(ctx) })
+	for _, k := range n.keepers {
+		n.background.Go(func() { n.keep(ctx, k) })
+	}
 	if !n.c.Feeds {
 		return
 	}
@@ -301,6 +315,7 @@ func (n *Node) handler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/fhir/", api.New(api.Options{Gather: n.Gather, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger}))
 	mux.Handle("/", pages)
+	n.auditPages(mux)
 	n.health(mux)
 	for pattern, h := range n.c.Beside {
 		mux.Handle(pattern, h)

@@ -16,7 +16,7 @@ var templateFiles embed.FS
 
 // The pages, each of one template file, and the fragments that several of them show and the event stream sends.
 var (
-	pageNames     = []string{"home", "signin", "find", "record", "timeline", "breakglass", "me", "desk", "problem"}
+	pageNames     = []string{"home", "signin", "find", "record", "timeline", "breakglass", "me", "asked", "privacy", "desk", "problem"}
 	fragmentFiles = []string{"emergency.html", "layout.html", "banner.html", "lanes.html", "alerts.html", "sections.html"}
 )
 
@@ -83,6 +83,9 @@ func (s *Site) links(session *access.Session, here string) []link {
 		add("/me", "My record")
 	case info.Opens:
 		add("/record", "Find a person")
+	}
+	if s.mayPrivacy(session) {
+		add("/privacy", "Who looked")
 	}
 	if info.Operates && s.opts.Desk != nil {
 		add("/desk", "Desk")

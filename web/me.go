@@ -20,7 +20,8 @@ type mePage struct {
 	NHS      string
 	Sources  string
 	Sections []mySection
-	Looks    []Look
+	Looks    []lookGroup
+	MayAsk   bool // the person can say that they do not recognise a look
 	LooksOK  bool // the list was asked for and answered
 	HasLooks bool // there is such a list
 }
@@ -51,7 +52,7 @@ func (s *Site) me(w http.ResponseWriter, r *http.Request, session *access.Sessio
 		if err != nil {
 			s.log.Error("who looked could not be read", "error", err.Error())
 		}
-		p.Looks, p.LooksOK = looks, err == nil
+		p.Looks, p.LooksOK, p.MayAsk = groupLooks(looks), err == nil, s.opts.Privacy != nil
 	}
 	return s.show(w, http.StatusOK, "me", s.newLayout(r, session, "My record", p))
 }

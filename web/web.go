@@ -42,8 +42,9 @@ type Looks interface {
 	WhoLooked(ctx context.Context, s *access.Session, person string) ([]Look, error)
 }
 
-// A Look is one disclosure of a person's record, from the audit log.
+// A Look is one disclosure of a person's record, or a refusal of it, from the audit log.
 type Look struct {
+	Entry        uint64 // in the audit log
 	At           time.Time
 	Who          string // name or, for a system, its name
 	Role         string
@@ -51,6 +52,9 @@ type Look struct {
 	Why          string // purpose in words
 	What         string // headings or "whole record"
 	BrokeGlass   bool
+	Refused      bool
+	Own          bool   // by the person themselves
+	Background   string // what it means that no person at a screen here looked; "" if one did
 }
 
 // Options of the pages. Records and Access are needed; everything else may be left out.
@@ -59,6 +63,7 @@ type Options struct {
 	Access  *access.Manager
 	Looks   Looks        // nil: "who has looked" is not shown
 	Desk    Desk         // nil: there is no desk
+	Privacy Privacy      // nil: there is nothing for privacy officers, and citizens cannot ask about a look
 	Logger  *slog.Logger // nil: slog.Default()
 
 	Name string // what the region calls its record, "Severn Shared Care Record"
@@ -141,7 +146,13 @@ func (s *Site) routes() *http.ServeMux {
 
 	signed("GET /me", s.me)
 	signed("GET /me/document/{id}", s.myDocument)
+	signed("POST /me/looked", s.looked)
+	signed("GET /me/asked", s.asked)
 	signed("GET /desk", s.desk)
+	signed("GET /privacy", s.privacy)
+	signed("POST /privacy", s.searchAudit)
+	signed("POST /privacy/export", s.exportAudit)
+	signed("POST /privacy/{id}", s.decide)
 
 	mux.Handle("GET /static/", s.assets)
 	open("/", func(w http.ResponseWriter, r *http.Request, _ *access.Session) error { return errNotFound })

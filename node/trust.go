@@ -1,0 +1,98 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"tombolo/audit"
+	"tombolo/watch"
+)
+
+// How often the log's head is written down, and the neighbours' looked at; and what was shown, dropped when its retention is over.
+const (
+	publishEvery = time.Minute
+	witnessEvery = time.Minute
+	forgetEvery  = 24 * time.Hour
+	// DefaultKeepShown is how many months the content of what was shown is kept: eight years, as records of adults are. NHS Records
+	// Management Code of Practice, Appendix II
+	DefaultKeepShown = 96
+)
+
+// auditKey is where the key lies that signs the heads.
+func (n *Node) auditKey() string { return filepath.Join(n.c.Data, "audit.key") }
+
+// HeadsFile is where this node's signed heads are written.
+func (n *Node) HeadsFile() string {
+	return filepath.Join(n.c.Data, "heads", n.c.Region.ID+".heads")
+}
+
+// Signer is the key that signs the audit log's heads; made the first time.
+func (n *Node) Signer() (audit.Key, error) { return audit.LoadKey(n.auditKey(), n.c.Region.ID) }
+
+// trust makes what watches over the audit log and is offered of it to others.
+func (n *Node) trust() error {
+	n.Watch = watch.New(watch.Options{Log: n.Audit, Store: n.store, People: n.People, Region: n.c.Region, Now: n.c.Now, Logger: n.c.Logger})
+	if n.c.Data == "" || n.c.Listen == "" {
+		return nil // a command, or a node without a folder of its own: others sign
+	}
+	key, err := n.Signer()
+	if err != nil {
+		return err
+	}
+	n.heads = audit.Handler(n.Audit, key)
+	witness := &audit.Witness{Dir: filepath.Join(n.c.Data, "witness"), HTTP: client()}
+	n.keepers = append(n.keepers,
+		keeper{publishEvery, "publish the audit log's head", func(ctx context.Context) error { return n.Audit.Publish(ctx, key, n.HeadsFile()) }},
+		keeper{forgetEvery, "drop what was shown beyond its retention", func(ctx context.Context) error {
+			_, err := n.Audit.Forget(ctx, n.c.Now().AddDate(0, -DefaultKeepShown, 0), audit.Agent{User: "tombolo", Name: "Tombolo"})
+			return err
+		}})
+	for _, nb := range n.c.Region.Neighbours {
+		told := ""
+		n.keepers = append(n.keepers, keeper{witnessEvery, "keep the audit head of " + nb.ID, func(ctx context.Context) error {
+			err := witness.Look(ctx, nb.ID, nb.Address)
+			if errors.Is(err, audit.ErrRewritten) && told != err.Error() && n.tellOfRewriting(ctx, nb.ID, err) {
+				told = err.Error()
+			}
+			return err
+		}})
+	}
+	return nil
+}
+
+// A keeper is something done again and again in the background. What fails is tried again at its next turn.
+type keeper struct {
+	every time.Duration
+	what  string
+	do    func(context.Context) error
+}
+
+func (n *Node) keep(ctx context.Context, k keeper) {
+	for {
+		if err := k.do(ctx); err != nil && ctx.Err() == nil {
+			n.c.Logger.Warn("could not "+k.what, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(k.every):
+		}
+	}
+}
+
+// tellOfRewriting remembers that a neighbour's log is not the one whose head was kept, and reports whether it could.
+func (n *Node) tellOfRewriting(ctx context.Context, id string, rewritten error) bool {
+	n.c.Logger.Error("a neighbour's audit log was rewritten or cut: keep the folder witness as it is, and ask them", "neighbour", id, "error", rewritten)
+	_, err := n.Audit.Append(ctx, audit.Event{Kind: audit.Alert, Agent: audit.Agent{User: "tombolo", Name: "Tombolo"}, What: []string{"neighbour: " + id, "reason: " + rewritten.Error()}})
+	return err == nil
+}
+
+// auditPages offers the head, the key and the proofs, if this node signs.
+func (n *Node) auditPages(mux *http.ServeMux) {
+	if n.heads != nil {
+		mux.Handle("/audit/", n.heads)
+	}
+}
