@@ -105,7 +105,7 @@ func (r *Record) states() []fhir.M {
 			out[len(out)-1]["extension"] = append(out[len(out)-1]["extension"].([]fhir.M), fhir.M{"url": "given", "valueBoolean": false})
 		}
 		for _, l := range r.Lanes {
-			if st, ok := l.Headings[s.Heading]; ok && l.State != NotHere {
+			if st, ok := l.Headings[s.Heading]; ok && !l.Silent() {
 				say(s.Heading, l.Source, st)
 			}
 		}
@@ -258,7 +258,7 @@ func outcomeType(t fhir.IssueType) fhir.IssueType {
 func (l Lane) outcome() *fhir.Resource {
 	var issues []*fhir.Issue
 	switch l.State {
-	case Answered, NotHere:
+	case Answered, NotHere, NotAsked:
 	default:
 		i := &fhir.Issue{Type: fhir.Incomplete, Text: l.Name + " did not answer in full."}
 		if l.Issue != nil {
@@ -285,7 +285,7 @@ func (r *Record) Summary() string {
 	var missing []string
 	for _, l := range r.Lanes {
 		switch l.State {
-		case NotHere, Refused:
+		case NotHere, NotAsked, Refused:
 			continue
 		case Answered:
 			answered++

@@ -169,17 +169,38 @@ func (g *Gatherer) FindInEmergency(ctx context.Context, s *access.Session, id fh
 	return g.find(ctx, s, id, reason)
 }
 
+// find decides first what depends on the session alone, so that those refusals are the same whoever is looked for. Answers that nobody
+// was found, for whichever reason, come after the same time.
 func (g *Gatherer) find(ctx context.Context, s *access.Session, id fhir.Identifier, emergency string) (string, error) {
 	id = id.Canonical()
 	if err := id.Check(); err != nil {
 		return "", err // says what is wrong with what was typed, and nothing of who exists
 	}
-	if !g.mayOpen(s) {
-		return "", fhir.Errorf(fhir.Forbidden, "this role opens no records")
+	if err := g.mayOpen(ctx, s); err != nil {
+		return "", err
 	}
-	personID, err := g.o.People.Resolve(ctx, id)
+	if emergency != "" {
+		if _, err := s.InEmergency("", emergency, g.o.Now()); err != nil {
+			return "", g.forbid(ctx, s, err)
+		}
+	}
+	window := g.traceWindow(s)
+	even := time.NewTimer(window)
+	defer even.Stop()
+	personID, err := g.resolve(ctx, s, id, emergency, window)
 	if fhir.Is(err, fhir.NotFound) {
-		personID, err = g.trace(ctx, s, id)
+		select {
+		case <-even.C:
+		case <-ctx.Done():
+		}
+	}
+	return personID, err
+}
+
+func (g *Gatherer) resolve(ctx context.Context, s *access.Session, id fhir.Identifier, emergency string, window time.Duration) (string, error) {
+	personID, err := g.o.People.Resolve(ctx, id)
+	if fhir.Is(err, fhir.NotFound) && window > 0 {
+		personID, err = g.trace(ctx, s, id, window)
 	}
 	if err != nil {
 		if fhir.Is(err, fhir.NotFound) {
@@ -202,9 +223,22 @@ func (g *Gatherer) find(ctx context.Context, s *access.Session, id fhir.Identifi
 	return personID, nil
 }
 
-func (g *Gatherer) mayOpen(s *access.Session) bool {
-	info, ok := s.Role.Info()
-	return ok && info.Opens
+// mayOpen refuses roles that open no records at all, which tells nothing of anybody.
+func (g *Gatherer) mayOpen(ctx context.Context, s *access.Session) error {
+	if info, ok := s.Role.Info(); ok && info.Opens {
+		return nil
+	}
+	return g.forbid(ctx, s, fhir.Errorf(fhir.Forbidden, "this role opens no records"))
+}
+
+// forbid audits a refusal that depends on the session alone, and gives it.
+func (g *Gatherer) forbid(ctx context.Context, s *access.Session, why error) error {
+	e := g.event(s, "denied")
+	e.Outcome, e.What = "4", []string{"refused: " + why.Error()}
+	if _, err := g.o.Audit.Append(ctx, e); err != nil {
+		return fhir.Errorf(fhir.NoStore, "the access could not be recorded, so nothing is shown: %w", err)
+	}
+	return why
 }
 
 // facts are what policy must know before anything is looked at.
@@ -262,8 +296,8 @@ func (g *Gatherer) deny(ctx context.Context, s *access.Session, personID string,
 
 // open decides, and plans whom to ask. Nothing has been read of any record when it returns.
 func (g *Gatherer) open(ctx context.Context, s *access.Session, personID string, ask Ask) (*opening, error) {
-	if !g.mayOpen(s) {
-		return nil, fhir.Errorf(fhir.Forbidden, "this role opens no records")
+	if err := g.mayOpen(ctx, s); err != nil {
+		return nil, err
 	}
 	p, err := g.o.People.Person(ctx, personID)
 	if fhir.Is(err, fhir.NotFound) {

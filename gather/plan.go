@@ -105,25 +105,27 @@ func (op *opening) planSystem(sys region.System) *lane {
 		l.Way = "live"
 	}
 	l.State = Asking
-	if !op.shouldAsk(l, org) {
-		l.State = NotHere
+	if why := op.notAsked(l, org); why != "" {
+		l.State = NotAsked
+		l.Issue = fhir.Errorf(fhir.Informational, "%s %s", l.Name, why).From(l.Source)
 	}
 	return l
 }
 
-// shouldAsk reports whether the source may hold something. A source that sends is looked at if it has ever sent anything about the
+// notAsked says why a source is not asked, "" if it is. A source that sends is looked at if it has ever sent anything about the
 // person. A practice is asked if the person is registered there, or is known there, or if no practice is known at all.
-func (op *opening) shouldAsk(l *lane, org region.Organisation) bool {
-	if len(l.patients) > 0 {
-		return true
+func (op *opening) notAsked(l *lane, org region.Organisation) string {
+	switch {
+	case len(l.patients) > 0:
+		return ""
+	case l.Way != "live":
+		return "has sent nothing about this person"
+	case len(op.identifiers()) == 0:
+		return "was not asked: it can be asked by a national number only, and none is known"
+	case org.Kind == region.KindGP && op.person.Practice != org.ODS && op.person.Practice != "":
+		return "was not asked: the person is registered elsewhere"
 	}
-	if l.Way != "live" || len(op.identifiers()) == 0 {
-		return false
-	}
-	if org.Kind == region.KindGP {
-		return op.person.Practice == org.ODS || op.person.Practice == ""
-	}
-	return true
+	return ""
 }
 
 func (op *opening) planNeighbour(n region.Neighbour) *lane {
@@ -140,7 +142,8 @@ func (op *opening) planNeighbour(n region.Neighbour) *lane {
 		}
 	}
 	if len(op.identifiers()) == 0 {
-		l.State = NotHere
+		l.State = NotAsked
+		l.Issue = fhir.Errorf(fhir.Informational, "%s was not asked: it can be asked by a national number only, and none is known", l.Name).From(l.Source)
 	}
 	return l
 }

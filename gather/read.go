@@ -32,8 +32,8 @@ func (g *Gatherer) Who(ctx context.Context, s *access.Session, personID string) 
 
 // Read gives one kept resource by its id on this server. Unknown, deleted, somebody's whom the session may not see: all the same answer.
 func (g *Gatherer) Read(ctx context.Context, s *access.Session, ref fhir.Ref) (*fhir.Resource, error) {
-	if !g.mayOpen(s) {
-		return nil, fhir.Errorf(fhir.Forbidden, "this role opens no records")
+	if err := g.mayOpen(ctx, s); err != nil {
+		return nil, err
 	}
 	r, err := g.o.Kept.Read(ctx, ref)
 	if fhir.Is(err, fhir.NotFound) || fhir.Is(err, fhir.Deleted) {

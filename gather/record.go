@@ -42,13 +42,17 @@ type LaneState string
 
 // The lane states.
 const (
-	Asking   LaneState = "asking"   // no answer yet
-	Answered LaneState = "answered" // in full
-	Partly   LaneState = "partly"   // some of it; Issue says what is missing
-	Failed   LaneState = "failed"   // no answer; Issue says why
-	Refused  LaneState = "refused"  // not asked: not shared with this user
-	NotHere  LaneState = "not-here" // the source does not know the person, or no pointer leads there
+	Asking   LaneState = "asking"    // no answer yet
+	Answered LaneState = "answered"  // in full
+	Partly   LaneState = "partly"    // some of it; Issue says what is missing
+	Failed   LaneState = "failed"    // no answer; Issue says why
+	Refused  LaneState = "refused"   // not asked: not shared with this user
+	NotHere  LaneState = "not-here"  // asked, and the source does not know the person
+	NotAsked LaneState = "not-asked" // nothing says that it holds anything about the person; Issue says why it was not asked
 )
+
+// Silent reports whether the lane has nothing to do with the person, as far as is known.
+func (l Lane) Silent() bool { return l.State == NotHere || l.State == NotAsked }
 
 // A Lane is one source's part in a record.
 type Lane struct {

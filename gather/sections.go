@@ -16,7 +16,7 @@ func (op *opening) record() *Record {
 	now := op.g.o.Now()
 	rec := &Record{Person: op.banner(), At: now, Took: now.Sub(op.start), Notice: Notice, Supporting: map[fhir.Ref]*fhir.Resource{}, BrokeGlass: op.decision.Has(policy.AlertPrivacy)}
 	for _, l := range op.lanes {
-		if l.Kind == string(region.KindGP) && l.State == NotHere && op.decision.Has(policy.WithholdLocation) {
+		if l.Kind == string(region.KindGP) && l.Silent() && op.decision.Has(policy.WithholdLocation) {
 			continue // where they are not registered tells where they may be
 		}
 		c := l.Lane
@@ -51,7 +51,7 @@ func (op *opening) section(info dataset.Info) Section {
 		if !ok {
 			continue
 		}
-		if l.State == NotHere {
+		if l.Silent() {
 			continue
 		}
 		gives++
@@ -106,7 +106,7 @@ func (g *Gatherer) shown(p *mpi.Person, d policy.Decision) Person {
 func (r *Record) Complete(h dataset.Heading) bool {
 	for _, l := range r.Lanes {
 		st, gives := l.Headings[h]
-		if !gives || l.State == NotHere {
+		if !gives || l.Silent() {
 			continue
 		}
 		if l.State != Answered || st == dataset.NotKnown || st == dataset.NotShared {

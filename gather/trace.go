@@ -1,6 +1,7 @@
 package gather
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -23,20 +24,36 @@ func (g *Gatherer) learn(ctx context.Context, source string, patient *fhir.Resou
 	}
 }
 
-// trace looks for somebody the index does not know at the live sources that the session may ask for demographics. Whoever holds
-// them is learned, and the index is asked again.
-func (g *Gatherer) trace(ctx context.Context, s *access.Session, id fhir.Identifier) (string, error) {
+// traceLimit bounds how long a trace, and so every answer that nobody was found, may take.
+const traceLimit = time.Second
+
+// traceWindow is how long a trace by this session takes: 0 if it may trace nobody. It depends on the session alone.
+func (g *Gatherer) traceWindow(s *access.Session) time.Duration {
 	info, _ := s.Role.Info()
 	if g.o.Learn == nil || !info.Clinical {
-		return "", unknown()
+		return 0
 	}
+	var longest time.Duration
+	for _, sys := range g.o.Region.Systems {
+		if _, ok := g.o.Askers[sys.ID]; ok && g.mayTrace(s, sys) {
+			longest = max(longest, cmp.Or(sys.Deadline, DefaultDeadline))
+		}
+	}
+	return min(longest, traceLimit)
+}
+
+// trace looks for somebody the index does not know at the live sources that the session may ask for demographics. Whoever holds
+// them is learned, and the index is asked again.
+func (g *Gatherer) trace(ctx context.Context, s *access.Session, id fhir.Identifier, window time.Duration) (string, error) {
+	tctx, cancel := context.WithTimeout(ctx, window)
+	defer cancel()
 	var wg sync.WaitGroup
 	for _, sys := range g.o.Region.Systems {
 		asker, ok := g.o.Askers[sys.ID]
 		if !ok || !g.mayTrace(s, sys) {
 			continue
 		}
-		wg.Go(func() { g.traceAt(ctx, s, sys, asker, id) })
+		wg.Go(func() { g.traceAt(tctx, s, sys, asker, id) })
 	}
 	wg.Wait()
 	return g.o.People.Resolve(ctx, id)
@@ -68,7 +85,7 @@ func (g *Gatherer) traceAt(ctx context.Context, s *access.Session, sys region.Sy
 	}
 	for _, got := range ans.Patient.Identifiers() {
 		if got.System == id.System && got.Value == id.Value && got.Use != "old" {
-			g.learn(ctx, sys.ID, ans.Patient)
+			g.learn(context.WithoutCancel(ctx), sys.ID, ans.Patient)
 			return
 		}
 	}

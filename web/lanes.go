@@ -16,6 +16,7 @@ type strip struct {
 	Asking   bool
 	Chips    []chip
 	Absent   []string // sources that do not know the person
+	NotAsked []string // whole sentences
 	Notice   string
 	Glass    bool
 }
@@ -36,6 +37,7 @@ var laneWords = map[gather.LaneState]stateWord{
 	gather.Failed:   {"Did not answer", "✕", "grave"},
 	gather.Refused:  {"Not shared", "⊘", "warn"},
 	gather.NotHere:  {"No record here", "○", "muted"},
+	gather.NotAsked: {"Not asked", "○", "muted"},
 }
 
 func newStrip(rec *gather.Record) strip {
@@ -46,6 +48,12 @@ func newStrip(rec *gather.Record) strip {
 		l := &rec.Lanes[i]
 		if l.State == gather.NotHere {
 			s.Absent = append(s.Absent, l.Name)
+			continue
+		}
+		if l.State == gather.NotAsked {
+			if l.Issue != nil {
+				s.NotAsked = append(s.NotAsked, l.Issue.Text+".")
+			}
 			continue
 		}
 		total++

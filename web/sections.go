@@ -156,7 +156,7 @@ func (s *section) explain(rec *gather.Record, sec *gather.Section) (asking bool)
 	}
 	switch {
 	case none && len(wait) == 0 && sec.State == dataset.NoneRecorded && len(why) == 0:
-		text := "None recorded. Every source that gives this heading answered, and has nothing under it."
+		text := "None recorded. Every source that was asked for this answered, and has nothing under it."
 		if sec.Heading == dataset.Allergies {
 			text = "None recorded, and no source says that there are none. Ask."
 		}
@@ -269,7 +269,7 @@ func clearOf(rec *gather.Record, sec *gather.Section) bool {
 		return false
 	}
 	for _, l := range rec.Lanes {
-		if l.State == gather.NotHere {
+		if l.Silent() {
 			continue
 		}
 		if l.State != gather.Answered || l.Issue != nil {
