@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"hash/fnv"
@@ -17,6 +18,7 @@ import (
 
 	"tombolo/connector"
 	"tombolo/connector/document"
+	"tombolo/connector/edifact"
 	"tombolo/connector/extract"
 	"tombolo/connector/fhirapi"
 	"tombolo/connector/hl7v2"
@@ -194,10 +196,12 @@ func (im *importer) deliveries(f File, r io.Reader) iter.Seq2[connector.Delivery
 		return document.Deliveries(im.system.ID, r, filepath.Base(f.Path))
 	case strings.HasSuffix(name, ".hl7"), strings.HasSuffix(name, ".hl7v2"), strings.HasSuffix(name, ".txt"), strings.HasSuffix(name, ".out"):
 		return im.hl7(r)
+	case strings.HasSuffix(name, ".edi"), strings.HasSuffix(name, ".edifact"):
+		return edifact.Deliveries(r, edifact.Options{Source: im.system.ID, Now: im.n.c.Now})
 	case strings.HasSuffix(name, ".csv"):
 		return im.csv(f, r)
 	}
-	return failing(fhir.Errorf(fhir.NotSupported, "not a kind of file that is taken: give .json, .ndjson, .gz, .hl7, .txt, .xml or .csv"))
+	return failing(fhir.Errorf(fhir.NotSupported, "not a kind of file that is taken: give .json, .ndjson, .gz, .hl7, .txt, .edi, .xml or .csv"))
 }
 
 func failing(err error) iter.Seq2[connector.Delivery, error] {
@@ -208,6 +212,9 @@ func (im *importer) hl7(r io.Reader) iter.Seq2[connector.Delivery, error] {
 	data, err := io.ReadAll(io.LimitReader(r, 256<<20))
 	if err != nil {
 		return failing(err)
+	}
+	if edifact.Is(data) { // a .txt from a laboratory
+		return edifact.Deliveries(bytes.NewReader(data), edifact.Options{Source: im.system.ID, Now: im.n.c.Now})
 	}
 	o, err := HL7Options(im.system, im.n.c.Folder)
 	if err != nil {

@@ -17,7 +17,7 @@ func importCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "import --region FILE --data DIR --source ID PATH…",
 		Short: "Take in files through the same door as everything else",
-		Long: "Takes FHIR Bundles and NDJSON (.json, .ndjson, .gz), HL7 v2 messages (.hl7), CDA documents (.xml) and CSV extracts (.csv, by the\n" +
+		Long: "Takes FHIR Bundles and NDJSON (.json, .ndjson, .gz), HL7 v2 messages (.hl7), EDIFACT reports (.edi), CDA documents (.xml) and CSV extracts (.csv, by the\n" +
 			"system's mapping) from files and folders. An import that was interrupted can simply be run again: what was taken is recognised.\n" +
 			"What cannot be taken is kept raw in quarantine and listed at the end.",
 		Example: "  tombolo import --region region.yaml --data data --source rx1-pas messages/*.hl7\n  tombolo import --region region.yaml --data data --source rw4-mh bundles/",
