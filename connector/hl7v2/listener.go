@@ -17,8 +17,11 @@ import (
 // A Feed receives one system's messages over MLLP. It is a connector.Runner.
 type Feed struct {
 	o     Options
-	ln    net.Listener
-	stats struct{ frames, accepted, faulty, refused, unanswered, broken, connections atomic.Int64 }
+	ln    net.Listener // nil: it connects
+	dial  func(context.Context) (net.Conn, error)
+	stats struct {
+		frames, accepted, faulty, refused, unanswered, broken, connections, repeated, reused, queries, turnedAway, missingCR, looseEnds, doubledStart atomic.Int64
+	}
 }
 
 var _ connector.Runner = (*Feed)(nil)
@@ -27,11 +30,19 @@ var _ connector.Runner = (*Feed)(nil)
 type Stats struct {
 	Frames      int64 // frames that came whole
 	Accepted    int64 // messages answered AA or CA
-	Faulty      int64 // answered AE or CE, and kept
-	Refused     int64 // answered AR or CR, and kept
-	Unanswered  int64 // not answered, because this side failed: the sender sends again
+	Faulty      int64 // messages with a fault in them, answered so, and kept
+	Refused     int64 // messages not for this feed, answered so, and kept
+	Unanswered  int64 // not taken, because this side failed: the sender sends again
 	Broken      int64 // bytes that were no whole frame, and were kept
 	Connections int64 // open now
+
+	Repeated   int64 // messages that had been taken before, answered as then
+	Reused     int64 // messages under the id of another one: taken, and a sign that the sender resets its counter
+	Queries    int64 // patient demographics queries, answered or not
+	TurnedAway int64 // connections closed because the other end did not show the certificate it must
+
+	// What is tolerated in framing: FS without CR, line ends between frames, and a doubled VT.
+	MissingCR, LooseEnds, DoubledStart int64
 }
 
 // New makes a feed. It listens at once, so that a wrong address is told before anything runs, and so that Addr is known.
@@ -40,21 +51,36 @@ func New(o Options) (*Feed, error) {
 	if o.Source == "" {
 		return nil, fhir.Errorf(fhir.Required, "an HL7 v2 feed needs the id of its system").At("systems.id")
 	}
-	if f.ln == nil {
-		ln, err := net.Listen("tcp", o.Listen)
-		if err != nil {
-			return nil, fhir.Errorf(fhir.Exception, "cannot listen for HL7 v2 at %s: %w", o.Listen, err).From(o.Source)
-		}
-		f.ln = ln
+	if f.ln != nil {
+		return f, nil
+	}
+	err := o.Wire.check(o.Listen)
+	switch {
+	case err != nil:
+	case o.Wire.Address != "":
+		f.dial, err = f.o.Wire.dialler(f.o.Logger)
+	default:
+		f.ln, err = f.o.Wire.listen(o.Listen, f.o.Logger)
+	}
+	if err != nil {
+		return nil, issueOf(err).From(o.Source)
 	}
 	return f, nil
 }
 
-// Addr is where the feed listens.
-func (f *Feed) Addr() net.Addr { return f.ln.Addr() }
+// Addr is where the feed listens; nil if it connects.
+func (f *Feed) Addr() net.Addr {
+	if f.ln == nil {
+		return nil
+	}
+	return f.ln.Addr()
+}
 
 // Close undoes New, for a feed that never ran; Run closes what it ran on.
 func (f *Feed) Close() error {
+	if f.ln == nil {
+		return nil
+	}
 	if err := f.ln.Close(); !errors.Is(err, net.ErrClosed) {
 		return err
 	}
@@ -64,12 +90,17 @@ func (f *Feed) Close() error {
 // Stats are the counts so far.
 func (f *Feed) Stats() Stats {
 	s := &f.stats
-	return Stats{s.frames.Load(), s.accepted.Load(), s.faulty.Load(), s.refused.Load(), s.unanswered.Load(), s.broken.Load(), s.connections.Load()}
+	return Stats{Frames: s.frames.Load(), Accepted: s.accepted.Load(), Faulty: s.faulty.Load(), Refused: s.refused.Load(), Unanswered: s.unanswered.Load(),
+		Broken: s.broken.Load(), Connections: s.connections.Load(), Repeated: s.repeated.Load(), Reused: s.reused.Load(), Queries: s.queries.Load(),
+		TurnedAway: s.turnedAway.Load(), MissingCR: s.missingCR.Load(), LooseEnds: s.looseEnds.Load(), DoubledStart: s.doubledStart.Load()}
 }
 
 // Run takes connections until ctx ends; then it finishes the messages in hand, answers them, and closes. A bad message or connection
 // ends nothing but itself.
 func (f *Feed) Run(ctx context.Context, door connector.Door) error {
+	if f.ln == nil {
+		return f.connect(ctx, door)
+	}
 	stop := context.AfterFunc(ctx, func() { _ = f.ln.Close() })
 	defer stop()
 	var open sync.WaitGroup
@@ -106,6 +137,31 @@ func (f *Feed) Run(ctx context.Context, door connector.Door) error {
 	}
 }
 
+// connect keeps one connection to a system that serves its messages, and makes it again when it ends, with growing pauses.
+func (f *Feed) connect(ctx context.Context, door connector.Door) error {
+	const shortest, longest = 250 * time.Millisecond, 30 * time.Second
+	for wait := shortest; ctx.Err() == nil; {
+		began := f.o.Now()
+		conn, err := f.dial(ctx)
+		if err == nil {
+			f.serve(ctx, conn, door)
+		} else if ctx.Err() == nil {
+			f.o.Logger.Warn("cannot connect to an HL7 v2 system; trying again", "source", f.o.Source, "after", wait, "err", err)
+		}
+		if f.o.Now().Sub(began) > longest {
+			wait = shortest
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		t.Stop()
+		wait = min(2*wait, longest)
+	}
+	return nil
+}
+
 // serve reads one connection, one message at a time: in order, each answered before the next is read.
 func (f *Feed) serve(ctx context.Context, conn net.Conn, door connector.Door) {
 	defer conn.Close()
@@ -115,12 +171,18 @@ func (f *Feed) serve(ctx context.Context, conn net.Conn, door connector.Door) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(past) }) // wakes a reader; what is in hand goes on
 	defer stop()
 	log := f.o.Logger.With("source", f.o.Source, "peer", conn.RemoteAddr().String())
-	r := bufio.NewReaderSize(conn, 64<<10)
+	if err := f.o.Wire.admit(ctx, conn, f.o.FrameTimeout); err != nil {
+		f.stats.turnedAway.Add(1)
+		log.Warn("an HL7 v2 connection was turned away", "err", err)
+		return
+	}
+	r, m := bufio.NewReaderSize(conn, 64<<10), new(manners)
 	for ctx.Err() == nil {
-		if f.waitFor(ctx, conn, r) != nil {
+		if f.waitFor(ctx, conn, r, m) != nil {
 			return
 		}
-		frame, err := ReadFrame(r, f.o.MaxFrame)
+		frame, err := m.readFrame(r, f.o.MaxFrame)
+		f.note(m)
 		var fe *FrameError
 		switch {
 		case errors.As(err, &fe) && ctx.Err() == nil:
@@ -142,7 +204,7 @@ func (f *Feed) serve(ctx context.Context, conn net.Conn, door connector.Door) {
 }
 
 // waitFor waits for the first byte of a frame for as long as a connection may idle, then gives the frame its own time.
-func (f *Feed) waitFor(ctx context.Context, conn net.Conn, r *bufio.Reader) error {
+func (f *Feed) waitFor(ctx context.Context, conn net.Conn, r *bufio.Reader, m *manners) error {
 	if r.Buffered() == 0 {
 		_ = conn.SetReadDeadline(time.Now().Add(f.o.IdleTimeout)) // of a connection that has ended, reading tells
 		if ctx.Err() != nil {                                     // the deadline just set may have undone the one that ends the feed
@@ -156,11 +218,20 @@ func (f *Feed) waitFor(ctx context.Context, conn net.Conn, r *bufio.Reader) erro
 			if b[0] != '\r' && b[0] != '\n' { // the tail of the last frame is not the head of the next
 				break
 			}
+			m.between(b)
 			_, _ = r.Discard(1)
 		}
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(f.o.FrameTimeout))
 	return ctx.Err()
+}
+
+// note moves a connection's counts to the feed's.
+func (f *Feed) note(m *manners) {
+	f.stats.missingCR.Add(m.missingCRs)
+	f.stats.looseEnds.Add(m.looseEnds)
+	f.stats.doubledStart.Add(m.doubledStart)
+	m.missingCRs, m.looseEnds, m.doubledStart = 0, 0, 0
 }
 
 // broken keeps what was no whole frame, without an id: the message itself may yet come. It is answered where its header can still be read;
@@ -176,6 +247,21 @@ func (f *Feed) take(ctx context.Context, conn net.Conn, door connector.Door, fra
 	for raw := range Split(frame) {
 		n++
 		m, made := read(raw, f.o)
+		switch {
+		case !f.o.Wire.mayHaveSent(m):
+			f.o.Logger.Warn("an HL7 v2 message in another sender's name than this feed's was refused", "source", f.o.Source, "peer", conn.RemoteAddr().String())
+			issue := fhir.Errorf(fhir.NotSupported, "this feed does not take messages in this sender's name").At("MSH-3")
+			made = []connector.Delivery{rejected(m, raw, f.o, issue)}
+		case f.o.Directory != nil && m != nil && isQuery(m):
+			reply, err := f.query(ctx, m)
+			if err == nil {
+				err = f.write(conn, reply)
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		if err := f.answer(ctx, conn, door, m, made, true); err != nil {
 			return err
 		}
@@ -207,7 +293,7 @@ func (f *Feed) answer(ctx context.Context, conn net.Conn, door connector.Door, m
 		switch {
 		case err != nil && (transient(err) || work.Err() != nil):
 			f.stats.unanswered.Add(1)
-			return err
+			return f.fail(conn, m, reply, err)
 		case err != nil:
 			code, replies = f.replies(m, w, issueOf(err), now)
 			if code == accepted { // an error is never answered as success
@@ -215,6 +301,12 @@ func (f *Feed) answer(ctx context.Context, conn net.Conn, door connector.Door, m
 			}
 		case receipt.Duplicate && len(receipt.Reply) > 0:
 			replies = splitReplies(receipt.Reply)
+		}
+		if receipt.Duplicate {
+			f.stats.repeated.Add(1)
+		}
+		if receipt.Reused {
+			f.stats.reused.Add(1)
 		}
 	}
 	switch code {
@@ -229,14 +321,26 @@ func (f *Feed) answer(ctx context.Context, conn net.Conn, door connector.Door, m
 		return nil
 	}
 	for _, a := range replies {
-		if err := conn.SetWriteDeadline(time.Now().Add(f.o.FrameTimeout)); err != nil {
-			return err
-		}
-		if err := WriteFrame(conn, a); err != nil {
+		if err := f.write(conn, a); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (f *Feed) write(conn net.Conn, msg []byte) error {
+	if err := conn.SetWriteDeadline(time.Now().Add(f.o.FrameTimeout)); err != nil {
+		return err
+	}
+	return WriteFrame(conn, msg)
+}
+
+// fail gives no answer to what could not be taken, so that it comes again; or the one that this feed's sender takes for "again later".
+func (f *Feed) fail(conn net.Conn, m *Message, reply bool, err error) error {
+	if f.o.FailureAck == "" || m == nil || !reply {
+		return err
+	}
+	return f.write(conn, acknowledge(m, f.o.FailureAck, fhir.Errorf(fhir.Transient, "not taken: send it again later"), f.o.Now()))
 }
 
 // inHand lets a message that is being taken when the feed stops be finished, within the grace.
@@ -257,7 +361,14 @@ func (f *Feed) inHand(ctx context.Context) (context.Context, context.CancelFunc)
 func (f *Feed) replies(m *Message, w wish, issue *fhir.Issue, now time.Time) (ackCode, [][]byte) {
 	code := codeFor(issue)
 	var out [][]byte
-	for _, c := range w.codes(code, f.o.AppAck) {
+	said := code
+	switch { // in the words that this feed's sender understands
+	case code == faulty && f.o.FaultAck != "":
+		said = ackCode(f.o.FaultAck[1:])
+	case code == refused && f.o.RefusalAck != "":
+		said = ackCode(f.o.RefusalAck[1:])
+	}
+	for _, c := range w.codes(said, f.o.AppAck) {
 		out = append(out, acknowledge(m, c, issue, now))
 	}
 	return code, out

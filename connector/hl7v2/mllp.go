@@ -37,14 +37,44 @@ func (e *FrameError) Unwrap() []error {
 // ReadFrame reads one frame, VT … FS CR, of at most limit bytes. Tolerated: line feeds and other CRs between frames, a doubled VT, a missing
 // CR after FS. It gives io.EOF where the sender ended between frames, and a *FrameError for bytes outside a frame, a frame that ends
 // early or is too long, or one with an FS in the middle; after each of these the next call goes on at the next frame.
-func ReadFrame(r *bufio.Reader, limit int) ([]byte, error) {
+func ReadFrame(r *bufio.Reader, limit int) ([]byte, error) { return new(manners).readFrame(r, limit) }
+
+// manners are how a sender frames: what is tolerated is counted.
+type manners struct {
+	owesCR                              bool // the last frame's FS was the last byte to come, and its CR may follow
+	missingCRs, looseEnds, doubledStart int64
+}
+
+// between takes note of bytes that stand between frames.
+func (m *manners) between(loose []byte) {
+	for _, c := range loose {
+		if m.owesCR {
+			m.owesCR = false
+			if c == cr {
+				continue
+			}
+			m.missingCRs++
+		}
+		m.looseEnds++
+	}
+}
+
+// began takes note that a frame begins.
+func (m *manners) began() {
+	if m.owesCR {
+		m.owesCR = false
+		m.missingCRs++
+	}
+}
+
+func (m *manners) readFrame(r *bufio.Reader, limit int) ([]byte, error) {
 	if limit <= 0 {
 		limit = MaxMessage
 	}
-	if err := toStart(r, limit); err != nil {
+	if err := m.toStart(r, limit); err != nil {
 		return nil, err
 	}
-	var f framer
+	f := framer{manners: m}
 	for {
 		chunk, err := available(r)
 		if err != nil {
@@ -72,6 +102,7 @@ func ReadFrame(r *bufio.Reader, limit int) ([]byte, error) {
 }
 
 type framer struct {
+	*manners
 	buf  []byte
 	wide bool // UTF-16, in which VT and FS may be half a letter
 }
@@ -106,12 +137,13 @@ func (f *framer) needsCR(r *bufio.Reader) bool {
 // end looks at what follows FS as far as it has come: CR, LF and VT are as they should be, anything else means that FS stood inside
 // the text and that half a message must not pass for a whole one.
 func (f *framer) end(r *bufio.Reader) ([]byte, error) {
-	if r.Buffered() > 0 {
+	if f.owesCR = r.Buffered() == 0; !f.owesCR {
 		next, _ := r.Peek(1)
 		switch next[0] {
 		case cr:
 			_, _ = r.Discard(1)
 		case '\n', startBlock, endBlock:
+			f.missingCRs++
 		default:
 			return nil, f.broken(fhir.Structure, "an FS that no CR follows stands in the frame after %d bytes: it may only end one; send it as \\X1C\\", nil)
 		}
@@ -154,7 +186,7 @@ func (f *framer) skip(r *bufio.Reader, limit int) error {
 }
 
 // toStart reads up to and past VT. CR, LF and FS between frames are left-overs of framing; anything else is kept and told of.
-func toStart(r *bufio.Reader, limit int) error {
+func (m *manners) toStart(r *bufio.Reader, limit int) error {
 	var junk []byte
 	fail := func(err error) error {
 		return &FrameError{Issue: fhir.Errorf(fhir.Structure, "%d bytes came outside a frame: a message begins with VT (0x0B) and ends with FS CR (0x1C 0x0D)", len(junk)).At("MLLP"), Raw: junk, Cause: err}
@@ -174,6 +206,9 @@ func toStart(r *bufio.Reader, limit int) error {
 		}
 		if len(junk) > 0 || len(bytes.Trim(loose, "\r\n\x1c\x00")) > 0 {
 			junk = append(junk, loose...)
+			m.owesCR = false
+		} else {
+			m.between(loose)
 		}
 		if n < 0 {
 			_, _ = r.Discard(len(chunk))
@@ -187,17 +222,19 @@ func toStart(r *bufio.Reader, limit int) error {
 			return fail(nil)
 		}
 		_, _ = r.Discard(n + 1)
-		return pastVTs(r)
+		m.began()
+		return m.pastVTs(r)
 	}
 }
 
 // pastVTs passes over a doubled VT.
-func pastVTs(r *bufio.Reader) error {
+func (m *manners) pastVTs(r *bufio.Reader) error {
 	for {
 		next, err := r.Peek(1)
 		if err != nil || next[0] != startBlock {
 			return nil // an error shows again when the frame is read
 		}
+		m.doubledStart++
 		_, _ = r.Discard(1)
 	}
 }

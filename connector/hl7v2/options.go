@@ -29,6 +29,7 @@ type Options struct {
 	Processing  string         // the processing ids of MSH-11 that are taken, "P" if empty; "PT" takes test messages too
 	KeepUnknown bool           // take message types that have no map, keep them raw, and acknowledge them AA with an issue, instead of AR
 
+	Wire         Wire          // TLS, connecting instead of listening, and who may send
 	Listen       string        // host:port
 	Listener     net.Listener  // instead of Listen; may be a TLS listener
 	MaxFrame     int           // bytes; MaxMessage if 0
@@ -38,12 +39,20 @@ type Options struct {
 	MaxConns     int           // further connections wait; 64 if 0
 	AppAck       bool          // in enhanced mode with MSH-16, send the application acknowledgement on the same connection after the accept one
 
+	// How faults are answered where a receiver's meaning of AE and AR is not the standard's. FaultAck answers what is wrong with a message, "AE" if
+	// empty; RefusalAck what is not for this feed, "AR" if empty; FailureAck this side's own failures: "" gives no answer and closes the
+	// connection, so that the sender sends again, "AE" or "AR" is for engines that take that one for "again later".
+	FaultAck, RefusalAck, FailureAck string
+
+	Directory Directory // answers patient demographics queries; nil: the feed takes none
+
 	Logger *slog.Logger
 	Now    func() time.Time
 }
 
 // Set takes a feed's settings as the region file has them: authority, charset, timezone, processing, keep-unknown, max-frame (bytes),
-// idle-timeout, frame-timeout, app-ack; and "system." + a name for its URI.
+// idle-timeout, frame-timeout, app-ack, fault-ack, refusal-ack, failure-ack, tls-cert, tls-key, tls-client-ca, tls-peer, senders, insecure; and "system." + a
+// name for its URI. pdq is whoever wires the feed's.
 func (o *Options) Set(settings map[string]string) error {
 	for k, v := range settings {
 		var err error
@@ -70,10 +79,24 @@ func (o *Options) Set(settings map[string]string) error {
 			o.IdleTimeout, err = time.ParseDuration(v)
 		case "frame-timeout":
 			o.FrameTimeout, err = time.ParseDuration(v)
+		case "fault-ack":
+			o.FaultAck, err = ackSetting(v, false)
+		case "refusal-ack":
+			o.RefusalAck, err = ackSetting(v, false)
+		case "failure-ack":
+			o.FailureAck, err = ackSetting(v, true)
+		case "pdq":
+			_, err = strconv.ParseBool(yes(v))
 		default:
+			known, wrong := o.Wire.set(k, v)
+			if known {
+				err = wrong
+				break
+			}
 			name, ok := strings.CutPrefix(k, "system.")
 			if !ok || name == "" {
-				return fhir.Errorf(fhir.ValueError, "an hl7v2 feed has no setting of this name: it has authority, charset, timezone, processing, keep-unknown, max-frame, idle-timeout, frame-timeout, app-ack and system.NAME").At("options." + k)
+				return fhir.Errorf(fhir.ValueError, "an hl7v2 feed has no setting of this name: it has authority, charset, timezone, processing, keep-unknown, max-frame, idle-timeout, frame-timeout, "+
+					"app-ack, fault-ack, refusal-ack, failure-ack, pdq, tls-cert, tls-key, tls-client-ca, tls-peer, senders, insecure and system.NAME").At("options." + k)
 			}
 			if o.Systems == nil {
 				o.Systems = map[string]string{}
@@ -85,6 +108,30 @@ func (o *Options) Set(settings map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// ackSetting reads how a kind of fault is answered.
+func ackSetting(v string, none bool) (string, error) {
+	switch v = strings.ToUpper(v); {
+	case v == "AE" || v == "AR":
+		return v, nil
+	case none && v == "NONE":
+		return "", nil
+	case none:
+		return "", fhir.Errorf(fhir.ValueError, "write none, AE or AR")
+	}
+	return "", fhir.Errorf(fhir.ValueError, "write AE or AR")
+}
+
+// yes reads YAML's other words for true and false, which are text in a settings map.
+func yes(v string) string {
+	switch strings.ToLower(v) {
+	case "yes", "on":
+		return "true"
+	case "no", "off":
+		return "false"
+	}
+	return v
 }
 
 func (o Options) withDefaults() Options {

@@ -1,0 +1,483 @@
+package hl7v2
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"tombolo/connector"
+	"tombolo/fhir"
+)
+
+// An issuer is a certificate authority of a test.
+type issuer struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  []byte
+}
+
+var serial = int64(1)
+
+func newIssuer(t *testing.T, name string) *issuer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial++
+	c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _ = x509.ParseCertificate(der)
+	return &issuer{c, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+}
+
+// issue makes a certificate for a name and the loopback, and its key, in PEM.
+func (is *issuer) issue(t *testing.T, name string) (cert, key []byte) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial++
+	c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}
+	der, err := x509.CreateCertificate(rand.Reader, c, is.cert, &k.PublicKey, is.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pk, _ := x509.MarshalECPrivateKey(k)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: pk})
+}
+
+func keep(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// secured is a folder with what a feed needs for mutual TLS.
+func secured(t *testing.T, ca *issuer, name string) string {
+	t.Helper()
+	dir := t.TempDir()
+	cert, key := ca.issue(t, name)
+	keep(t, filepath.Join(dir, "cert.pem"), cert)
+	keep(t, filepath.Join(dir, "key.pem"), key)
+	keep(t, filepath.Join(dir, "ca.pem"), ca.pem)
+	return dir
+}
+
+func mutual(dir string) Wire {
+	return Wire{Folder: dir, Cert: "cert.pem", Key: "key.pem", ClientCA: "ca.pem"}
+}
+
+func runFeed(t *testing.T, o Options, door connector.Door) *Feed {
+	t.Helper()
+	o.Source, o.Organisation = "rx1-pas", "RX1"
+	if o.Listen == "" && o.Wire.Address == "" {
+		o.Listen = "127.0.0.1:0"
+	}
+	f, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx, door) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// over sends one message over TLS as somebody, and answers "AA", or "" where the connection was refused.
+func over(t *testing.T, addr string, server, as *issuer, name, msg string) string {
+	t.Helper()
+	conf := &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "127.0.0.1"}
+	conf.RootCAs.AddCert(server.cert)
+	if as != nil {
+		cert, key := as.issue(t, name)
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	c := &Client{Addr: addr, Timeout: 10 * time.Second, Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+		return (&tls.Dialer{Config: conf}).DialContext(ctx, "tcp", addr)
+	}}
+	defer c.Close()
+	ack, err := c.Send(t.Context(), []byte(msg))
+	if err != nil {
+		return ""
+	}
+	return ack.Code
+}
+
+func TestOnlyTheSenderWithTheRightCertificateIsHeard(t *testing.T) {
+	ours, theirs := newIssuer(t, "Severn CA"), newIssuer(t, "Some CA")
+	o := Options{Wire: mutual(secured(t, ours, "tie.severn.example"))}
+	o.Wire.Peer = "pas.rx1.example"
+	door := &record{}
+	f := runFeed(t, o, door)
+	for who, c := range map[string]struct {
+		ca         *issuer
+		name, want string
+	}{
+		"the sender":                        {ours, "pas.rx1.example", "AA"},
+		"another sender of the same region": {ours, "pas.rx2.example", ""},
+		"somebody with their own authority": {theirs, "pas.rx1.example", ""},
+		"somebody without a certificate":    {nil, "", ""},
+	} {
+		if got := over(t, f.Addr().String(), ours, c.ca, c.name, admit(strings.ReplaceAll(who, " ", ""))); got != c.want {
+			t.Errorf("%s: answered %q, want %q", who, got, c.want)
+		}
+	}
+	plain := &Client{Addr: f.Addr().String(), Timeout: 5 * time.Second}
+	defer plain.Close()
+	if ack, err := plain.Send(t.Context(), []byte(admit("clear"))); err == nil {
+		t.Errorf("a sender in clear was answered %s", ack.Code)
+	}
+	if n := f.Stats().TurnedAway; n != 4 {
+		t.Errorf("%d connections were turned away, want 4", n)
+	}
+}
+
+func TestAFingerprintNamesACertificate(t *testing.T) {
+	cert, _ := newIssuer(t, "CA").issue(t, "pas.rx1.example")
+	block, _ := pem.Decode(cert)
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(block.Bytes)
+	print := strings.ToUpper(hex.EncodeToString(sum[:]))
+	for peer, want := range map[string]bool{"PAS.rx1.example": true, "sha256:" + print: true, "SHA256:" + print[:2] + ":" + print[2:]: true, "sha256:00": false, "rx1.example": false, "": false} {
+		if names(c, peer) != want {
+			t.Errorf("tls-peer %q: got %t", peer, !want)
+		}
+	}
+}
+
+func TestARenewedCertificateIsUsedWithoutARestart(t *testing.T) {
+	old, renewed := newIssuer(t, "Old CA"), newIssuer(t, "New CA")
+	dir := secured(t, old, "tie.severn.example")
+	w := mutual(dir)
+	var said bytes.Buffer
+	k := &keyring{w: &w, log: slog.New(slog.NewTextHandler(&said, nil))}
+	first, err := k.now()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := func() *tls.Config {
+		k.looked = time.Time{} // the time between two looks has passed
+		c, err := k.now()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if again() != first {
+		t.Error("files that have not changed were read again")
+	}
+	keep(t, filepath.Join(dir, "cert.pem"), []byte("half a file"))
+	if again() != first || !strings.Contains(said.String(), "cannot be used") {
+		t.Errorf("with a broken certificate: want the last one, and the operator told; said %q", said.String())
+	}
+	cert, key := renewed.issue(t, "tie.severn.example")
+	keep(t, filepath.Join(dir, "key.pem"), key)
+	keep(t, filepath.Join(dir, "cert.pem"), cert)
+	keep(t, filepath.Join(dir, "ca.pem"), renewed.pem)
+	_ = os.Chtimes(filepath.Join(dir, "cert.pem"), time.Now(), time.Now().Add(time.Second))
+	if c := again(); c == first || c.ClientCAs.Equal(first.ClientCAs) {
+		t.Error("the renewed certificate is not used")
+	}
+}
+
+func TestAWireThatAnybodyCouldUseIsRefused(t *testing.T) {
+	dir := secured(t, newIssuer(t, "CA"), "tie")
+	for name, c := range map[string]struct {
+		listen string
+		w      Wire
+		want   string // "" if it is right
+	}{
+		"this machine":                   {"127.0.0.1:0", Wire{}, ""},
+		"this machine by name":           {"localhost:0", Wire{}, ""},
+		"everywhere":                     {":0", Wire{}, "listen"},
+		"everywhere in IPv6":             {"[::]:0", Wire{}, "listen"},
+		"everywhere, server TLS only":    {"0.0.0.0:0", Wire{Folder: dir, Cert: "cert.pem", Key: "key.pem"}, "listen"},
+		"everywhere, mutual":             {"0.0.0.0:0", mutual(dir), ""},
+		"everywhere, acknowledged":       {"0.0.0.0:0", Wire{Insecure: "acknowledged"}, ""},
+		"a certificate without its key":  {"127.0.0.1:0", Wire{Folder: dir, Cert: "cert.pem"}, "options.tls-cert"},
+		"files that are not there":       {"127.0.0.1:0", Wire{Folder: dir, Cert: "no.pem", Key: "key.pem"}, "options.tls-cert"},
+		"an authority that is none":      {"127.0.0.1:0", Wire{Folder: dir, Cert: "cert.pem", Key: "key.pem", ClientCA: "key.pem"}, "options.tls-client-ca"},
+		"a bound sender nobody vouches":  {"127.0.0.1:0", Wire{Folder: dir, Cert: "cert.pem", Key: "key.pem", Peer: "pas"}, "options.tls-peer"},
+		"connecting far away in clear":   {"", Wire{Address: "mllp://192.0.2.1:2575"}, "address"},
+		"connecting, not MLLP":           {"", Wire{Address: "https://192.0.2.1:2575"}, "address"},
+		"connecting, no port":            {"", Wire{Address: "mllps://192.0.2.1"}, "address"},
+		"connecting on this machine":     {"", Wire{Address: "mllp://127.0.0.1:2575"}, ""},
+		"connecting far away over TLS":   {"", Wire{Address: "mllps://192.0.2.1:2575"}, ""},
+		"connecting in clear, knowingly": {"", Wire{Address: "mllp://192.0.2.1:2575", Insecure: "acknowledged"}, ""},
+	} {
+		f, err := New(Options{Source: "rx1-pas", Listen: c.listen, Wire: c.w})
+		if err == nil {
+			_ = f.Close()
+		}
+		switch issue := fhir.IssueOf(err); {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case c.want != "" && (issue == nil || issue.Expression != c.want):
+			t.Errorf("%s: got %v, want a refusal at %s", name, err, c.want)
+		}
+	}
+}
+
+// A system that serves its messages: the feed connects, takes them, and connects again when the connection ends.
+func TestAFeedConnectsToASystemThatServesItsMessages(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	door := &record{}
+	runFeed(t, Options{Wire: Wire{Address: "mllp://" + ln.Addr().String()}}, door)
+	for n := range 2 {
+		conn, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &Client{Addr: "the feed", Dial: func(context.Context, string) (net.Conn, error) { return conn, nil }}
+		if ack, err := c.Send(t.Context(), []byte(admit(fmt.Sprint("served", n)))); err != nil || ack.Code != "AA" {
+			t.Errorf("connection %d: answered %s (%v)", n, ack.Code, err)
+		}
+		_ = c.Close()
+	}
+}
+
+func TestAMessageInAnotherSendersNameIsRefusedAndKept(t *testing.T) {
+	door := &record{}
+	var o Options
+	if err := o.Set(map[string]string{"senders": "PAS^RX1, LAB^RX1"}); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, o, door, func(t *testing.T, p *pipes, _ context.CancelFunc) {
+		c := p.dial()
+		if got := c.ask(t, framed(admit("1"))); got != "AA 1" {
+			t.Errorf("the feed's own sender was answered %q", got)
+		}
+		if got := c.ask(t, framed(strings.Replace(admit("2"), "PAS|RX1", "PAS|RX9", 1))); !strings.HasPrefix(got, "AR 2 MSH^1^3") {
+			t.Errorf("another sender was answered %q", got)
+		}
+	})
+	if got := door.rejections(); len(got) != 1 {
+		t.Errorf("kept: %q", got)
+	}
+}
+
+func TestFaultsAreAnsweredInTheSendersMeaning(t *testing.T) {
+	wrong := strings.Replace(admit("1"), "PID|", "ZZZ|", 1)
+	unknown := strings.Replace(admit("2"), "ADT^A28^ADT_A05", "XXX^Y01", 1)
+	for _, c := range []struct {
+		set                   map[string]string
+		fault, other, failure string
+	}{
+		{nil, "AE", "AR", "closed"},
+		{map[string]string{"fault-ack": "ar", "refusal-ack": "AE", "failure-ack": "AR"}, "AR", "AE", "AR"},
+		{map[string]string{"failure-ack": "ae"}, "AE", "AR", "AE"},
+		{map[string]string{"failure-ack": "none"}, "AE", "AR", "closed"},
+	} {
+		var o Options
+		if err := o.Set(c.set); err != nil {
+			t.Fatal(err)
+		}
+		serve(t, o, &record{}, func(t *testing.T, p *pipes, _ context.CancelFunc) {
+			for msg, want := range map[string]string{wrong: c.fault, unknown: c.other} {
+				if got := p.dial().ask(t, framed(msg)); !strings.HasPrefix(got, want+" ") {
+					t.Errorf("%v: answered %q, want %s", c.set, got, want)
+				}
+			}
+		})
+		serve(t, o, &record{fail: func(connector.Delivery) error { return fhir.Errorf(fhir.NoStore, "full") }}, func(t *testing.T, p *pipes, _ context.CancelFunc) {
+			if got := p.dial().ask(t, framed(admit("3"))); !strings.HasPrefix(got, c.failure) {
+				t.Errorf("%v: a failure of ours was answered %q, want %s", c.set, got, c.failure)
+			}
+		})
+	}
+}
+
+// arrivals is a connection on which bytes come in these pieces.
+type arrivals []string
+
+func (a *arrivals) Read(p []byte) (int, error) {
+	if len(*a) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, (*a)[0])
+	if (*a)[0] = (*a)[0][n:]; (*a)[0] == "" {
+		*a = (*a)[1:]
+	}
+	return n, nil
+}
+
+func TestWhatIsToleratedInFramingIsCounted(t *testing.T) {
+	for name, c := range map[string]struct {
+		pieces []string
+		frames int
+		want   manners
+	}{
+		"as it should be":         {[]string{framed("1"), framed("2")}, 2, manners{}},
+		"no CR after FS":          {[]string{"\x0b1\x1c", "\x0b2\x1c", framed("3")}, 3, manners{missingCRs: 2}},
+		"no CR, two at once":      {[]string{"\x0b1\x1c\x0b2\x1c\r"}, 2, manners{missingCRs: 1}},
+		"LF after CR":             {[]string{framed("1") + "\n", framed("2")}, 2, manners{looseEnds: 1}},
+		"LF instead of CR":        {[]string{"\x0b1\x1c\n", framed("2")}, 2, manners{missingCRs: 1, looseEnds: 1}},
+		"LF instead of CR, late":  {[]string{"\x0b1\x1c", "\n" + framed("2")}, 2, manners{missingCRs: 1, looseEnds: 1}},
+		"CR that comes late":      {[]string{"\x0b1\x1c", "\r" + framed("2")}, 2, manners{}},
+		"VT twice":                {[]string{"\x0b" + framed("1"), framed("2")}, 2, manners{doubledStart: 1}},
+		"a blank line in between": {[]string{framed("1"), "\r\n" + framed("2")}, 2, manners{looseEnds: 2}},
+	} {
+		var got manners
+		r := bufio.NewReader((*arrivals)(&c.pieces))
+		frames := 0
+		for {
+			if _, err := got.readFrame(r, 0); err != nil {
+				if err != io.EOF {
+					t.Errorf("%s: %v", name, err)
+				}
+				break
+			}
+			frames++
+		}
+		if got.owesCR = false; frames != c.frames || got != c.want {
+			t.Errorf("%s: %d frames, %+v; want %d, %+v", name, frames, got, c.frames, c.want)
+		}
+	}
+}
+
+func TestAFeedTellsWhatItTolerated(t *testing.T) {
+	f := runFeed(t, Options{}, &record{})
+	conn, err := net.Dial("tcp", f.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &peer{conn, bufio.NewReader(conn)}
+	for _, wire := range []string{"\x0b" + admit("1") + "\x1c", "\x0b\x0b" + admit("2") + "\x1c\r", "\n" + framed(admit("3"))} {
+		if got := p.ask(t, wire); !strings.HasPrefix(got, "AA") {
+			t.Errorf("answered %q", got)
+		}
+	}
+	_ = conn.Close()
+	if s := f.Stats(); s.MissingCR != 1 || s.DoubledStart != 1 || s.LooseEnds != 1 || s.Frames != 3 {
+		t.Errorf("got %+v", s)
+	}
+}
+
+// people answers queries from a list, and remembers what it was asked.
+type people struct {
+	asked []PatientQuery
+	known []Candidate
+	fail  error
+}
+
+func (d *people) Candidates(_ context.Context, q PatientQuery) ([]Candidate, error) {
+	d.asked = append(d.asked, q)
+	return d.known, d.fail
+}
+
+func ask(control, known string) string {
+	return "MSH|^~\\&|EPR|RX1|TIE|SEVERN|20260302||QBP^Q22^QBP_Q21|" + control + "|P|2.5\rQPD|IHE PDQ Query|T1|" + known + "\rRCP|I|5^RD\r"
+}
+
+func TestWhoSomebodyIsCanBeAskedOfAFeedThatAnswers(t *testing.T) {
+	margaret := Candidate{Identifiers: []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: "9990000107"}, {System: "urn:id:RX1", Value: "RX|1"}},
+		Name: fhir.HumanName{Family: "Taylor^x", Given: []string{"Margaret", "Ann"}, Prefix: []string{"Mrs"}}, BirthDate: "1948-03-12", Gender: "female",
+		Address: &fhir.Address{Line: []string{"1 Ferry Lane"}, City: "Severnmouth", PostalCode: "GL99 1AA"}, Phone: "01632 960101"}
+	const pid = `PID|1||9990000107^^^NHS^NH~RX\F\1^^^RX1^PI||Taylor\S\x^Margaret^Ann^^Mrs^^L||19480312|F|||1 Ferry Lane^^Severnmouth^^GL99 1AA||01632 960101`
+	for _, c := range []struct {
+		name, known string
+		dir         people
+		want        string // what the answer must hold
+		not         string
+		q           PatientQuery
+	}{
+		{"by number", "@PID.3.1^9990000107~@PID.3.4^NHS", people{known: []Candidate{margaret}}, "MSA|AA|q\rQAK|T1|OK|IHE PDQ Query|1\rQPD|IHE PDQ Query|T1|@PID.3.1^9990000107~@PID.3.4^NHS\r" + pid, "ERR",
+			PatientQuery{Identifiers: []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: "9990000107"}}}},
+		{"by a local number", "@PID.3.1^RX1234", people{}, "QAK|T1|NF|IHE PDQ Query|0\r", "PID|", PatientQuery{Identifiers: []fhir.Identifier{{System: "urn:id:RX1", Value: "RX1234"}}}},
+		{"by what is on the form", "@PID.5.1^Taylor~@PID.5.2^Margaret~@PID.7^19480312~@PID.8^F~@PID.11.5^GL99 1AA", people{known: []Candidate{margaret}}, "QAK|T1|OK", "ERR",
+			PatientQuery{Family: "Taylor", Given: "Margaret", BirthDate: "1948-03-12", Gender: "female", Postcode: "GL99 1AA"}},
+		{"by nothing", "@PID.8^F", people{known: []Candidate{margaret}}, "MSA|AE|q\rERR||QPD^1^3|101", "PID|", PatientQuery{}},
+		{"by something not searched", "@PID.5.1^Taylor~@PID.13^01632", people{known: []Candidate{margaret}}, "QAK|T1|AE", "PID|", PatientQuery{}},
+		{"of who may not tell", "@PID.3.1^9990000107", people{fail: fhir.Errorf(fhir.Forbidden, "not for this feed")}, "QAK|T1|AE", "PID|", PatientQuery{Identifiers: []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: "9990000107"}}}},
+	} {
+		door := &record{}
+		serve(t, Options{Directory: &c.dir}, door, func(t *testing.T, p *pipes, _ context.CancelFunc) {
+			conn := p.dial()
+			go func() { _, _ = conn.Write([]byte(framed(ask("q", c.known)))) }()
+			answer, err := ReadFrame(conn.r, MaxMessage)
+			if err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			if s := string(answer); !strings.Contains(s, "|RSP^K22^RSP_K21|") || !strings.Contains(s, c.want) || c.not != "" && strings.Contains(s, "\r"+c.not) {
+				t.Errorf("%s: answered\n%s\nwant it to hold %q", c.name, strings.ReplaceAll(s, "\r", "\n"), c.want)
+			}
+		})
+		c.q.Source, c.q.Sender, c.q.Control, c.q.Limit = "rx1-pas", "EPR^RX1", "q", 5
+		if want := []PatientQuery{c.q}; strings.Contains(c.want, "AE|q") || c.name == "by something not searched" {
+			if len(c.dir.asked) > 0 {
+				t.Errorf("%s: a query that cannot be read was asked", c.name)
+			}
+		} else if !reflect.DeepEqual(c.dir.asked, want) {
+			t.Errorf("%s: asked %+v, want %+v", c.name, c.dir.asked, want)
+		}
+		if len(door.kept) > 0 {
+			t.Errorf("%s: the query was kept as if it were news", c.name)
+		}
+	}
+}
+
+func TestAQueryWhoseAuditFailsIsNotAnswered(t *testing.T) {
+	dir := &people{fail: fhir.Errorf(fhir.NoStore, "the audit log cannot be written")}
+	serve(t, Options{Directory: dir}, &record{}, func(t *testing.T, p *pipes, _ context.CancelFunc) {
+		if got := p.dial().ask(t, framed(ask("q", "@PID.3.1^9990000107"))); got != "closed" {
+			t.Errorf("answered %q", got)
+		}
+	})
+}
+
+func TestAFeedThatAnswersNoQueriesRefusesThem(t *testing.T) {
+	serve(t, Options{}, &record{}, func(t *testing.T, p *pipes, _ context.CancelFunc) {
+		if got := p.dial().ask(t, framed(ask("q", "@PID.3.1^9990000107"))); !strings.HasPrefix(got, "AR q") {
+			t.Errorf("answered %q", got)
+		}
+	})
+}
