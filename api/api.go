@@ -66,6 +66,7 @@ func (s *server) routes() []route {
 	return []route{
 		{pattern: "GET /fhir/metadata", interaction: "capabilities", open: true, handle: s.metadata},
 		{pattern: "GET /fhir/Patient/{id}/$everything", interaction: "$everything", typ: "Patient", handle: s.everything},
+		{pattern: "GET /fhir/$gather", handle: func(http.ResponseWriter, *http.Request, *access.Session) error { return notOffered }},
 		{pattern: "POST /fhir/$gather", interaction: "$gather", handle: s.gather},
 		{pattern: "GET /fhir/Patient/{id}", interaction: "read", typ: "Patient", handle: s.readPatient},
 		{pattern: "GET /fhir/Patient", interaction: "search-type", typ: "Patient", handle: s.searchPatient},
@@ -146,8 +147,11 @@ func (s *server) fail(w http.ResponseWriter, err error) {
 	}
 	status, ok := statuses[i.Type]
 	switch {
-	case errors.Is(err, errMethod):
+	case err == error(notOffered):
 		status = http.StatusMethodNotAllowed
+		w.Header().Set("Allow", "GET, HEAD, POST")
+	case i.Expression == "Content-Type":
+		status = http.StatusUnsupportedMediaType
 	case err == error(notAcceptable):
 		status = http.StatusNotAcceptable
 	case !ok:
@@ -168,11 +172,11 @@ func write(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body)
 }
 
-var errMethod = errors.New("method")
+var notOffered = fhir.Errorf(fhir.NotSupported, "this server is read through its API: only GET, HEAD and POST are offered")
 
 func (s *server) nothing(_ http.ResponseWriter, r *http.Request, _ *access.Session) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodPost {
-		return fhir.Errorf(fhir.NotSupported, "this server is read through its API: %s is not offered here%w", r.Method, errMethod)
+		return notOffered
 	}
 	return fhir.Errorf(fhir.NotFound, "there is nothing at this address: see /fhir/metadata for what is offered")
 }

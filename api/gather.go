@@ -58,8 +58,13 @@ func parseGather(params fhir.Value) (q gatherRequest, err error) {
 		name := p.Text("name")
 		switch name {
 		case "identifier":
+			if q.identifier.Value != "" {
+				return q, fhir.Errorf(fhir.Invalid, "one person at a time: give one identifier").At("identifier")
+			}
 			if v := p.Get("valueIdentifier"); v.Exists() {
-				err = v.Decode(&q.identifier)
+				if v.Decode(&q.identifier) != nil {
+					return q, fhir.Errorf(fhir.Structure, "an Identifier is an object with system and value").At("identifier.valueIdentifier")
+				}
 			} else {
 				q.identifier = readIdentifier(p.Text("valueString"))
 			}
@@ -75,7 +80,9 @@ func parseGather(params fhir.Value) (q gatherRequest, err error) {
 				return q, fhir.Errorf(fhir.CodeInvalid, "not a purpose: use TREAT, ETREAT, SAFETY, PATADMIN or PATRQT").At("purpose")
 			}
 		case "reason":
-			q.reason = p.Text("valueString")
+			if q.reason = p.Text("valueString"); len(q.reason) > 1000 {
+				return q, fhir.Errorf(fhir.TooLong, "say the reason in at most 1000 characters").At("reason")
+			}
 		default:
 			return q, fhir.Errorf(fhir.NotSupported, "$gather takes identifier, heading, purpose and reason").At(name)
 		}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,7 +15,10 @@ import (
 // query reads a search's parameters from the URL, and from the form of a POST _search. FHIR R4 http.html#search
 func query(r *http.Request) (url.Values, error) {
 	if err := r.ParseForm(); err != nil {
-		return nil, err
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			return nil, err
+		}
+		return nil, fhir.Errorf(fhir.Structure, "the parameters are not well-formed: check the percent signs and the encoding")
 	}
 	v := r.Form
 	v.Del("_format")
@@ -69,9 +73,16 @@ func (s *server) search(w http.ResponseWriter, r *http.Request, session *access.
 	if err != nil {
 		return err
 	}
-	patient := strings.TrimPrefix(v.Get("patient"), "Patient/")
-	if v.Get("subject") != "" {
-		patient = strings.TrimPrefix(v.Get("subject"), "Patient/")
+	whose := append(v["patient"], v["subject"]...)
+	if len(whose) > 1 {
+		return fhir.Errorf(fhir.Invalid, "a search is inside one person's record: give patient once").At("patient")
+	}
+	patient := strings.TrimPrefix(strings.Join(whose, ""), "Patient/")
+	for _, name := range []string{"_count", "_summary", "_elements", "_total", "_sort", "_include", "_revinclude"} {
+		if v.Has(name) && !lenient(r) {
+			return fhir.Errorf(fhir.NotSupported, "this parameter is not offered here: leave it out, or send Prefer: handling=lenient to have it passed over").At(name)
+		}
+		v.Del(name)
 	}
 	if patient == "" {
 		return fhir.Errorf(fhir.NotSupported, "a search here is inside one person's record: add patient={id}").At("patient")

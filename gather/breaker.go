@@ -84,10 +84,12 @@ func sick(err error) bool {
 	return true
 }
 
+var errOpen = fhir.Errorf(fhir.Transient, "not asked: it has failed several times in a row and will be tried again in a few seconds")
+
 func (b *breaker) ask(ctx context.Context, a connector.Asker, q connector.Question) (*connector.Answer, error) {
 	ans, err := b.cb.Execute(func() (*connector.Answer, error) { return a.Ask(ctx, q) })
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
-		return nil, fhir.Errorf(fhir.Transient, "not asked: it has failed several times in a row and will be tried again in a few seconds")
+		return nil, errOpen
 	}
 	b.note(err)
 	return ans, err

@@ -34,6 +34,7 @@ type lane struct {
 	facts    policy.Facts      // with this source
 	permits  []dataset.Heading // what may be asked of it
 	patients []string          // this server's ids of the person's patients there
+	live     string            // and of the patient whom it answered about
 	original string            // the source's own id of the patient, if known
 	deadline time.Duration
 	members  map[dataset.Heading][]Member

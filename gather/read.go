@@ -10,6 +10,7 @@ import (
 	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/policy"
+	"tombolo/region"
 )
 
 // Who gives the person as this session may see them: identity only, no source is asked. It is decided and audited like any reading.
@@ -96,7 +97,7 @@ func (g *Gatherer) disclose(ctx context.Context, s *access.Session, personID str
 		return nil, err
 	}
 	if op.decision.Has(policy.WithholdLocation) {
-		r = withoutLocation(r, op.lanes[i].Source)
+		r = withoutLocation(r, op.lanes[i].Source, op.lanes[i].Kind == string(region.KindGP))
 	}
 	return r, nil
 }

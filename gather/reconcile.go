@@ -62,8 +62,10 @@ func nest(members []Member) (children map[key][]Member, tops []Member) {
 		k := key{m.Source, m.Resource.Ref()}
 		here[k] = true
 		if m.Resource.Type() == "DiagnosticReport" {
-			for v := range m.Resource.Value().All("result.reference") {
-				reportOf[key{m.Source, fhir.Ref(v.Str())}] = k
+			for _, path := range []string{"result.reference", "basedOn.reference"} { // its results, and the request that it answers
+				for v := range m.Resource.Value().All(path) {
+					reportOf[key{m.Source, fhir.Ref(v.Str())}] = k
+				}
 			}
 		}
 		if m.Resource.Type() == "Observation" {

@@ -65,6 +65,7 @@ type Lane struct {
 	Took         time.Duration
 	AsOf         time.Time     // for stored data: when the source last sent anything
 	Count        int           // entries given
+	Map          string        // name and version of the mapping of a live answer
 	Issue        *fhir.Issue   // nil when all is well
 	Warnings     []*fhir.Issue // withheld items, data in transit, parts not mapped
 	Headings     map[dataset.Heading]dataset.State

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"tombolo/connector"
@@ -101,6 +102,8 @@ type answered struct {
 	states  map[dataset.Heading]dataset.State
 	issue   *fhir.Issue // nil: answered in full
 	notHere bool
+	live    string                            // this server's id of the patient whom a live source answered about
+	mapped  string                            // name and version of the mapping of a live answer
 	gives   map[dataset.Heading]dataset.State // of a neighbour: the headings that its region gives at all
 	warn    []*fhir.Issue
 }
@@ -138,6 +141,9 @@ func (g *Gatherer) readKept(ctx context.Context, l *lane, a *answered) {
 				continue
 			}
 			h := dataset.HeadingOf(r)
+			if r.Type() == "Binary" {
+				continue // opened through its DocumentReference
+			}
 			if supporting[r.Type()] || h != "" && l.system.Gives[h] == region.Push && slices.Contains(l.permits, h) {
 				a.content = append(a.content, r)
 			}
@@ -171,6 +177,10 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 	if ans == nil {
 		return
 	}
+	if ans.Patient != nil {
+		a.live = g.o.Stamper.ID(l.key, "Patient", ans.Patient.ID())
+	}
+	a.mapped = ans.Map
 	if mismatch := g.check(op, l, ans); mismatch != nil {
 		a.issue = mismatch
 		a.content, a.states = nil, map[dataset.Heading]dataset.State{}
@@ -191,8 +201,8 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		a.gives = ans.States
 	}
 	for _, r := range ans.Content {
-		if h := dataset.HeadingOf(r); !supporting[r.Type()] && !slices.Contains(q.Headings, h) {
-			continue // never more than was asked for
+		if h := dataset.HeadingOf(r); r.Type() == "Binary" || !supporting[r.Type()] && !slices.Contains(q.Headings, h) {
+			continue // never more than was asked for; a Binary is opened through its DocumentReference
 		}
 		stamped, err := g.o.Stamper.Stamp(l.key, r)
 		if err != nil {
@@ -273,13 +283,18 @@ func explain(l *lane, err error) *fhir.Issue {
 	if i == nil {
 		return fhir.Errorf(fhir.Transient, "%s could not be reached", l.Name).From(l.Source)
 	}
+	if i == errOpen {
+		return fhir.Errorf(fhir.Transient, "%s was not asked: it has failed several times in a row, and will be tried again within seconds", l.Name).From(l.Source)
+	}
 	t := i.Type
 	var text string
 	switch t {
 	case fhir.Throttled:
 		text = "%s is refusing further requests for now"
-	case fhir.Suppressed, fhir.Forbidden:
+	case fhir.Suppressed:
 		text = "%s does not share this person's record"
+	case fhir.Forbidden:
+		text = "%s does not share records for this role or purpose"
 		t = fhir.Suppressed
 	case fhir.Structure, fhir.Invalid, fhir.ValueError, fhir.Required:
 		text = "%s sent an answer that could not be read"
@@ -300,7 +315,7 @@ func explain(l *lane, err error) *fhir.Issue {
 // take folds an answer into its lane.
 func (op *opening) take(a answered) {
 	l := a.lane
-	l.Took, l.AsOf, l.Warnings = a.took, a.asOf, a.warn
+	l.Took, l.AsOf, l.Warnings, l.live, l.Map = a.took, a.asOf, a.warn, a.live, a.mapped
 	switch {
 	case a.notHere:
 		l.State = NotHere
@@ -341,13 +356,13 @@ func (op *opening) take(a answered) {
 		if h == "" || supporting[r.Type()] || !op.discloses(l, h, r) {
 			continue
 		}
-		r = named(r, l.support)
+		r = op.ofPerson(named(r, l.support), l)
 		received := now
 		if span, err := fhir.ParseDate(r.Text("meta.lastUpdated")); err == nil {
 			received = span.Start
 		}
 		if op.decision.Has(policy.WithholdLocation) {
-			r = withoutLocation(r, l.Source)
+			r = withoutLocation(r, l.Source, l.Kind == string(region.KindGP))
 		}
 		l.members[h] = append(l.members[h], Member{Resource: r, Source: l.Source, Name: l.Name, Received: received})
 		if practice := op.practice(l, r); practice != nil {
@@ -430,8 +445,45 @@ func named(r *fhir.Resource, support map[fhir.Ref]*fhir.Resource) *fhir.Resource
 	return r
 }
 
-// withoutLocation takes off what would tell where a restricted person lives or is seen. source is what the source is called here.
-func withoutLocation(r *fhir.Resource, source string) *fhir.Resource {
+// ofPerson makes an entry speak of the person whose record this is: sources name their own patients, and a reader must be able to tie
+// each entry to the one Patient that is here.
+func (op *opening) ofPerson(r *fhir.Resource, l *lane) *fhir.Resource {
+	theirs := map[string]bool{}
+	for _, id := range l.patients {
+		theirs["Patient/"+id] = true
+	}
+	if l.live != "" {
+		theirs["Patient/"+l.live] = true
+	}
+	if r.Type() == "Patient" || len(theirs) == 0 {
+		return r
+	}
+	out, err := fhir.MapReferences(r, func(object fhir.Value, ref string) ([]byte, bool) {
+		if !theirs[ref] {
+			return nil, false
+		}
+		return fhir.WithReference(object, "Patient/"+op.person.ID), true
+	})
+	if err != nil {
+		return r
+	}
+	return out
+}
+
+// withoutLocation takes off what would tell where a restricted person lives or is seen: addresses, practices and sites, and in what a
+// practice says everybody who works there. source is what the source is called here. Trusts and councils keep their names: without
+// them nobody could act on the record (docs/safety.md, C2).
+func withoutLocation(r *fhir.Resource, source string, practice bool) *fhir.Resource {
+	tells := []string{"Organization/", "Location/", "HealthcareService/"}
+	if practice {
+		tells = append(tells, "Practitioner/", "PractitionerRole/")
+	}
+	if out, err := fhir.MapReferences(r, func(_ fhir.Value, ref string) ([]byte, bool) {
+		told := slices.ContainsFunc(tells, func(t string) bool { return strings.HasPrefix(ref, t) })
+		return []byte(`{"display":"withheld"}`), told
+	}); err == nil {
+		r = out
+	}
 	meta := fhir.M{"source": connector.SourceURI(source)}
 	for m := range r.Value().Member("meta").Children() {
 		if m.Key() != "source" && m.Key() != "profile" {
@@ -444,6 +496,8 @@ func withoutLocation(r *fhir.Resource, source string) *fhir.Resource {
 		"Patient":   {"address", "telecom", "contact", "generalPractitioner", "managingOrganization"},
 		"Encounter": {"location", "serviceProvider", "hospitalization"}, "Appointment": {"participant", "description", "comment"},
 		"RelatedPerson": {"address", "telecom"}, "DocumentReference": {"custodian", "author"},
+		"Condition": {"recorder", "asserter"}, "AllergyIntolerance": {"recorder", "asserter"}, "Observation": {"performer"}, "Immunization": {"performer", "location"},
+		"Procedure": {"performer", "location"}, "MedicationRequest": {"requester", "performer", "recorder"}, "DiagnosticReport": {"performer"}, "ServiceRequest": {"requester", "performer", "locationReference"},
 	}
 	for _, name := range hide[r.Type()] {
 		if r.Get(name).Exists() {
