@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -27,6 +28,8 @@ type Log struct {
 	now    func() time.Time
 	node   string
 	shown  recent
+
+	closed atomic.Bool
 
 	turn chan struct{} // held by whoever writes; guards tree and known
 
@@ -101,6 +104,9 @@ func (l *Log) AppendAll(ctx context.Context, events []Event) ([]Entry, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
+	if l.closed.Load() {
+		return nil, appendError(kv.ErrClosed)
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, appendError(err)
 	}
@@ -136,6 +142,12 @@ func (l *Log) AppendAll(ctx context.Context, events []Event) ([]Entry, error) {
 
 func appendError(err error) error {
 	return fhir.Errorf(fhir.NoStore, "append to the audit log: %w", err)
+}
+
+// Close makes the log take no more: from then on nothing can be shown. The engine stays open.
+func (l *Log) Close() error {
+	l.closed.Store(true)
+	return nil
 }
 
 // prepare renders and packs an event: all of the work that need not wait for its turn.

@@ -5,12 +5,14 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"tombolo/access"
 	"tombolo/audit"
 	"tombolo/fhir"
+	"tombolo/gather"
 	"tombolo/policy"
 	"tombolo/watch"
 	"tombolo/web"
@@ -240,4 +242,16 @@ func (n *Node) auditFound(ctx context.Context, s *access.Session, q web.AuditQue
 			}
 		}
 	}, nil
+}
+
+// Shown puts together again what an audit entry says was shown. That it was looked at is remembered first.
+func (n *Node) Shown(ctx context.Context, by audit.Agent, seq audit.Seq) (*gather.Record, error) {
+	e, err := n.Audit.Entry(ctx, seq)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := n.Audit.Append(ctx, audit.Event{Kind: audit.Verified, Agent: by, PersonID: e.PersonID, What: []string{"audit log: what entry " + strconv.FormatUint(uint64(seq), 10) + " showed"}}); err != nil {
+		return nil, err
+	}
+	return gather.Rebuild(ctx, n.Audit, n.store, e)
 }

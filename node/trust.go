@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tombolo/audit"
+	"tombolo/fhir"
 	"tombolo/watch"
 )
 
@@ -24,13 +25,21 @@ const (
 // auditKey is where the key lies that signs the heads.
 func (n *Node) auditKey() string { return filepath.Join(n.c.Data, "audit.key") }
 
-// HeadsFile is where this node's signed heads are written.
+// HeadsFile is where this node's signed heads are written; "" if it has no data folder.
 func (n *Node) HeadsFile() string {
+	if n.c.Data == "" {
+		return ""
+	}
 	return filepath.Join(n.c.Data, "heads", n.c.Region.ID+".heads")
 }
 
 // Signer is the key that signs the audit log's heads; made the first time.
-func (n *Node) Signer() (audit.Key, error) { return audit.LoadKey(n.auditKey(), n.c.Region.ID) }
+func (n *Node) Signer() (audit.Key, error) {
+	if n.c.Data == "" {
+		return audit.Key{}, fhir.Errorf(fhir.Required, "the key that signs the audit log's heads lies in the data folder: give --data DIR")
+	}
+	return audit.LoadKey(n.auditKey(), n.c.Region.ID)
+}
 
 // trust makes what watches over the audit log and is offered of it to others.
 func (n *Node) trust() error {
