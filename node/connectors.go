@@ -106,7 +106,8 @@ func newHL7(n *Node, s region.System) (connector.Runner, connector.Asker, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	o.Logger, o.Now = n.c.Logger, n.c.Now
+	o.Logger, o.Now, o.Directory = n.c.Logger, n.c.Now, n.directoryOf(s)
+	o.Wire.Folder, o.Wire.Address = n.c.Folder, s.Address
 	if !n.c.Feeds {
 		return nil, nil, nil // it would take the port
 	}

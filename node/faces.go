@@ -47,6 +47,17 @@ func (n *Node) Desk(ctx context.Context, _ *access.Session) (*web.DeskState, err
 		}
 		out.Quarantine = append(out.Quarantine, row)
 	}
+	reviews, err := n.People.Reviews(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range reviews {
+		owner := ""
+		if i := slices.IndexFunc(n.c.Region.Systems, func(s region.System) bool { return s.ID == r.Source }); i >= 0 {
+			owner = n.c.Region.Systems[i].Organisation
+		}
+		out.Quarantine = append(out.Quarantine, web.Quarantined{ID: "Patient/" + r.Patient, Source: r.Source, Owner: owner, Since: r.At, Where: "identity", Reason: "This patient " + r.Why})
+	}
 	if out.Audit, err = n.auditState(ctx); err != nil {
 		return nil, err
 	}
@@ -160,6 +171,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(openDesc, prometheus.GaugeValue, open, id)
 	}
+	c.n.collectFeeds(ch)
 	tail, err := c.n.store.Tail(context.Background())
 	if err != nil {
 		return

@@ -135,7 +135,11 @@ func (c *checker) system(path string, s System) {
 		c.connector(path, s, kind)
 	}
 	c.listen(path+".listen", s)
-	c.address(path+".address", s.Address)
+	if s.Connector == "hl7v2" {
+		c.mllp(path, s)
+	} else {
+		c.address(path+".address", s.Address)
+	}
 	if len(s.Gives) == 0 {
 		c.warn(path+".gives", s.ID+" gives no heading, so nothing of it is ever shown", "List what it gives: gives: {allergies: live}")
 	}
@@ -171,6 +175,13 @@ func (c *checker) listen(path string, s System) {
 		c.err(path, "not an address to listen on", "Write host:port, such as 127.0.0.1:2575")
 		return
 	}
+	if s.Connector == "hl7v2" {
+		if !loopback(host) && s.Options["tls-client-ca"] == "" && s.Options["insecure"] != "acknowledged" {
+			c.err(path, "can be reached from elsewhere, and without mutual TLS anybody there may send and read",
+				"Listen on 127.0.0.1 behind a TLS tunnel, or set options: {tls-cert: FILE, tls-key: FILE, tls-client-ca: FILE}, or insecure: acknowledged")
+		}
+		return
+	}
 	if !loopback(host) && s.Options["tls-cert"] == "" {
 		who := host
 		if who == "" {
@@ -178,6 +189,22 @@ func (c *checker) listen(path string, s System) {
 		}
 		c.warn(path, fmt.Sprintf("listens on %s without TLS: patients' data crosses the network in clear, and anybody there may send", who),
 			"Listen on 127.0.0.1 behind a TLS tunnel, or set options: {tls-cert: FILE, tls-key: FILE}")
+	}
+}
+
+// mllp checks where a feed connects to that does not listen.
+func (c *checker) mllp(path string, s System) {
+	if s.Address == "" {
+		return
+	}
+	u, err := url.Parse(s.Address)
+	switch {
+	case err != nil || u.Scheme != "mllp" && u.Scheme != "mllps" || u.Port() == "" || strings.Trim(u.Path, "/") != "":
+		c.err(path+".address", "not an address of MLLP", "Write mllp://host:port, or mllps://host:port over TLS")
+	case s.Listen != "":
+		c.err(path+".address", "a feed either listens or connects", "Remove address, or listen")
+	case u.Scheme == "mllp" && !loopback(u.Hostname()) && s.Options["insecure"] != "acknowledged":
+		c.err(path+".address", "patients' data would cross the network in clear", "Write mllps://, or options: {insecure: acknowledged}")
 	}
 }
 

@@ -13,7 +13,7 @@ type ConnectorKind struct {
 
 // Connectors are the kinds of connector. node wires each name to its code.
 var Connectors = []ConnectorKind{
-	{Name: "hl7v2", Pushes: true, Needs: [][]string{{"listen"}}, Fix: "Add listen: 127.0.0.1:2575, the address to which the system sends its messages"},
+	{Name: "hl7v2", Pushes: true, Needs: [][]string{{"listen", "address"}}, Fix: "Add listen: 127.0.0.1:2575, the address to which the system sends its messages, or address: mllps://host:port, at which it serves them"},
 	{Name: "fhirapi", Asked: true, Needs: [][]string{{"address"}}, Fix: "Add address: https://…/fhir, the base URL of its FHIR server"},
 	{Name: "gpconnect", Asked: true, Needs: [][]string{{"address"}}, Fix: "Add address: https://…, the practice's service root"},
 	{Name: "extract", Pushes: true, Needs: [][]string{{"drop"}, {"mapping"}}, Fix: "Add drop: the folder in which its files appear, and mapping: how they are read"},
