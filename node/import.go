@@ -68,7 +68,14 @@ type Report struct {
 	Rejected                                 int      // deliveries of which nothing could be taken
 	Partly                                   int      // deliveries taken with parts left out
 	Unread                                   []string // files that could not be read, and why
-	Examples                                 []string // the first reasons why something was not taken, each with its place
+	Reasons                                  []Reason // why something was not taken, in the order in which they were met
+}
+
+// A Reason why something was not taken.
+type Reason struct {
+	Text  string // with the place in the delivery
+	First string // file and delivery in which it was met first
+	Count int
 }
 
 // String is the report as a person reads it.
@@ -80,9 +87,13 @@ func (r Report) String() string {
 	}
 	b.WriteString(".\n")
 	if r.Rejected+r.Partly > 0 {
-		fmt.Fprintf(&b, "%d could not be taken and %d only in part; all of it is kept raw in quarantine. The first reasons:\n", r.Rejected, r.Partly)
-		for _, e := range r.Examples {
-			b.WriteString("  " + e + "\n")
+		fmt.Fprintf(&b, "%d could not be taken and %d only in part; all of it is kept raw in quarantine. Why:\n", r.Rejected, r.Partly)
+		for i, e := range r.Reasons {
+			if i == mostReasons {
+				fmt.Fprintf(&b, "  and %d further reasons: the operators' desk lists what is waiting\n", len(r.Reasons)-i)
+				break
+			}
+			fmt.Fprintf(&b, "  %d × %s (first in %s)\n", e.Count, e.Text, e.First)
 		}
 	}
 	for _, u := range r.Unread {
@@ -91,7 +102,14 @@ func (r Report) String() string {
 	return b.String()
 }
 
-const examples = 20
+// mostReasons is how many different reasons a report prints.
+const mostReasons = 20
+
+// A taken delivery knows the file that it came in.
+type taken struct {
+	connector.Delivery
+	file string
+}
 
 // An importer counts while several workers take deliveries in. A patient's deliveries are taken in their order, by one worker.
 type importer struct {
@@ -99,6 +117,7 @@ type importer struct {
 	system region.System
 	mu     sync.Mutex
 	rep    Report
+	seen   map[string]int // reason -> its place in rep.Reasons
 	last   atomic.Uint64
 	failed atomic.Pointer[error]
 }
@@ -110,13 +129,13 @@ func (n *Node) Import(ctx context.Context, source string, files []File, progress
 	if i < 0 {
 		return Report{}, fhir.Errorf(fhir.NotFound, "system %q is not in the region file: it has %s", source, strings.Join(systemIDs(n.c.Region), ", "))
 	}
-	im := &importer{n: n, system: n.c.Region.Systems[i]}
+	im := &importer{n: n, system: n.c.Region.Systems[i], seen: map[string]int{}}
 	const workers = 8
-	queues := make([]chan connector.Delivery, workers)
+	queues := make([]chan taken, workers)
 	var wg sync.WaitGroup
 	door := n.Intake.Bulk()
 	for k := range queues {
-		queues[k] = make(chan connector.Delivery, 4)
+		queues[k] = make(chan taken, 4)
 		wg.Go(func() {
 			for d := range queues[k] {
 				im.take(ctx, door, d)
@@ -157,7 +176,7 @@ func systemIDs(r *region.Region) []string {
 }
 
 // file reads one file and deals its deliveries out.
-func (im *importer) file(ctx context.Context, f File, queues []chan connector.Delivery, progress func(int64)) {
+func (im *importer) file(ctx context.Context, f File, queues []chan taken, progress func(int64)) {
 	im.rep.Files++
 	r, err := os.Open(f.Path)
 	if err == nil {
@@ -173,7 +192,7 @@ func (im *importer) file(ctx context.Context, f File, queues []chan connector.De
 			h := fnv.New32a()
 			_, _ = h.Write([]byte(d.Patient))
 			select {
-			case queues[h.Sum32()%uint32(len(queues))] <- d:
+			case queues[h.Sum32()%uint32(len(queues))] <- taken{d, filepath.Base(f.Path)}:
 			case <-ctx.Done():
 				return
 			}
@@ -250,12 +269,12 @@ func (im *importer) csv(f File, r io.Reader) iter.Seq2[connector.Delivery, error
 }
 
 // take hands one delivery in and counts what became of it.
-func (im *importer) take(ctx context.Context, door connector.Door, d connector.Delivery) {
+func (im *importer) take(ctx context.Context, door connector.Door, d taken) {
 	if im.failed.Load() != nil {
 		return
 	}
 	rejected := d.Rejected
-	got, err := door.Accept(ctx, d)
+	got, err := door.Accept(ctx, d.Delivery)
 	if i := fhir.IssueOf(err); i != nil && (i.Type == fhir.NoStore || i.Type == fhir.Transient) || err != nil && fhir.IssueOf(err) == nil {
 		im.failed.CompareAndSwap(nil, &err)
 		return
@@ -287,11 +306,18 @@ func (im *importer) take(ctx context.Context, door connector.Door, d connector.D
 	}
 }
 
-func (im *importer) example(d connector.Delivery, i *fhir.Issue) {
-	if len(im.rep.Examples) == examples {
-		return
+// example counts a reason, and remembers where it was met first.
+func (im *importer) example(d taken, i *fhir.Issue) {
+	why := *i
+	why.Source = ""
+	text := why.Error()
+	at, ok := im.seen[text]
+	if !ok {
+		at = len(im.rep.Reasons)
+		im.seen[text] = at
+		im.rep.Reasons = append(im.rep.Reasons, Reason{Text: text, First: strings.TrimSuffix(d.file+", "+d.ID, ", ")})
 	}
-	im.rep.Examples = append(im.rep.Examples, strings.TrimPrefix(d.ID+": ", ": ")+i.Error())
+	im.rep.Reasons[at].Count++
 }
 
 // A counter tells how much has been read.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -320,5 +321,24 @@ func (n *Node) handler() (http.Handler, error) {
 	for pattern, h := range n.c.Beside {
 		mux.Handle(pattern, h)
 	}
+	if n.c.Demo || n.c.Dev != "" {
+		return loopbackHosts(mux), nil
+	}
 	return mux, nil
+}
+
+// loopbackHosts answers to loopback names only. Where nobody need sign in, a page elsewhere could otherwise have a browser ask this node
+// under a name that it points here (DNS rebinding).
+func loopbackHosts(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		if ip := net.ParseIP(strings.Trim(host, "[]")); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			http.Error(w, "this node answers to localhost and loopback addresses only", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }

@@ -110,7 +110,7 @@ func TestRealFilesAreTakenAndAccountedFor(t *testing.T) {
 			if rep.Resources == 0 || c.all && rep.Rejected+len(rep.Unread) > 0 {
 				t.Errorf("not all was taken:\n%s", rep)
 			}
-			if rep.Rejected+rep.Partly > 0 && len(rep.Examples) == 0 {
+			if rep.Rejected+rep.Partly > 0 && len(rep.Reasons) == 0 {
 				t.Error("something was not taken and no reason is given")
 			}
 			held, err := n.Intake.Quarantine(t.Context(), 0)
