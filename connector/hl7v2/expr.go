@@ -25,7 +25,9 @@ type scope struct {
 	own  Segment
 	segs []Segment
 	vars map[string]string
-	it   Value
+	// grouped: segs are one order or report; of the rest of the message only what stands before all of them is theirs too.
+	grouped bool
+	it      Value
 	at   string // where it stands
 
 	null    bool     // `""` was met
@@ -41,8 +43,19 @@ func (sc *scope) segment(name string) Segment {
 	if s := first(sc.segs, name); s.m != nil {
 		return s
 	}
-	return first(sc.x.segs, name)
+	for _, s := range sc.x.segs {
+		if s.name == name {
+			return s
+		}
+		if sc.grouped && name[0] != 'Z' && groupBegins[s.name] {
+			break
+		}
+	}
+	return Segment{}
 }
+
+// groupBegins are the segments with which an order or report may begin.
+var groupBegins = map[string]bool{"ORC": true, "OBR": true, "SPM": true, "RXO": true, "RXE": true, "RXD": true, "RXG": true, "RXA": true}
 
 // A node gives an element's value: nil if there is none.
 type node interface{ eval(sc *scope) any }

@@ -306,7 +306,7 @@ func patients(m *Message) iter.Seq2[int, []Segment] {
 }
 
 // envelope are segments that are about the message.
-var envelope = map[string]bool{"MSH": true, "SFT": true, "UAC": true, "EVN": true, "DSC": true, "RGS": true}
+var envelope = map[string]bool{"MSH": true, "SFT": true, "UAC": true, "EVN": true, "DSC": true, "RGS": true, "MSA": true}
 
 // unread names the segments of which no map read anything: they are kept in the raw message only.
 func unread(m *Message, mp *Mapping) *fhir.Issue {

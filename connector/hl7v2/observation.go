@@ -18,7 +18,7 @@ func (x *mapper) observation(r *report, n int, o obx, section, reportStatus, vis
 	if visit != "" {
 		f["encounter"] = fhir.Reference{Reference: "Encounter/" + visit}
 	}
-	sc := &scope{own: o.Segment, segs: []Segment{r.obr, r.orc}}
+	sc := &scope{own: o.Segment, segs: []Segment{r.obr, r.orc}, grouped: true}
 	x.fill("Observation", f, sc, "OBX")
 	code, ok := f["code"].(fhir.CodeableConcept)
 	if !ok {

@@ -90,7 +90,7 @@ func (x *mapper) order1(o *order, visit string) {
 		x.note(fhir.Required, o.orc.Place(2), "an order without a number was left out: a change to it could never be told from a new one")
 		return
 	}
-	sc := &scope{own: o.detail, segs: o.segs}
+	sc := &scope{own: o.detail, segs: o.segs, grouped: true}
 	f := fhir.M{"subject": x.subject(), "identifier": append(x.orderNumbers(o.detail, o.orc, 2, "PLAC"), x.orderNumbers(o.detail, o.orc, 3, "FILL")...)}
 	if visit != "" {
 		f["encounter"] = fhir.Reference{Reference: "Encounter/" + visit}
@@ -169,6 +169,9 @@ func (x *mapper) request(o *order, sc *scope, f fhir.M, number string) {
 		heading = dataset.Imaging
 	}
 	f["meta"] = tagged(heading)
+	if !o.detail.Exists() { // what it was of, the order itself said
+		sc.assumed = append(sc.assumed, "meta.tag")
+	}
 	x.addFrom(sc, "ServiceRequest", made, f)
 }
 
@@ -249,7 +252,7 @@ func (x *mapper) vaccinations(segs []Segment) *fhir.Issue {
 		if o.detail.name != "RXA" {
 			continue
 		}
-		sc := &scope{own: o.detail, segs: o.segs}
+		sc := &scope{own: o.detail, segs: o.segs, grouped: true}
 		f := fhir.M{"patient": x.subject(), "identifier": x.orderNumbers(Segment{}, o.orc, 3, "FILL"), "status": x.translate("completion", str(o.detail.Field(20), 0))}
 		if f["status"] == "" {
 			f["status"] = "completed"

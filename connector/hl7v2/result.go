@@ -170,7 +170,7 @@ func (x *mapper) report(r *report, n int, visit string) {
 	x.nameReport(r)
 	status := x.reportStatus(obr)
 	f := fhir.M{"status": status, "subject": x.subject()}
-	sc := &scope{own: obr, segs: append([]Segment{obr, r.orc}, r.specimens...)}
+	sc := &scope{own: obr, segs: append([]Segment{obr, r.orc}, r.specimens...), grouped: true}
 	x.fill("DiagnosticReport", f, sc, "OBR", "ORC")
 	if f["code"] == nil {
 		x.note(fhir.Required, obr.Place(4), "the report does not say what was examined")
@@ -310,7 +310,7 @@ func (x *mapper) specimens(spms []Segment, obr Segment, of string) []fhir.Refere
 	var out []fhir.Reference
 	for i, s := range spms {
 		f := fhir.M{"subject": x.subject()}
-		sc := &scope{own: s, segs: []Segment{obr}}
+		sc := &scope{own: s, segs: []Segment{obr}, grouped: true}
 		x.fill("Specimen", f, sc, "SPM")
 		number := str(s.Field(2).Comp(2), 1)
 		if number == "" {

@@ -59,6 +59,9 @@ func (x *mapper) appointments(segs []Segment) *fhir.Issue {
 		f["cancelationReason"] = why
 	}
 	f["description"] = x.serviceWords(segs)
+	if !first(segs, "AIS").Exists() {
+		sc.assumed = append(sc.assumed, "description")
+	}
 	var notes []string
 	for _, s := range segs {
 		if s.Name() == "NTE" {
@@ -66,7 +69,10 @@ func (x *mapper) appointments(segs []Segment) *fhir.Issue {
 		}
 	}
 	f["comment"] = text(strings.Join(notes, "\n"))
-	f["participant"] = x.attendees(sch, segs)
+	attendees := x.attendees(sch, segs)
+	if f["participant"] = attendees; len(attendees) == 1 { // a cancellation need not say again who would have come
+		sc.assumed = append(sc.assumed, "participant")
+	}
 	x.addFrom(sc, "Appointment", id(number), f)
 	return nil
 }
