@@ -1,0 +1,230 @@
+package world
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"tombolo/audit"
+	"tombolo/fhir"
+	"tombolo/sim"
+	"tombolo/sim/cast"
+)
+
+// A request is one way of asking for somebody's record.
+type request struct {
+	what, method, path, contentType string
+	body                            []byte
+}
+
+// ways are all of them, over the API and the pages.
+func ways(id string, p fhir.Identifier) []request {
+	form := []byte(url.Values{"identifier": {p.System + "|" + p.Value}}.Encode())
+	find := []byte(url.Values{"system": {p.System}, "value": {p.Value}}.Encode())
+	gather := fhir.New("Parameters", "", fhir.M{"parameter": []fhir.M{{"name": "identifier", "valueIdentifier": p}}}).Raw()
+	const urlencoded = "application/x-www-form-urlencoded"
+	return []request{
+		{"gather", "POST", "/fhir/$gather", "application/fhir+json", gather},
+		{"find", "POST", "/fhir/Patient/_search", urlencoded, form},
+		{"patient", "GET", "/fhir/Patient/" + id, "", nil},
+		{"everything", "GET", "/fhir/Patient/" + id + "/$everything", "", nil},
+		{"search in the record", "GET", "/fhir/Patient/" + id + "/$everything?_type=Patient", "", nil},
+		{"page", "GET", "/record/" + id + "?all=1", "", nil},
+		{"timeline", "GET", "/record/" + id + "/timeline", "", nil},
+		{"find page", "POST", "/record", urlencoded, find},
+		{"my page", "GET", "/me", "", nil},
+	}
+}
+
+// one makes a request and follows no redirect.
+func (c *checker) one(t *testing.T, r request, user string) (int, []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(c.ctx, r.method, c.w.URL()+r.path, bytes.NewReader(r.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+sim.TokenPrefix+user)
+	req.Header.Set("Content-Type", r.contentType)
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, body
+}
+
+// looksAfter are the openings and the refusals in the log after an entry, by user.
+func (c *checker) looksAfter(t *testing.T, after audit.Seq, user string, told map[string]bool) (shown map[string][]string, refused int, last audit.Seq) {
+	t.Helper()
+	shown, last = map[string][]string{}, after
+	for e, err := range c.w.Node.Audit.All(c.ctx, after, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := e.Summary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = e.Seq
+		switch {
+		case s.User != user: // the watching's own, and other nodes'
+		case s.Shows():
+			if !told[s.Trace] && !slices.Contains(shown[s.PersonID], s.Trace) {
+				shown[s.PersonID] = append(shown[s.PersonID], s.Trace)
+			}
+		case s.Kind == audit.Denied || s.Kind == audit.Search:
+			refused++
+		}
+	}
+	return shown, refused, last
+}
+
+// Whatever shows a person, and only that, is in the log, once, for that person and nobody else; and so is whatever is refused or empty.
+func TestDisclosuresAndEventsAreTheSame(t *testing.T) {
+	c := severn(t)
+	nobody := cast.Person{Key: "nobody", NHS: cast.NHSNumber("999999901"), Family: "Nobody"}
+	people := []cast.Person{c.w.Person(cast.Main), c.w.Person("daniel"), nobody}
+	ids := map[string]string{"nobody": "nobody"}
+	for _, p := range people[:2] {
+		_, b, err := c.gather("doctor", nhs(p), fhir.M{"name": "purpose", "valueCode": "ETREAT"}, fhir.M{"name": "reason", "valueString": "unconscious"})
+		if err != nil || personOf(b) == "" {
+			t.Fatalf("%s: %v", p.Key, err)
+		}
+		ids[p.Key] = personOf(b)
+	}
+	disclosed, events := 0, 0
+	told := map[string]bool{} // traces: the end of an opening may come later than its beginning
+	head, err := c.w.Node.Audit.Head(c.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := head.Seq
+	for _, user := range []string{"doctor", "receptionist", "citizen", "operator", "privacy"} {
+		for _, p := range people {
+			for _, r := range ways(ids[p.Key], nhs(p)) {
+				status, body := c.one(t, r, user)
+				// The canary is the person's number, which stands on everything that is about them.
+				spaced := p.NHS[:3] + " " + p.NHS[3:6] + " " + p.NHS[6:]
+				number := bytes.Contains(body, []byte(p.NHS)) || bytes.Contains(body, []byte(spaced))
+				saw := number && status == http.StatusOK && (bytes.Contains(body, []byte(p.Family)) || bytes.Contains(body, []byte(strings.ToUpper(p.Family))))
+				if r.path == "/me" { // whoever's page it is
+					p = c.w.Person(cast.Main)
+					saw = status == http.StatusOK && bytes.Contains(body, []byte(p.Family))
+				}
+				var shown map[string][]string
+				var refused int
+				shown, refused, at = c.looksAfter(t, at, user, told)
+				// One's own page tells who looked, which is a second reading of one's own identity.
+				opened := len(shown[ids[p.Key]])
+				for _, traces := range shown {
+					for _, trace := range traces {
+						told[trace] = true
+					}
+				}
+				delete(shown, ids[p.Key])
+				where := fmt.Sprintf("%s of %s as %s (%d)", r.what, p.Key, user, status)
+				switch {
+				case len(shown) > 0:
+					t.Errorf("%s: the log says that others were shown: %v", where, shown)
+				case saw && opened != 1 && !(r.path == "/me" && opened > 0):
+					t.Errorf("%s: shown, and the log has it %d times", where, opened)
+				case !saw && opened > 0:
+					t.Errorf("%s: not shown, and the log has it %d times", where, opened)
+				case !saw && status == http.StatusNotFound && strings.HasPrefix(r.path, "/fhir") && user != "operator" && user != "privacy" && refused == 0:
+					t.Errorf("%s: refused or empty, and the log has nothing of it", where)
+				}
+				if saw {
+					disclosed++
+				}
+				events += opened
+			}
+		}
+	}
+	if disclosed < 15 {
+		t.Errorf("only %d disclosures: the test looks at nothing", disclosed)
+	}
+	t.Logf("%d disclosures, %d in the log", disclosed, events)
+	if rep, err := c.w.Node.Audit.Verify(c.ctx); err != nil || !rep.OK() {
+		t.Errorf("%v %v", rep, err)
+	}
+}
+
+// What the API gave is given again, byte for byte, from what was kept, when every source is gone.
+func TestWhatTheAPIGaveIsRebuilt(t *testing.T) {
+	c := severn(t)
+	_, b, err := c.gather("doctor", nhs(c.w.Person(cast.Main)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last audit.Entry
+	for e, err := range c.w.Node.Audit.Show(c.ctx, personOf(b), 0, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok, _ := e.Root(); ok {
+			last = e
+		}
+	}
+	rec, err := c.w.Node.Shown(c.ctx, audit.Agent{User: "test"}, last.Seq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := c.w.URL() + "/fhir"
+	if got := rec.Bundle(base, base+"/$gather"); !bytes.Equal(got, b.raw) {
+		t.Errorf("rebuilt %d bytes, given were %d", len(got), len(b.raw))
+	}
+}
+
+// With the audit log down nothing of anybody leaves, on any way.
+func TestWithTheAuditLogDownNothingLeaves(t *testing.T) {
+	w, err := Start(nonTestContext, Options{Seed: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.Close() })
+	c := &checker{w: w, ctx: t.Context()}
+	margaret := w.Person(cast.Main)
+	_, b, err := c.gather("doctor", nhs(margaret))
+	if err != nil || personOf(b) == "" {
+		t.Fatal(err)
+	}
+	document := ""
+	for _, d := range b.find("DocumentReference", "") {
+		if u := d.Text("content.attachment.url"); strings.HasPrefix(u, "Binary/") {
+			document = u
+		}
+	}
+	id := personOf(b)
+	_ = w.Node.Audit.Close()
+	all := append(ways(id, nhs(margaret)), request{"document", "GET", "/fhir/" + document, "", nil}, request{"a page as it grows", "GET", "/record/" + id, "", nil},
+		request{"nobody", "GET", "/fhir/Patient/nobody", "", nil}, request{"the queue", "GET", "/privacy", "", nil})
+	for _, user := range []string{"doctor", "receptionist", "citizen", "privacy"} {
+		for _, r := range all {
+			status, _, body, err := c.http(r.method, r.path, user, r.contentType, r.body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, secret := range []string{margaret.NHS, "999 000 01", margaret.Family, strings.ToUpper(margaret.Family), "penicillin", margaret.Postcode} {
+				if user == "citizen" && strings.EqualFold(secret, margaret.Family) { // her own name is in the corner of the page
+					continue
+				}
+				if bytes.Contains(body, []byte(secret)) {
+					t.Errorf("%s as %s (%d): the answer holds %q", r.what, user, status, secret)
+				}
+			}
+			if user == "doctor" && strings.HasPrefix(r.path, "/fhir") && status != http.StatusServiceUnavailable {
+				t.Errorf("%s as %s: status %d, want 503", r.what, user, status)
+			}
+		}
+	}
+}
