@@ -42,6 +42,7 @@ func Deliveries(source string, m *Mapping, name string, r io.Reader, open func(n
 			yield(d, issue)
 			return
 		}
+		bad := 0
 		for {
 			row, err := x.scanner.next()
 			if errors.Is(err, io.EOF) {
@@ -51,12 +52,25 @@ func Deliveries(source string, m *Mapping, name string, r io.Reader, open func(n
 				yield(connector.Delivery{}, fhir.Errorf(fhir.Transient, "read %s after row %d: %w", x.name, x.scanner.number, err))
 				return
 			}
-			if d, ok := x.delivery(row); ok && !yield(d, nil) {
+			d, ok := x.delivery(row)
+			if ok && !yield(d, nil) {
+				return
+			}
+			if d.Rejected == nil {
+				bad = 0
+			} else if bad++; bad == mostBad {
+				issue := fhir.Errorf(fhir.Structure, "%d rows one after the other could not be taken, so the rest of the file is not read: is a quotation mark left open, or is this another system's layout? Mend the file and send it again", mostBad).
+					At(fmt.Sprintf("row %d", row.number))
+				yield(x.refused(issue), issue)
 				return
 			}
 		}
 	}
 }
+
+// mostBad is how many bad rows, one after the other, are put aside singly before the file is given up: a quote that never closes makes every
+// later line of a large file a bad row, and would hold up the feed.
+const mostBad = 1000
 
 // An extraction is one reading of one file.
 type extraction struct {

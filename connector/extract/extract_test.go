@@ -569,3 +569,26 @@ func BenchmarkDeliveries(b *testing.B) {
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
 }
+
+// A quote that never closes must not make a quarantine entry of every later line.
+func TestAFileOfBadRowsIsGivenUp(t *testing.T) {
+	m, err := Parse([]byte("mapping: t/1\nmode: delta\npatient:\n  system: s\n  id: patient_id\nfiles:\n  - name: contacts*.csv\n    key: contact_id\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := "contact_id,patient_id\n" + strings.Repeat("C1,P1,and,more\n", 5000)
+	rows, refused := 0, error(nil)
+	for d, err := range Deliveries("s", m, "contacts.csv", strings.NewReader(file), nil) {
+		if err != nil {
+			refused = err
+			continue
+		}
+		if d.Rejected == nil {
+			t.Fatal("a bad row was taken")
+		}
+		rows++
+	}
+	if rows != mostBad || !fhir.Is(refused, fhir.Structure) {
+		t.Errorf("%d rows were put aside, then %v; want %d and the file refused", rows, refused, mostBad)
+	}
+}
