@@ -572,7 +572,7 @@ func BenchmarkDeliveries(b *testing.B) {
 
 // A quote that never closes must not make a quarantine entry of every later line.
 func TestAFileOfBadRowsIsGivenUp(t *testing.T) {
-	m, err := Parse([]byte("mapping: t/1\nmode: delta\npatient:\n  system: s\n  id: patient_id\nfiles:\n  - name: contacts*.csv\n    key: contact_id\n"))
+	m, err := Parse([]byte("mapping: t/1\nmode: delta\npatient:\n  system: s\n  id: patient_id\nfiles:\n  - name: contacts*.csv\n    key: contact_id\n    make:\n      - type: Encounter\n        heading: encounters\n        set: {status: finished}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
