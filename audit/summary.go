@@ -47,9 +47,13 @@ func (e Entry) Summary() (Summary, error) {
 }
 
 func (s *Summary) agent(a fhir.Value) {
-	switch a.Text("type.coding.code") {
+	code := a.Text("type.coding.code")
+	if code != "IRCP" && s.Who == "" && a.Text("requestor") == "true" { // how other systems name who asked
+		s.Who = orElse(a.Text("who.display"), orElse(a.Text("name"), a.Text("who.reference")))
+	}
+	switch code {
 	case "IRCP":
-		s.Who, s.Role = a.Text("who.display"), a.Text("role.text")
+		s.Who, s.Role = orElse(a.Text("who.display"), orElse(a.Text("name"), a.Text("who.reference"))), a.Text("role.text")
 		if s.User == "" {
 			s.User = a.Text("who.identifier.value")
 		}

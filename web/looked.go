@@ -80,7 +80,7 @@ func (g lookGroup) Sentence() string {
 	} else if !g.Own && g.Organisation != "" {
 		s = who + at(g.Organisation) + " " + did
 	}
-	if g.Why != "" && !g.BrokeGlass && !g.Own {
+	if g.Why != "" && !g.BrokeGlass && !g.Own && !g.Refused {
 		s += " " + g.Why
 	}
 	return s + "."
