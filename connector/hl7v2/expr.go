@@ -28,7 +28,7 @@ type scope struct {
 	// grouped: segs are one order or report; of the rest of the message only what stands before all of them is theirs too.
 	grouped bool
 	it      Value
-	at   string // where it stands
+	at      string // where it stands
 
 	null    bool     // `""` was met
 	cleared []string // elements of the resource that it clears
