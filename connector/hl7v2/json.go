@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"tombolo/fhir"
@@ -13,8 +14,9 @@ import (
 
 // resource is fhir.New for fields made of the types that maps make: written straight down, since a hospital sends thousands a second.
 func resource(typ, id string, fields fhir.M) *fhir.Resource {
-	w := jsonWriter{b: make([]byte, 0, 1024)}
-	w.b = append(w.b, `{"resourceType":`...)
+	w := writers.Get().(*jsonWriter)
+	defer writers.Put(w)
+	w.b = append(w.b[:0], `{"resourceType":`...)
 	w.str(typ)
 	w.b = append(w.b, `,"id":`...)
 	w.str(id)
@@ -23,12 +25,15 @@ func resource(typ, id string, fields fhir.M) *fhir.Resource {
 		w.members(fields)
 	}
 	w.b = append(w.b, '}')
-	r, err := fhir.Parse(w.b)
+	r, err := fhir.Parse(bytes.Clone(w.b))
 	if err != nil { // a mistake in a map, and never in what was sent
 		panic("hl7v2: " + typ + ": " + err.Error())
 	}
 	return r
 }
+
+// writers lend their buffers: a resource's own bytes are made once, in their right size.
+var writers = sync.Pool{New: func() any { return new(jsonWriter) }}
 
 // A jsonWriter writes JSON without reflection. It leaves out what is empty where the datatypes do.
 type jsonWriter struct {
