@@ -1,6 +1,7 @@
 package gather
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -128,6 +129,13 @@ func (g *Gatherer) Document(ctx context.Context, s *access.Session, personID str
 		}
 		out.ContentType, data = b.Text("contentType"), b.Text("data")
 	}
+	if data == "" && att.URL != "" {
+		b, err := g.fetch(ctx, s, personID, connector.SourceOf(doc), att.URL)
+		if err != nil {
+			return nil, err
+		}
+		out.ContentType, data = b.Text("contentType"), b.Text("data")
+	}
 	if data == "" {
 		return nil, fhir.Errorf(fhir.NotFound, "the document's content is not held here: open it in the system that wrote it")
 	}
@@ -135,6 +143,22 @@ func (g *Gatherer) Document(ctx context.Context, s *access.Session, personID str
 		return nil, fhir.Errorf(fhir.Structure, "the document's content is not valid base64")
 	}
 	return out, nil
+}
+
+// fetch has a live source hand out a file. That the document may be seen has been decided and audited with its reference.
+func (g *Gatherer) fetch(ctx context.Context, s *access.Session, personID, source, address string) (*fhir.Resource, error) {
+	f, ok := g.o.Askers[source].(connector.Fetcher)
+	i := slices.IndexFunc(g.o.Region.Systems, func(sys region.System) bool { return sys.ID == source })
+	if !ok || i < 0 {
+		return nil, fhir.Errorf(fhir.NotFound, "the document's content is not held here: open it in the system that wrote it")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*cmp.Or(g.o.Region.Systems[i].Deadline, DefaultDeadline)) // a file may be large
+	defer cancel()
+	purpose := s.Purpose
+	if s.GlassFor(personID, g.o.Now()) != "" {
+		purpose = policy.Emergency
+	}
+	return f.Fetch(ctx, requester(s, purpose), address)
 }
 
 // documentReference finds it among what is kept, else in the record as gathered live.

@@ -7,14 +7,15 @@ import (
 
 // Addresses are where the simulated region's parts are to be found.
 type Addresses struct {
-	Practice1, Practice2, Mental string // base URLs
-	MLLP                         string // host:port at which the node listens for the acute trust
-	CommunityDrop, CouncilDrop   string // folders
-	CommunityHTTP                string // host:port at which the node takes the community provider's uploads
-	Documents                    string // host:port at which the node takes ambulance documents
-	Neighbour                    string // base URL of the neighbouring region's node; "" for none
-	RegisterDrop                 string
-	CitizenNHS                   string // of the demo citizen
+	Practice1, Practice2, Mental              string // base URLs
+	MLLP                                      string // host:port at which the node listens for the acute trust
+	CommunityDrop, CouncilDrop                string // folders
+	CommunityHTTP                             string // host:port at which the node takes the community provider's uploads
+	Documents                                 string // host:port at which the node takes ambulance documents
+	Neighbour                                 string // base URL of the neighbouring region's node; "" for none
+	RegisterDrop                              string
+	HTMLRoot, DocumentsRoot, AppointmentsRoot string // of the practices, below their base URLs
+	CitizenNHS                                string // of the demo citizen
 }
 
 // Region writes the region file of Severn for the given addresses. It is a region file like any other: the demo prints it,

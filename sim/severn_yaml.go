@@ -29,9 +29,10 @@ systems:
     product: GP system
     connector: gpconnect
     address: {{.Practice1}}
+    options: {html: {{.Practice1}}{{.HTMLRoot}}, documents: {{.Practice1}}{{.DocumentsRoot}}, appointments: {{.Practice1}}{{.AppointmentsRoot}}}
     asid: "999000000101"
     gives: {demographics: live, problems: live, medications: live, allergies: live, immunisations: live, encounters: live,
-      results: live, observations: live, referrals: live, social-context: live, family-history: live}
+      results: live, observations: live, referrals: live, social-context: live, family-history: live, documents: live}
     deadline: 2s
     release: all
   - id: m85002-gp
@@ -39,9 +40,10 @@ systems:
     product: GP system
     connector: gpconnect
     address: {{.Practice2}}
+    options: {html: {{.Practice2}}{{.HTMLRoot}}, documents: {{.Practice2}}{{.DocumentsRoot}}, appointments: {{.Practice2}}{{.AppointmentsRoot}}}
     asid: "999000000102"
     gives: {demographics: live, problems: live, medications: live, allergies: live, immunisations: live, encounters: live,
-      results: live, observations: live, referrals: live, social-context: live, family-history: live}
+      results: live, observations: live, referrals: live, social-context: live, family-history: live, documents: live}
     deadline: 2s
     release: all
   - id: rx1-pas

@@ -120,6 +120,7 @@ func (w *World) sources() (a sim.Addresses, err error) {
 	a.CommunityDrop = filepath.Join(w.o.Dir, "drop-community")
 	a.CouncilDrop = filepath.Join(w.o.Dir, "drop-council")
 	a.RegisterDrop = filepath.Join(w.o.Dir, "drop-register")
+	a.HTMLRoot, a.DocumentsRoot, a.AppointmentsRoot = practice.HTMLRoot, practice.DocumentsRoot, practice.AppointmentsRoot
 	a.CitizenNHS = w.Person(cast.Main).NHS
 	return a, nil
 }
