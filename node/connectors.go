@@ -121,6 +121,7 @@ func newHL7(n *Node, s region.System) (connector.Runner, connector.Asker, error)
 
 func newGPConnect(n *Node, s region.System) (connector.Runner, connector.Asker, error) {
 	a, err := gpconnect.New(gpconnect.Options{Source: s.ID, Address: s.Address, ASID: cmp.Or(n.option(s, "our-asid"), "999000000000"), ToASID: s.ASID,
+		HTML: n.option(s, "html"), Documents: n.option(s, "documents"), Appointments: n.option(s, "appointments"), Proxy: n.option(s, "proxy"),
 		NodeName: n.c.Region.ID, Version: n.c.Version, HTTP: client(), Now: n.c.Now})
 	return nil, a, err
 }
