@@ -22,7 +22,7 @@ const (
 // per source that did not answer in full. base is the service's base URL, self the request's.
 //
 // An entry that several sources make carries their versions as contained resources and an extension said-by for each, so that
-// nothing any of them said is lost and nothing is counted twice. Entries of one source are spliced byte for byte.
+// nothing any of them said is lost and nothing is counted twice. Entries of one source are spliced as they are.
 func (r *Record) Bundle(base, self string) []byte {
 	return r.Searchset(base, self, func(*fhir.Resource) bool { return true })
 }
