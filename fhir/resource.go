@@ -1,7 +1,6 @@
 package fhir
 
 import (
-	"bytes"
 	"encoding/json"
 	"log/slog"
 	"regexp"
@@ -64,43 +63,21 @@ func FromValue(root Value) (*Resource, error) {
 // New builds a resource from fields; id may be "". It panics when a field cannot be JSON, which is a
 // mistake in the calling code and never depends on outside data.
 func New(typ, id string, fields M) *Resource {
-	var b bytes.Buffer
-	b.WriteString(`{"resourceType":`)
-	b.Write(mustJSON(typ))
+	b := append(make([]byte, 0, 1024), `{"resourceType":`...)
+	b = appendText(b, typ)
 	if id != "" {
-		b.WriteString(`,"id":`)
-		b.Write(mustJSON(id))
+		b = appendText(append(b, `,"id":`...), id)
 	}
 	if len(fields) > 0 {
-		body := mustJSON(fields)
-		b.WriteByte(',')
-		b.Write(body[1:])
+		b = appendMembers(append(b, ','), fields)
 	} else {
-		b.WriteByte('}')
+		b = append(b, '}')
 	}
-	r, err := Parse(b.Bytes())
+	r, err := Parse(b)
 	if err != nil {
 		panic("fhir.New(" + typ + "): " + err.Error())
 	}
 	return r
-}
-
-func mustJSON(v any) []byte {
-	switch s := v.(type) {
-	case string:
-		if plain(s) {
-			return append(append(append(make([]byte, 0, len(s)+2), '"'), s...), '"')
-		}
-	case Ref:
-		return mustJSON(string(s))
-	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		panic("fhir: " + err.Error())
-	}
-	return bytes.TrimRight(b.Bytes(), "\n")
 }
 
 // plain reports whether a text is its own JSON.
