@@ -3,18 +3,24 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"tombolo/audit"
 	"tombolo/fhir"
+	"tombolo/store"
 	"tombolo/watch"
 )
 
 // How often the log's head is written down, and the neighbours' looked at; and what was shown, dropped when its retention is over.
 const (
 	publishEvery = time.Minute
+	feedEvery    = 5 * time.Second
 	witnessEvery = time.Minute
 	forgetEvery  = 24 * time.Hour
 	// DefaultKeepShown is how many months the content of what was shown is kept: eight years, as records of adults are. NHS Records
@@ -43,7 +49,18 @@ func (n *Node) Signer() (audit.Key, error) {
 
 // trust makes what watches over the audit log and is offered of it to others.
 func (n *Node) trust() error {
-	n.Watch = watch.New(watch.Options{Log: n.Audit, Store: n.store, People: n.People, Region: n.c.Region, Now: n.c.Now, Logger: n.c.Logger})
+	o := watch.Options{Log: n.Audit, Store: n.store, People: n.People, Region: n.c.Region, Now: n.c.Now, Logger: n.c.Logger}
+	var err error
+	if o.Staff, err = fromFile(n, n.c.Region.Audit.Staff, watch.ReadStaff); err != nil {
+		return err
+	}
+	if o.VIPs, err = fromFile(n, n.c.Region.Audit.Watched, watch.ReadNumbers); err != nil {
+		return err
+	}
+	n.Watch = watch.New(o)
+	if n.c.Listen != "" && n.c.Region.Audit.Feed != "" {
+		n.keepers = append(n.keepers, keeper{feedEvery, "send the audit log to its repository", n.feed().all})
+	}
 	if n.c.Data == "" || n.c.Listen == "" {
 		return nil // a command, or a node without a folder of its own: others sign
 	}
@@ -56,7 +73,7 @@ func (n *Node) trust() error {
 	n.keepers = append(n.keepers,
 		keeper{publishEvery, "publish the audit log's head", func(ctx context.Context) error { return n.Audit.Publish(ctx, key, n.HeadsFile()) }},
 		keeper{forgetEvery, "drop what was shown beyond its retention", func(ctx context.Context) error {
-			_, err := n.Audit.Forget(ctx, n.c.Now().AddDate(0, -DefaultKeepShown, 0), audit.Agent{User: "tombolo", Name: "Tombolo"})
+			_, err := n.Audit.Forget(ctx, n.c.Now().AddDate(0, -n.keepShown(), 0), audit.Agent{User: "tombolo", Name: "Tombolo"})
 			return err
 		}})
 	for _, nb := range n.c.Region.Neighbours {
@@ -70,6 +87,71 @@ func (n *Node) trust() error {
 		}})
 	}
 	return nil
+}
+
+// keepShown is for how many months the content of what was shown is kept.
+func (n *Node) keepShown() int {
+	if months, err := strconv.Atoi(n.c.Region.Audit.Keep); err == nil && months > 0 {
+		return months
+	}
+	return DefaultKeepShown
+}
+
+// fromFile reads a file that the region file names; nothing if it names none.
+func fromFile[T any](n *Node, path string, read func(io.Reader) ([]T, error)) ([]T, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Open(n.path(path))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	out, err := read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return out, nil
+}
+
+const (
+	feedBucket = "audit-feed"
+	feedCursor = "cursor"
+)
+
+type feed struct{ audit.Feed }
+
+// feed sends the audit log to the repository that the region file names.
+func (n *Node) feed() *feed {
+	f := &feed{audit.Feed{Log: n.Audit, URL: n.c.Region.Audit.Feed, HTTP: client()}}
+	if t := n.c.Region.Audit.Token; t != "" {
+		f.Token = n.c.Secret(t)
+	}
+	f.Load = func(ctx context.Context) (audit.Seq, error) {
+		v, ok, err := n.store.View(feedBucket).Get(ctx, feedCursor)
+		if err != nil || !ok {
+			return 0, err
+		}
+		s, err := strconv.ParseUint(string(v), 10, 64)
+		return audit.Seq(s), err
+	}
+	f.Save = func(ctx context.Context, s audit.Seq) error {
+		_, err := n.store.Update(ctx, func(tx store.Tx) error {
+			tx.Bucket(feedBucket).Put(feedCursor, strconv.AppendUint(nil, uint64(s), 10))
+			return nil
+		})
+		return err
+	}
+	return f
+}
+
+// all sends until nothing is left to send.
+func (f *feed) all(ctx context.Context) error {
+	for {
+		if n, err := f.Step(ctx); n == 0 || err != nil {
+			return err
+		}
+	}
 }
 
 // A keeper is something done again and again in the background. What fails is tried again at its next turn.

@@ -25,6 +25,7 @@ func CheckAt(r *Region, at time.Time) []Problem {
 		c.ods[o.ODS] = true
 	}
 	c.unique()
+	c.audit()
 	for i, s := range r.Systems {
 		c.system(fmt.Sprintf("systems[%d]", i), s)
 	}
@@ -222,6 +223,14 @@ func (c *checker) address(path, address string) {
 		c.err(path, "has something after the path", "Give the base address only, without ? or #")
 	case u.Scheme == "http" && !loopback(u.Hostname()):
 		c.warn(path, "is asked without TLS: patients' data crosses the network in clear", "Use https")
+	}
+}
+
+// audit checks what the file says of the audit log.
+func (c *checker) audit() {
+	c.address("audit.feed", c.r.Audit.Feed)
+	if c.r.Audit.Token != "" && c.r.Audit.Feed == "" {
+		c.err("audit.token", "is a credential for no audit repository", "Give feed, its address, or remove token")
 	}
 }
 

@@ -44,6 +44,15 @@ var fileShape = block("A region: who is in it, what each system gives and how, w
 	field[Region]{"agreements", "what the organisations have agreed to share, and for what", false, list(func(r *Region) *[]Agreement { return &r.Agreements }, agreementShape)},
 	field[Region]{"neighbours", "other regions' record systems that are asked too", false, list(func(r *Region) *[]Neighbour { return &r.Neighbours }, neighbourShape)},
 	field[Region]{"users", "who may sign in, at a site without an identity provider", false, list(func(r *Region) *[]User { return &r.Users }, userShape)},
+	field[Region]{"audit", "where the audit log goes besides, and what misuse watching knows of", false, auditShape},
+)
+
+var auditShape = block("The audit log and the watching of it.",
+	field[Region]{"feed", "FHIR base URL of an audit repository that is sent every AuditEvent (IHE ATNA, ITI-20)", false, text(func(r *Region) *string { return &r.Audit.Feed }, anyText)},
+	field[Region]{"token", "where our credential for it is kept: an environment variable or a file, never the secret itself", false, text(func(r *Region) *string { return &r.Audit.Token }, placeText)},
+	field[Region]{"staff", "the staff register, a CSV file with the columns user, surname, forename, nhs_number, organisation, address, postcode", false, text(func(r *Region) *string { return &r.Audit.Staff }, anyText)},
+	field[Region]{"watched", "a file of NHS numbers, one a line, of people whose every reading is looked at", false, text(func(r *Region) *string { return &r.Audit.Watched }, anyText)},
+	field[Region]{"keep", "for how many months the content of what was shown is kept; 96 if not given", false, text(func(r *Region) *string { return &r.Audit.Keep }, monthsText)},
 )
 
 var organisationShape = block("A legal body.",

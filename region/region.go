@@ -17,6 +17,7 @@ type Region struct {
 	Agreements    []Agreement
 	Neighbours    []Neighbour
 	Users         []User
+	Audit         Audit
 
 	file   string           // name of the file it was read from
 	places map[string]place // where each part stands in it, by path
@@ -140,4 +141,13 @@ func (r *Region) SystemsGiving(h dataset.Heading) []System {
 		}
 	}
 	return out
+}
+
+// Audit is where the audit log goes besides, and what misuse watching knows of.
+type Audit struct {
+	Feed    string // base URL of an audit repository; "" for none
+	Token   string // where the credential for it is kept
+	Staff   string // the staff register, a CSV file; "" for none
+	Watched string // a file of NHS numbers, one a line, of people whose every reading is looked at; "" for none
+	Keep    string // months for which the content of what was shown is kept; "" for the usual
 }

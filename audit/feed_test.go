@@ -1,0 +1,70 @@
+package audit
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"tombolo/fhir"
+)
+
+// An audit repository gets every entry in order, at least once, whatever it answers in between.
+func TestTheFeedSendsEveryEntryAtLeastOnceAndInOrder(t *testing.T) {
+	l := openLog(t, engine(t), "severn")
+	appendN(t, l, 300)
+	var got []string
+	requests := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests++
+		if r.URL.Path != "/fhir/AuditEvent" || r.Header.Get("Content-Type") != "application/fhir+json" || r.Header.Get("Authorization") != "Bearer secret" {
+			t.Errorf("posted to %s as %s", r.URL.Path, r.Header.Get("Content-Type"))
+		}
+		switch requests % 50 {
+		case 7:
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		case 9:
+			http.Redirect(w, r, "http://elsewhere.example/", http.StatusTemporaryRedirect)
+			return
+		case 11:
+			panic(http.ErrAbortHandler)
+		}
+		b, _ := io.ReadAll(r.Body)
+		res, err := fhir.Parse(b)
+		if err != nil || res.Type() != "AuditEvent" {
+			t.Error(err)
+		}
+		got = append(got, res.ID())
+		w.WriteHeader(http.StatusCreated)
+	}))
+	defer srv.Close()
+	cursor, crashes := Seq(0), 0
+	f := &Feed{Log: l, URL: srv.URL + "/fhir", Token: "secret", Load: func(context.Context) (Seq, error) { return cursor, nil },
+		Save: func(_ context.Context, s Seq) error {
+			if crashes++; crashes%4 == 3 {
+				return context.Canceled // the cursor was not kept: what was sent is sent again
+			}
+			cursor = s
+			return nil
+		}}
+	for range 200 {
+		if n, err := f.Step(ctx); n == 0 && err == nil {
+			break
+		}
+	}
+	next := Seq(1)
+	for _, id := range got {
+		switch {
+		case id == idOf(next):
+			next++
+		case next > 1 && len(id) > 0: // again
+		default:
+			t.Fatalf("%s came before %s", id, idOf(next))
+		}
+	}
+	if next != 301 || cursor != 300 {
+		t.Errorf("the repository has the first %d, the cursor is %d", next-1, cursor)
+	}
+}
