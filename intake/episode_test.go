@@ -1,0 +1,209 @@
+package intake_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"tombolo/connector/hl7v2"
+	"tombolo/fhir"
+	"tombolo/intake"
+	"tombolo/kv/pebble"
+	"tombolo/store"
+)
+
+// plain is a door that nobody follows, for tests that take in much.
+func plain(t *testing.T) house {
+	t.Helper()
+	engine, err := pebble.Open(pebble.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Open(store.Options{Engine: engine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := house{db: db, stamper: open(t).stamper}
+	h.Intake = intake.New(intake.Options{Store: db, Region: twoTrusts, Stamper: h.stamper})
+	t.Cleanup(func() { _ = db.Close() })
+	return h
+}
+
+// An adt is one message of an episode: event, minute of the day, and what PV1 says beside the visit number.
+type adt struct {
+	event      string
+	minute     int
+	class, loc string
+	end        string
+	more       string
+}
+
+func (a adt) wire(visit string, n int) string {
+	at := fmt.Sprintf("20260302%02d%02d00", 8+a.minute/60, a.minute%60)
+	pv1 := make([]string, 46)
+	pv1[2], pv1[3], pv1[19], pv1[45] = a.class, a.loc, visit, a.end
+	if a.class == "I" {
+		pv1[44] = "20260302081000"
+	}
+	return strings.Join([]string{fmt.Sprintf("MSH|^~\\&|PAS|RX1|||%s||ADT^%s|%s-%d|P|2.4", at, a.event, visit, n), "EVN||" + at,
+		"PID|1||T1^^^RX1^PI||Hart^Rosalind||19510417|2" + a.more, "PV1" + strings.TrimRight(strings.Join(pv1, "|"), "|")}, "\r") + "\r"
+}
+
+// Encounters converge to one right state through their whole life, in any order of arrival.
+func TestAnEpisodesMessagesInAnyOrderGiveOneRightEncounter(t *testing.T) {
+	episodes := []struct {
+		name     string
+		messages []adt
+		want     string
+	}{
+		{"admitted, moved, discharged", []adt{
+			{event: "A05", class: "P", loc: "Ward 1"}, {event: "A01", minute: 10, class: "I", loc: "Ward 1"}, {event: "A02", minute: 20, class: "I", loc: "Ward 2"},
+			{event: "A08", minute: 30, class: "I", loc: "Ward 2"}, {event: "A03", minute: 40, class: "I", loc: "Lounge", end: "20260302084000"}},
+			"finished IMP from 2026-03-02T08:10:00+00:00 to 2026-03-02T08:40:00+00:00 in Lounge"},
+		{"the discharge was cancelled, and then done", []adt{
+			{event: "A01", class: "I", loc: "Ward 1"}, {event: "A03", minute: 10, class: "I", loc: "Ward 1", end: "20260302081000"}, {event: "A13", minute: 20, class: "I", loc: "Ward 1"},
+			{event: "A02", minute: 30, class: "I", loc: "Ward 3"}, {event: "A03", minute: 50, class: "I", loc: "Ward 3", end: "20260302085000"}},
+			"finished IMP from 2026-03-02T08:10:00+00:00 to 2026-03-02T08:50:00+00:00 in Ward 3"},
+		{"the discharge was cancelled in the same minute", []adt{
+			{event: "A01", class: "I", loc: "Ward 1"}, {event: "A13", minute: 10, class: "I", loc: "Ward 1"}, {event: "A03", minute: 10, class: "I", loc: "Ward 1", end: "20260302081000"},
+			{event: "A08", minute: 20, class: "I", loc: "Ward 1"}},
+			"in-progress IMP from 2026-03-02T08:10:00+00:00 to  in Ward 1"},
+		{"the admission was cancelled, and something was still said of it", []adt{
+			{event: "A05", class: "P", loc: "Ward 1"}, {event: "A01", minute: 10, class: "I", loc: "Ward 1"}, {event: "A02", minute: 20, class: "I", loc: "Ward 2"},
+			{event: "A12", minute: 30, class: "I", loc: "Ward 1"}, {event: "A11", minute: 40, class: "I", loc: "Ward 1"}, {event: "A08", minute: 50, class: "I", loc: "Ward 1"}},
+			"cancelled IMP from 2026-03-02T08:10:00+00:00 to  in Ward 1"},
+		{"on leave and back", []adt{
+			{event: "A01", class: "I", loc: "Ward 1"}, {event: "A21", minute: 10, class: "I", loc: "Ward 1"}, {event: "A22", minute: 60, class: "I", loc: "Ward 4"},
+			{event: "A06", minute: 70, class: "I", loc: "Ward 5"}},
+			"in-progress IMP from 2026-03-02T08:10:00+00:00 to  in Ward 5"},
+		{"a visit that never was", []adt{
+			{event: "A04", class: "O", loc: "Clinic"}, {event: "A08", minute: 10, class: "O", loc: "Clinic"}, {event: "A23", minute: 20, class: "O", loc: "Clinic"}},
+			"entered-in-error AMB from  to  in Clinic"},
+	}
+	for _, e := range episodes {
+		t.Run(e.name, func(t *testing.T) {
+			h := plain(t)
+			orders := permutations(len(e.messages))
+			if testing.Short() {
+				orders = orders[:min(len(orders), 60)]
+			}
+			for n, order := range orders {
+				visit := fmt.Sprintf("V%d", n)
+				for _, i := range order {
+					for d := range hl7v2.Deliveries([]byte(e.messages[i].wire(visit, i)), hl7v2.Options{Source: "trust", Organisation: "RX1"}) {
+						if d.Rejected != nil {
+							t.Fatal(d.Rejected)
+						}
+						if _, err := h.Accept(t.Context(), d); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				r, err := h.db.Read(t.Context(), h.stamper.Ref("trust", fhir.MakeRef("Encounter", visit)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := fmt.Sprint(r.Text("status"), " ", r.Text("class.code"), " from ", r.Text("period.start"), " to ", r.Text("period.end"), " in ", r.Text("location.location.display"))
+				if got != e.want {
+					t.Fatalf("arriving in the order %v the visit is\n%s, want\n%s", order, got, e.want)
+				}
+			}
+			t.Logf("%d orders of %d messages", len(orders), len(e.messages))
+		})
+	}
+}
+
+// What a later message emptied stays empty, though an older one that fills it comes after.
+func TestANullThatOvertakesWhatItDeletesStillDeletesIt(t *testing.T) {
+	h := plain(t)
+	for _, m := range []string{
+		adt{event: "A31", minute: 20, more: `|||||""`}.wire("", 2), // PID-13
+		adt{event: "A31", minute: 10, more: `|||||01632 960222`}.wire("", 1),
+	} {
+		for d := range hl7v2.Deliveries([]byte(m), hl7v2.Options{Source: "trust", Organisation: "RX1"}) {
+			if _, err := h.Accept(t.Context(), d); err != nil || d.Rejected != nil {
+				t.Fatal(err, d.Rejected)
+			}
+		}
+	}
+	r, err := h.db.Read(t.Context(), h.stamper.Ref("trust", fhir.MakeRef("Patient", "T1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Get("telecom").Exists() || r.Text("name.family") != "Hart" {
+		t.Errorf("the patient is %s", r.Raw())
+	}
+}
+
+// The client registry scenarios of OHIE, as SanteMPI tests them: every registration is taken or refused for a reason, and merges make one person.
+func TestTheIdentityScenariosOfAClientRegistry(t *testing.T) {
+	files, _ := filepath.Glob(filepath.Join(dataRoot(t), "santempi-pix", "*"))
+	if len(files) == 0 {
+		t.Skip("SKIPPED: no folder 05-hl7v2/santempi-pix; set TOMBOLO_DATA to where the shared sample data lies")
+	}
+	slices.Sort(files)
+	scenarios := map[string][]string{}
+	for _, f := range files {
+		_, n, _ := strings.Cut(filepath.Base(f), "OHIE-CR-")
+		scenarios[n[:2]] = append(scenarios[n[:2]], f)
+	}
+	counts := map[string]int{}
+	patients := map[string]map[string]bool{} // scenario -> persons
+	for n, files := range scenarios {
+		h := open(t)
+		for _, f := range files {
+			data, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for d := range hl7v2.Deliveries(data, hl7v2.Options{Source: "trust"}) {
+				if d.Rejected != nil {
+					counts["refused: "+d.Rejected.Error()]++
+				} else {
+					counts["taken by "+d.Map]++
+				}
+				if _, err := h.Accept(t.Context(), d); err != nil {
+					t.Errorf("%s: %v", filepath.Base(f), err)
+				}
+			}
+		}
+		patients[n] = map[string]bool{}
+		for id, err := range h.db.Patients(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if person, err := h.people.PersonOf(t.Context(), id); err == nil {
+				patients[n][person] = true
+			}
+		}
+	}
+	for k, n := range counts {
+		t.Logf("%4d %s", n, k)
+	}
+	// 05: a newborn beside the mother; 16: two records merged by A40; 17: several merges, by two hospitals.
+	for n, want := range map[string]int{"05": 2, "16": 1, "17": 2} {
+		if got := len(patients[n]); got != want {
+			t.Errorf("scenario %s ends with %d people, want %d", n, got, want)
+		}
+	}
+}
+
+func dataRoot(t *testing.T) string {
+	t.Helper()
+	if root := os.Getenv("TOMBOLO_DATA"); root != "" {
+		return filepath.Join(root, "05-hl7v2")
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return filepath.Join(filepath.Dir(dir), "shared", "data", "05-hl7v2")
+		}
+	}
+	return ""
+}
