@@ -6,9 +6,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tombolo/audit"
 	"tombolo/fhir"
@@ -226,5 +229,91 @@ func TestWithTheAuditLogDownNothingLeaves(t *testing.T) {
 				t.Errorf("%s as %s: status %d, want 503", r.what, user, status)
 			}
 		}
+	}
+}
+
+// Each node keeps the heads of the other's audit log as they grow, and the owner can be held to them.
+func TestNeighboursKeepEachOthersHeads(t *testing.T) {
+	c := severn(t)
+	if c.w.Neighbour == nil {
+		t.Fatal("there is no neighbour")
+	}
+	file := filepath.Join(c.w.Dir(), "severn", "witness", "wye")
+	var heads []audit.Head
+	for deadline := time.Now().Add(20 * time.Second); len(heads) == 0 && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		key, err := os.ReadFile(file + ".key")
+		if err != nil {
+			continue
+		}
+		f, err := os.Open(file + ".heads")
+		if err != nil {
+			continue
+		}
+		heads, err = audit.ReadHeads(f, string(key))
+		_ = f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(heads) == 0 {
+		t.Fatal("Severn has kept no head of Wye's log")
+	}
+	if rep, err := c.w.Neighbour.Audit.Verify(c.ctx, heads...); err != nil || !rep.OK() {
+		t.Errorf("Wye's log, held to what Severn kept: %v %v", rep, err)
+	}
+	for _, path := range []string{"/audit/head", "/audit/key", "/audit/proof?from=1&to=1"} {
+		status, _, body, err := c.http("GET", path, "nobody", "", nil)
+		if err != nil || status == http.StatusUnauthorized || bytes.Contains(body, []byte("AuditEvent")) {
+			t.Errorf("%s: %d %v", path, status, err)
+		}
+	}
+}
+
+// The alert of an emergency opening is in the privacy officer's queue within seconds, and what Margaret does not recognise beside it.
+func TestAlertsAndConcernsReachThePrivacyOfficer(t *testing.T) {
+	c := severn(t)
+	if _, _, err := c.gather("doctor", nhs(c.w.Person("daniel")), fhir.M{"name": "purpose", "valueCode": "ETREAT"}, fhir.M{"name": "reason", "valueString": "unconscious in resus"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.gather("doctor", nhs(c.w.Person(cast.Main))); err != nil {
+		t.Fatal(err)
+	}
+	_, _, page, err := c.http("GET", "/me", "citizen", "", nil)
+	if err != nil || !bytes.Contains(page, []byte("Dr Femi Ade, hospital doctor at Severn Acute Trust, looked at your record to care for you")) {
+		t.Fatalf("her page does not say who looked (%v)", err)
+	}
+	_, after, _ := bytes.Cut(page, []byte(`name="entry" value="`))
+	entry, _, _ := bytes.Cut(after, []byte(`"`))
+	form := []byte(url.Values{"entry": {string(entry)}, "words": {"I have never met a Dr Ade."}}.Encode())
+	if status, _ := c.one(t, request{"ask", "POST", "/me/looked", "application/x-www-form-urlencoded", form}, "citizen"); status != http.StatusSeeOther {
+		t.Fatalf("asking: %d", status)
+	}
+	start := time.Now()
+	for {
+		status, _, page, err := c.http("GET", "/privacy", "privacy", "", nil)
+		if err != nil || status != http.StatusOK {
+			t.Fatal(status, err)
+		}
+		if bytes.Contains(page, []byte("Emergency access")) && bytes.Contains(page, []byte("unconscious in resus")) && bytes.Contains(page, []byte("I have never met a Dr Ade.")) {
+			break
+		}
+		if time.Since(start) > time.Minute {
+			t.Fatal("a minute later the queue still does not hold both")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Logf("in the queue after %s", time.Since(start).Round(10*time.Millisecond))
+	status, head, csv, err := c.http("POST", "/privacy/export", "privacy", "application/x-www-form-urlencoded", []byte(url.Values{"system": {fhir.SystemNHSNumber}, "value": {c.w.Person(cast.Main).NHS}}.Encode()))
+	if err != nil || status != http.StatusOK || !strings.HasPrefix(head.Get("Content-Type"), "text/csv") || !bytes.Contains(csv, []byte("Dr Femi Ade")) {
+		t.Errorf("the export: %d %v", status, err)
+	}
+	used := 0
+	for e := range c.w.Node.Audit.By(c.ctx, "privacy", 0, 0) {
+		if s, _ := e.Summary(); s.Kind == audit.Verified {
+			used++
+		}
+	}
+	if used < 2 {
+		t.Errorf("the privacy officer's own reading is in the log %d times", used)
 	}
 }
