@@ -54,6 +54,9 @@ func (x *mapper) documents(segs []Segment) *fhir.Issue {
 // documentContent puts the document itself into f. An event that only tells of a document leaves what is here of it.
 func (x *mapper) documentContent(f fhir.M, sc *scope, segs []Segment, made string, binaryMeta fhir.M) {
 	title, forms := x.content(segs)
+	if said, ok := f["description"].(string); ok {
+		title = said
+	}
 	if title == "" {
 		kind, _ := f["type"].(fhir.CodeableConcept)
 		title = kind.Words()
