@@ -1,5 +1,6 @@
 // Package hl7v2 is the intake of HL7 version 2: MLLP framing, a parser by position, acknowledgements, and the maps that turn
-// ADT, ORU, MDM and SIU messages into FHIR R4 resources shaped as UK Core.
+// messages into FHIR R4 resources shaped as UK Core. Which field fills which element is data, under maps/; a feed's dialect is a file over
+// it (docs/hl7v2-mapping.md).
 //
 // A message is acknowledged (AA, CA) only after the Door has taken it durably. What is the sender's fault is answered AE or AR
 // with a code and a place and never a patient's data, and kept; what is our fault is not answered at all, so that it comes again.
