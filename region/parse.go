@@ -82,7 +82,7 @@ func plain(err error) string {
 	return err.Error()
 }
 
-// missingMappings looks for the mapping files that systems name; builtin:NAME is one of the program's own.
+// missingMappings looks for the files that the region file names; a mapping builtin:NAME is one of the program's own.
 func missingMappings(r *Region, dir string) []Problem {
 	c := checker{r: r}
 	for i, s := range r.Systems {
@@ -96,6 +96,18 @@ func missingMappings(r *Region, dir string) []Problem {
 		if _, err := os.Stat(p); err != nil {
 			c.err(fmt.Sprintf("systems[%d].mapping", i), fmt.Sprintf("the mapping file %s cannot be read: %s", s.Mapping, plain(err)),
 				"Paths are relative to the region file")
+		}
+	}
+	for _, f := range []struct{ path, file string }{{"audit.staff", r.Audit.Staff}, {"audit.watched", r.Audit.Watched}} {
+		p := f.file
+		if p != "" && !filepath.IsAbs(p) {
+			p = filepath.Join(dir, p)
+		}
+		if p == "" {
+			continue
+		}
+		if _, err := os.Stat(p); err != nil {
+			c.err(f.path, fmt.Sprintf("the file %s cannot be read: %s", f.file, plain(err)), "Paths are relative to the region file")
 		}
 	}
 	return c.problems

@@ -37,16 +37,15 @@ func (p people) Person(_ context.Context, id string) (*mpi.Person, error) {
 
 // A place is the demo region with its audit log, a watcher, and a clock that the story moves.
 type place struct {
-	t       testing.TB
-	log     *audit.Log
-	db      *store.DB
-	w       *Watcher
-	opts    Options
-	people  people
-	cast    []cast.Person
-	now     time.Time
-	traces  int
-	numbers map[string]string // person id by cast key
+	t      testing.TB
+	log    *audit.Log
+	db     *store.DB
+	w      *Watcher
+	opts   Options
+	people people
+	cast   []cast.Person
+	now    time.Time
+	traces int
 }
 
 func severn(t testing.TB) *place {
@@ -114,7 +113,6 @@ var (
 	marsh     = who{"gp", "Dr Helen Marsh", "General practitioner", "M85001", "10.1.0.4"}
 	ade       = who{"doctor", "Dr Femi Ade", "Hospital doctor", "RX1", "10.2.0.9"}
 	pat       = who{"receptionist", "Pat Lyle", "Receptionist", "RX1", "10.2.0.3"}
-	rao       = who{"rao", "Dr Anil Rao", "Mental health practitioner", "RW4", "10.3.0.3"}
 	blake     = who{"paramedic", "Tom Blake", "Paramedic", "RYA", "10.9.0.1"}
 	hibbert   = who{"social-worker", "Dawn Hibbert", "Social worker", "918", "10.7.0.1"}
 	neighbour = who{"wye/dr-bowen", "dr-bowen, by Wye", "Hospital doctor (WD1)", "WYE", "192.0.2.4"}
