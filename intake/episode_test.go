@@ -207,3 +207,81 @@ func dataRoot(t *testing.T) string {
 	}
 	return ""
 }
+
+// thread takes messages in, in one order, and gives a resource that they are about.
+func (h house) thread(t *testing.T, ref fhir.Ref, messages []string, order []int) *fhir.Resource {
+	t.Helper()
+	for _, i := range order {
+		for d := range hl7v2.Deliveries([]byte(messages[i]), hl7v2.Options{Source: "trust", Organisation: "RX1"}) {
+			if d.Rejected != nil {
+				t.Fatal(d.Rejected)
+			}
+			if _, err := h.Accept(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r, err := h.db.Read(t.Context(), h.stamper.Ref("trust", ref))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// Appointments that are moved, cancelled or missed, documents that are replaced and withdrawn, orders that are cancelled, results that are corrected: all in
+// any order of arrival.
+func TestAppointmentsDocumentsOrdersAndResultsInAnyOrderGiveOneState(t *testing.T) {
+	msg := func(kind string, minute int, n string, segments ...string) string {
+		at := fmt.Sprintf("202603020%d%02d00", 8+minute/60, minute%60)
+		return strings.Join(append([]string{"MSH|^~\\&|PAS|RX1|||" + at + "||" + kind + "|" + n + fmt.Sprint(minute) + "|P|2.4", "PID|1||T1^^^RX1^PI||Hart^Rosalind||19510417|2"}, segments...), "\r") + "\r"
+	}
+	sch := func(n, when string) string { return "SCH|" + n + "|" + n + "|||||CHECK^Check-up||30|min|" + when }
+	aip := "RGS|1\rAIP|1||C9000123^Hale^Owen"
+	cases := []struct {
+		name  string
+		typ   string
+		tell  func(n string) []string
+		paths []string
+		want  string
+	}{
+		{"booked, moved, missed", "Appointment", func(n string) []string {
+			return []string{msg("SIU^S12", 0, n, sch(n, "^^30^20260401090000"), aip), msg("SIU^S13", 10, n, sch(n, "^^30^20260408100000"), aip), msg("SIU^S14", 20, n, sch(n, "^^30^20260408100000"), aip), msg("SIU^S26", 30, n, sch(n, ""))}
+		}, []string{"status", "start", "participant.actor.display"}, "noshow 2026-04-08T10:00:00+01:00 Owen Hale"},
+		{"booked, cancelled, changed afterwards", "Appointment", func(n string) []string {
+			return []string{msg("SIU^S12", 0, n, sch(n, "^^30^20260401090000"), aip), msg("SIU^S15", 10, n, sch(n, "")), msg("SIU^S14", 20, n, sch(n, "^^30^20260401093000"), aip)}
+		}, []string{"status", "start"}, "cancelled 2026-04-01T09:30:00+01:00"},
+		{"a document replaced by another", "DocumentReference", func(n string) []string {
+			return []string{msg("MDM^T02", 0, n, "TXA|1|DS^Summary|TX|||20260302||||||"+n+"|||||AU||AV", "OBX|1|TX|DS||First."), msg("MDM^T10", 10, n, "TXA|1|DS^Summary|TX|||20260303||||||"+n+"B|"+n+"||||AU||AV", "OBX|1|TX|DS||Second.")}
+		}, []string{"status", "docStatus", "content.attachment.contentType"}, "superseded final text/plain; charset=utf-8"},
+		{"a document withdrawn", "DocumentReference", func(n string) []string {
+			return []string{msg("MDM^T02", 0, n, "TXA|1|DS^Summary|TX|||20260302||||||"+n+"|||||AU||AV", "OBX|1|TX|DS||First."), msg("MDM^T08", 10, n, "TXA|1|DS^Summary|TX|||20260303||||||"+n, "OBX|1|TX|DS||Second."), msg("MDM^T11", 20, n, "TXA|1|DS^Summary|TX|||20260303||||||"+n)}
+		}, []string{"status", "docStatus", "content.attachment.contentType"}, "entered-in-error entered-in-error text/plain; charset=utf-8"},
+		{"an order changed and cancelled", "ServiceRequest", func(n string) []string {
+			return []string{msg("ORM^O01", 0, n, "ORC|NW|"+n, "OBR|1|"+n+"||FBC^Full blood count|||||||||||||||||||||||^^^^^R"), msg("ORM^O01", 10, n, "ORC|XO|"+n, "OBR|1|"+n+"||FBC^Full blood count|||||||||||||||||||||||^^^^^S"), msg("ORM^O01", 20, n, "ORC|CA|"+n)}
+		}, []string{"status", "code.text", "priority"}, "revoked Full blood count stat"},
+		{"a result, preliminary, final and corrected", "DiagnosticReport", func(n string) []string {
+			obr := func(minute int, status, text string) string {
+				return msg("ORU^R01", minute, n, fmt.Sprintf("OBR|1||%s||||20260302|||||||||||||||2026030209%02d00|||%s", n, minute, status), "NTE|1||"+text)
+			}
+			return []string{obr(1, "P", "looks low"), obr(2, "F", "is low"), obr(3, "C", "is normal"), obr(4, "C", "is normal, repeated")}
+		}, []string{"status", "conclusion"}, "corrected is normal, repeated"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			h := plain(t)
+			for k, order := range permutations(len(c.tell(""))) {
+				n := fmt.Sprintf("N%d", k)
+				r := h.thread(t, fhir.MakeRef(c.typ, n), c.tell(n), order)
+				var got []string
+				for _, p := range c.paths {
+					for v := range r.Value().All(p) {
+						got = append(got, v.Str())
+					}
+				}
+				if strings.Join(got, " ") != c.want {
+					t.Errorf("arriving in the order %v it is %q, want %q", order, strings.Join(got, " "), c.want)
+				}
+			}
+		})
+	}
+}

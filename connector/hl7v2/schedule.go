@@ -47,8 +47,9 @@ func (x *mapper) appointments(segs []Segment) *fhir.Issue {
 	}
 	start, end := x.when(sch, segs)
 	f["start"], f["end"] = start, end
-	if start == "" && f["status"] != "cancelled" {
-		f["status"] = "proposed" // FHIR R4 appointment.html app-3: only those without a time
+	if start == "" && (status == "booked" || status == "pending") {
+		f["status"] = "proposed" // FHIR R4 appointment.html app-3: only those without a time; unless the time is known already
+		sc.assumed = append(sc.assumed, "status")
 		x.note(fhir.Required, "SCH-11", "the appointment does not say when it begins")
 	}
 	if start != "" && end == "" { // FHIR R4 appointment.html app-2: both or neither
