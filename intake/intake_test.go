@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -326,7 +327,7 @@ func BenchmarkAccept(b *testing.B) {
 	i := 0
 	for b.Loop() {
 		i++
-		id := "p" + time.Duration(i).String()
+		id := fmt.Sprintf("p%d", i)
 		if _, err := in.Accept(b.Context(), delivery(id, "p", patient("p", annsNumber, annsFamily, "1948-03-12", nil), result(id, "p", "final", "1"))); err != nil {
 			b.Fatal(err)
 		}
