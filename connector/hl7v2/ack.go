@@ -64,7 +64,10 @@ func (w wish) codes(code ackCode, both bool) []string {
 
 // acknowledge writes an ACK to a message; m is nil if its header could not be read. issue says what is wrong, as a code and a place only: its
 // text is this program's own and holds nothing of the message. HL7 v2.4 §2.14.1
-func acknowledge(m *Message, msa1 string, issue *fhir.Issue, now time.Time) []byte {
+//
+// notes are faults in a message that was taken all the same, such as an NHS number whose check digit is wrong: the sender is told of the first in
+// MSA-3 and, from v2.5 where ERR has a severity, of each as a warning.
+func acknowledge(m *Message, msa1 string, issue *fhir.Issue, now time.Time, notes ...*fhir.Issue) []byte {
 	var h Segment
 	version, control, trigger, charset := "2.4", "", "", ""
 	if m != nil {
@@ -95,14 +98,37 @@ func acknowledge(m *Message, msa1 string, issue *fhir.Issue, now time.Time) []by
 		9: kind, 10: "A" + hash(msa1, control, now.Format(time.RFC3339Nano)), 11: processing, 12: version, 18: charset,
 	})
 	msa := Fields{1: msa1, 2: control}
-	if issue != nil {
+	switch {
+	case issue != nil:
 		msa[3] = clip(issue.Error())
+	case len(notes) > 0:
+		msa[3] = clip("Taken, but: " + notes[0].Error())
 	}
 	e.Segment("MSA", msa)
 	if issue != nil {
 		e.Segment("ERR", errFields(issue, version))
+	} else if version >= "2.5" {
+		for _, n := range notes[:min(len(notes), 10)] {
+			f := errFields(n, version)
+			f[4] = "W" // HL7 table 0516
+			e.Segment("ERR", f)
+		}
 	}
 	return e.Bytes()
+}
+
+// faultsTaken are the issues of deliveries that are the sender's to mend, though the message was taken.
+func faultsTaken(made []connector.Delivery) []*fhir.Issue {
+	var out []*fhir.Issue
+	for _, d := range made {
+		for _, i := range d.Issues {
+			switch i.Type {
+			case fhir.ValueError, fhir.Invalid, fhir.CodeInvalid, fhir.Structure, fhir.Required:
+				out = append(out, i)
+			}
+		}
+	}
+	return out
 }
 
 func hd(v Value) Part { return Comp(v.Comp(1).Text(), v.Comp(2).Text(), v.Comp(3).Text()) }

@@ -285,7 +285,7 @@ func (f *Feed) answer(ctx context.Context, conn net.Conn, door connector.Door, m
 			worst = d.Rejected
 		}
 	}
-	code, replies := f.replies(m, w, worst, now)
+	code, replies := f.replies(m, w, worst, now, faultsTaken(made)...)
 	for _, d := range made {
 		d.Received = now
 		d.Reply = joinReplies(replies)
@@ -358,7 +358,7 @@ func (f *Feed) inHand(ctx context.Context) (context.Context, context.CancelFunc)
 	return work, func() { stop(); cancel() }
 }
 
-func (f *Feed) replies(m *Message, w wish, issue *fhir.Issue, now time.Time) (ackCode, [][]byte) {
+func (f *Feed) replies(m *Message, w wish, issue *fhir.Issue, now time.Time, notes ...*fhir.Issue) (ackCode, [][]byte) {
 	code := codeFor(issue)
 	var out [][]byte
 	said := code
@@ -369,7 +369,7 @@ func (f *Feed) replies(m *Message, w wish, issue *fhir.Issue, now time.Time) (ac
 		said = ackCode(f.o.RefusalAck[1:])
 	}
 	for _, c := range w.codes(said, f.o.AppAck) {
-		out = append(out, acknowledge(m, c, issue, now))
+		out = append(out, acknowledge(m, c, issue, now, notes...))
 	}
 	return code, out
 }

@@ -468,3 +468,25 @@ func TestSettingsAreReadAndWrongOnesNamed(t *testing.T) {
 		}
 	}
 }
+
+// A message is taken although the NHS number in it is wrong, which the local number makes possible; its sender is told so, by place.
+func TestASenderIsToldOfAFaultInAMessageThatWasTaken(t *testing.T) {
+	door := &record{}
+	serve(t, Options{}, door, func(t *testing.T, p *pipes, _ context.CancelFunc) {
+		conn := p.dial()
+		defer conn.Close()
+		msg := "MSH|^~\\&|PAS|RX1|T|N|20260301101500||ADT^A28|N1|P|2.5.1\rEVN|A28|20260301101500\rPID|1||9990000108^^^NHS^NH~T77^^^RX1^PI||Hart^Rosalind||19800101|2\r"
+		go func() { _, _ = conn.Write([]byte(framed(msg))) }()
+		f, err := ReadFrame(conn.r, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, _ := ParseAck(f)
+		if a.Code != "AA" || !bytes.Contains(f, []byte("Taken, but:")) || !bytes.Contains(f, []byte("|W|")) || !bytes.Contains(f, []byte("PID^1^3")) {
+			t.Errorf("answered %q", f)
+		}
+		if bytes.Contains(f, []byte("9990000108")) || bytes.Contains(f, []byte("Hart")) {
+			t.Errorf("the answer tells the patient's data: %q", f)
+		}
+	})
+}
