@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,9 @@ func auditCommand() *cobra.Command {
 	open := func(c *cobra.Command) (*node.Node, error) {
 		if data == "" && store == "" {
 			return nil, usagef("whose audit? Give --data DIR, or --store postgres://…")
+		}
+		if _, err := os.Stat(filepath.Join(data, "store")); store == "" && err != nil {
+			return nil, fmt.Errorf("there is no node's data in %s: give the --data that serve runs with", data)
 		}
 		r, folder, err := mustRegion(c, regionFile)
 		if err != nil {
@@ -126,6 +130,9 @@ func auditShow(open func(*cobra.Command) (*node.Node, error)) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			if person == "" {
 				return usagef("whose? Give --person ID, the id in the record's address")
+			}
+			if _, err := fhir.ParseNHSNumber(person); err == nil {
+				return usagef("that is an NHS number, which does not belong on a command line: give the id in the record's address")
 			}
 			n, err := open(c)
 			if err != nil {
