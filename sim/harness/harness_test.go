@@ -105,6 +105,9 @@ func TestALossIsNoticed(t *testing.T) {
 func TestNothingAcknowledgedIsLostWhenTheNodeIsKilled(t *testing.T) {
 	dir, senders := t.TempDir(), NewSenders(4)
 	n := rounds(t, 20, 3000)
+	if underRace {
+		n = min(n, 10)
+	}
 	r := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	var all []Message
 	lost := 0
