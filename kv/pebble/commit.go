@@ -14,10 +14,10 @@ import (
 // Commit applies b. Many commits may be under way at once: checking, positions and application happen one after the other
 // under a mutex, and the waiting for the disk, which is nearly all of the time, happens outside it and together.
 func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
-	if err := e.gate.enter(ctx); err != nil {
+	if err := e.gate.Enter(ctx); err != nil {
 		return 0, err
 	}
-	defer e.gate.leave()
+	defer e.gate.Leave()
 	if err := checkBatch(b); err != nil {
 		return 0, err
 	}
@@ -87,7 +87,7 @@ func (e *Engine) apply(batch *pebble.Batch, b kv.Batch, seen uint64, empty bool)
 func (e *Engine) durable(nth uint64, at kv.Position) {
 	for old := e.synced.Load(); old < nth && !e.synced.CompareAndSwap(old, nth); old = e.synced.Load() {
 	}
-	e.log.reveal(at)
+	e.log.Reveal(at)
 }
 
 // settle waits until commit nth and all before it are durable.

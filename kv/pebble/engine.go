@@ -22,6 +22,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"tombolo/kv"
+	"tombolo/kv/engine"
 )
 
 // Options for Open. Only Dir must be set.
@@ -41,7 +42,7 @@ type Engine struct {
 	lock  *pebble.Lock
 	space space
 
-	gate gate // who is inside, and whether the door is shut
+	gate *engine.Gate // who is inside, and whether the door is shut
 
 	// applied counts commits that readers can see. It changes under commitMu only.
 	applied atomic.Uint64
@@ -51,7 +52,7 @@ type Engine struct {
 	commitMu sync.Mutex // guards the order of commits: checks, positions, application
 	tail     kv.Position
 
-	log durableLog
+	log *engine.Tail // how far the log is durable
 
 	snapMu    sync.Mutex
 	snapshots map[*snapshot]struct{}
@@ -88,8 +89,7 @@ func Open(opts Options) (*Engine, error) {
 		return nil, fmt.Errorf("open store %s: another process has it open (or its LOCK file cannot be written): "+
 			"stop that process, or give this one its own directory: %w", opts.Dir, err)
 	}
-	e := &Engine{opts: opts, lock: lock, snapshots: map[*snapshot]struct{}{}}
-	e.gate.idle = sync.NewCond(&e.gate.mu)
+	e := &Engine{opts: opts, lock: lock, gate: engine.NewGate(), snapshots: map[*snapshot]struct{}{}}
 	e.space = space{dir: opts.Dir, reserve: opts.Reserve}
 	e.cache = pebble.NewCache(opts.CacheBytes)
 	if e.db, err = pebble.Open(opts.Dir, e.settings()); err != nil {
@@ -189,7 +189,7 @@ func (e *Engine) begin() error {
 	if err := it.Close(); err != nil {
 		return openError(e.opts.Dir, err)
 	}
-	e.log.start(e.tail)
+	e.log = engine.NewTail(e.tail)
 	return nil
 }
 
@@ -220,10 +220,10 @@ func syncDir(dir string) error {
 // Checkpoint writes a copy of one moment into dir. On the same file system its unchanging files are hard links, so that it is
 // quick; move it to another disk for it to be a backup.
 func (e *Engine) Checkpoint(ctx context.Context, dir string) error {
-	if err := e.gate.enter(ctx); err != nil {
+	if err := e.gate.Enter(ctx); err != nil {
 		return err
 	}
-	defer e.gate.leave()
+	defer e.gate.Leave()
 	if _, err := os.Lstat(dir); err == nil {
 		return fmt.Errorf("checkpoint: %s exists already: name a new directory", dir)
 	} else if !errors.Is(err, os.ErrNotExist) {
@@ -238,10 +238,10 @@ func (e *Engine) Checkpoint(ctx context.Context, dir string) error {
 // Close waits for calls under way (a Scan that is being read is one, so do not call it from inside one's loop), then closes
 // the store and whatever snapshots are still open. A second Close does nothing.
 func (e *Engine) Close() error {
-	if !e.gate.shut() {
+	if !e.gate.Shut() {
 		return nil
 	}
-	e.log.close()
+	e.log.Close()
 	e.snapMu.Lock()
 	for s := range e.snapshots {
 		_ = s.snap.Close()
@@ -254,47 +254,4 @@ func (e *Engine) Close() error {
 		return fmt.Errorf("close store %s: %w", e.opts.Dir, err)
 	}
 	return nil
-}
-
-// A gate counts the calls inside the engine, so that Close neither pulls the store from under one nor lets a new one in.
-type gate struct {
-	mu     sync.Mutex
-	inside int
-	closed bool
-	idle   *sync.Cond
-}
-
-func (g *gate) enter(ctx context.Context) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return kv.ErrClosed
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	g.inside++
-	return nil
-}
-
-func (g *gate) leave() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.inside--; g.inside == 0 {
-		g.idle.Broadcast()
-	}
-}
-
-// shut closes the gate and waits until nobody is inside. It answers false if it was shut before.
-func (g *gate) shut() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return false
-	}
-	g.closed = true
-	for g.inside > 0 {
-		g.idle.Wait()
-	}
-	return true
 }

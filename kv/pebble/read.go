@@ -16,40 +16,40 @@ import (
 
 // Get returns the value at k.
 func (e *Engine) Get(ctx context.Context, k kv.Key) ([]byte, bool, error) {
-	if err := e.gate.enter(ctx); err != nil {
+	if err := e.gate.Enter(ctx); err != nil {
 		return nil, false, err
 	}
-	defer e.gate.leave()
+	defer e.gate.Leave()
 	return get(e.db, k)
 }
 
 // MultiGet returns one value per key.
 func (e *Engine) MultiGet(ctx context.Context, keys []kv.Key) ([][]byte, error) {
-	if err := e.gate.enter(ctx); err != nil {
+	if err := e.gate.Enter(ctx); err != nil {
 		return nil, err
 	}
-	defer e.gate.leave()
+	defer e.gate.Leave()
 	return multiGet(e.db, keys)
 }
 
 // Scan yields the entries of the ranges, all from one state.
 func (e *Engine) Scan(ctx context.Context, ranges []kv.Range, limit int) iter.Seq2[kv.Entry, error] {
 	return func(yield func(kv.Entry, error) bool) {
-		if err := e.gate.enter(ctx); err != nil {
+		if err := e.gate.Enter(ctx); err != nil {
 			yield(kv.Entry{}, err)
 			return
 		}
-		defer e.gate.leave()
+		defer e.gate.Leave()
 		scan(ctx, e.db, ranges, limit, yield)
 	}
 }
 
 // Snapshot holds one moment. It returns when all that can be seen in it is durable.
 func (e *Engine) Snapshot(ctx context.Context) (kv.Snapshot, error) {
-	if err := e.gate.enter(ctx); err != nil {
+	if err := e.gate.Enter(ctx); err != nil {
 		return nil, err
 	}
-	defer e.gate.leave()
+	defer e.gate.Leave()
 	e.commitMu.Lock()
 	s := &snapshot{e: e, snap: e.db.NewSnapshot(), tail: e.tail}
 	nth := e.applied.Load()
@@ -75,13 +75,13 @@ type snapshot struct {
 }
 
 func (s *snapshot) enter(ctx context.Context) error {
-	if err := s.e.gate.enter(ctx); err != nil {
+	if err := s.e.gate.Enter(ctx); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		s.e.gate.leave()
+		s.e.gate.Leave()
 		return kv.ErrClosed
 	}
 	s.inside++
@@ -94,7 +94,7 @@ func (s *snapshot) leave() {
 		_ = s.snap.Close()
 	}
 	s.mu.Unlock()
-	s.e.gate.leave()
+	s.e.gate.Leave()
 }
 
 func (s *snapshot) Get(ctx context.Context, k kv.Key) ([]byte, bool, error) {
@@ -128,10 +128,10 @@ func (s *snapshot) Tail() kv.Position { return s.tail }
 
 // Close lets go of the moment, once reads of it under way are done.
 func (s *snapshot) Close() error {
-	if s.e.gate.enter(context.Background()) != nil {
+	if s.e.gate.Enter(context.Background()) != nil {
 		return nil // the engine closed it
 	}
-	defer s.e.gate.leave()
+	defer s.e.gate.Leave()
 	s.e.snapMu.Lock()
 	_, open := s.e.snapshots[s]
 	delete(s.e.snapshots, s)

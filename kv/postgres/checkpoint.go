@@ -46,10 +46,10 @@ var checkpointTables = []struct{ file, out, in string }{
 
 // Checkpoint writes a copy of one moment into dir. Restore makes an engine of it.
 func (e *Engine) Checkpoint(ctx context.Context, dir string) (err error) {
-	if err := e.gate.enter(ctx); err != nil {
+	if err := e.gate.Enter(ctx); err != nil {
 		return err
 	}
-	defer e.gate.leave()
+	defer e.gate.Leave()
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}

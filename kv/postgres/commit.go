@@ -47,10 +47,10 @@ type commit struct {
 // Commit applies b. Commits that arrive while one is on its way to the server go together in the next transaction, each still
 // all or nothing by itself and in the order in which they came.
 func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
-	if err := e.gate.enter(ctx); err != nil {
+	if err := e.gate.Enter(ctx); err != nil {
 		return 0, err
 	}
-	defer e.gate.leave()
+	defer e.gate.Leave()
 	if err := checkBatch(b); err != nil {
 		return 0, err
 	}
@@ -131,7 +131,7 @@ func (e *Engine) commitGroup(ctx context.Context, group []*commit) error {
 		switch {
 		case err == nil && len(failed) == 0:
 			g.settle(tail)
-			e.log.reveal(tail)
+			e.log.Reveal(tail)
 			return nil
 		case err == nil:
 			// They did not hold at that moment, nothing was written, and the others try again without them.

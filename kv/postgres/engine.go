@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tombolo/kv"
+	"tombolo/kv/engine"
 )
 
 // Options for Open. Only URL must be set.
@@ -51,9 +52,9 @@ type Engine struct {
 	short  *pgxpool.Pool // calls that are done when they return
 	long   *pgxpool.Pool // snapshots and long scans, so that they never keep short calls waiting
 
-	gate    gate
+	gate    *engine.Gate
 	queue   queue
-	log     knownLog
+	log     *engine.Tail       // how far the log is known to go
 	stop    context.CancelFunc // ends the listener
 	stopped sync.WaitGroup
 
@@ -83,8 +84,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	e := &Engine{opts: o, snapshots: map[*snapshot]struct{}{}, queue: newQueue()}
-	e.gate.idle = sync.NewCond(&e.gate.mu)
+	e := &Engine{opts: o, gate: engine.NewGate(), snapshots: map[*snapshot]struct{}{}, queue: newQueue()}
 	if err := e.connect(ctx); err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		e.long.Close()
 		return nil, err
 	}
-	e.log.start(tail)
+	e.log = engine.NewTail(tail)
 	listening, stop := context.WithCancel(context.Background())
 	e.stop = stop
 	e.stopped.Go(func() { e.listen(listening) })
@@ -234,12 +234,12 @@ func distributed(ctx context.Context, conn *pgx.Conn) (bool, error) {
 // Close waits for calls under way, then closes all connections. Whoever reads a long scan or holds a snapshot finds out at its next
 // step. A second Close does nothing.
 func (e *Engine) Close() error {
-	if !e.gate.shut() {
+	if !e.gate.Shut() {
 		return nil
 	}
 	e.stop()
 	e.stopped.Wait()
-	e.log.close()
+	e.log.Close()
 	e.snapMu.Lock()
 	open := e.snapshots
 	e.snapshots = nil
@@ -250,47 +250,4 @@ func (e *Engine) Close() error {
 	e.short.Close()
 	e.long.Close()
 	return nil
-}
-
-// A gate counts the calls inside the engine, so that Close neither pulls the connections from under one nor lets a new one in.
-type gate struct {
-	mu     sync.Mutex
-	inside int
-	closed bool
-	idle   *sync.Cond
-}
-
-func (g *gate) enter(ctx context.Context) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return kv.ErrClosed
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	g.inside++
-	return nil
-}
-
-func (g *gate) leave() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.inside--; g.inside == 0 {
-		g.idle.Broadcast()
-	}
-}
-
-// shut closes the gate and waits until nobody is inside. It answers false if it was shut before.
-func (g *gate) shut() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return false
-	}
-	g.closed = true
-	for g.inside > 0 {
-		g.idle.Wait()
-	}
-	return true
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,74 +15,8 @@ import (
 
 const tailSQL = "select coalesce(max(at), 0) from log"
 
-// knownLog is how far the log is known to go, and who waits for more of it.
-type knownLog struct {
-	mu      sync.Mutex
-	tail    kv.Position
-	waiting map[kv.Position]chan struct{}
-	closed  bool
-}
-
-func (l *knownLog) start(tail kv.Position) {
-	l.tail, l.waiting = tail, map[kv.Position]chan struct{}{}
-}
-
-// reveal raises the tail, never lowers it, and wakes those who waited for it.
-func (l *knownLog) reveal(at kv.Position) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if at <= l.tail || l.closed {
-		return
-	}
-	l.tail = at
-	for after, ch := range l.waiting {
-		if at > after {
-			close(ch)
-			delete(l.waiting, after)
-		}
-	}
-}
-
-func (l *knownLog) changed(after kv.Position) <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed || l.tail > after {
-		return alreadyClosed
-	}
-	// All who wait for the same position share a channel, so that waiting again and again leaks nothing.
-	ch, ok := l.waiting[after]
-	if !ok {
-		ch = make(chan struct{})
-		l.waiting[after] = ch
-	}
-	return ch
-}
-
-func (l *knownLog) awaited() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.waiting) > 0
-}
-
-// close wakes everybody: what they call next tells them that the engine is closed.
-func (l *knownLog) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	for _, ch := range l.waiting {
-		close(ch)
-	}
-	l.waiting = nil
-}
-
-var alreadyClosed = func() chan struct{} {
-	ch := make(chan struct{})
-	close(ch)
-	return ch
-}()
-
 // Changed is closed once the log has grown past the given position, whoever made it grow, or the engine is closed.
-func (e *Engine) Changed(after kv.Position) <-chan struct{} { return e.log.changed(after) }
+func (e *Engine) Changed(after kv.Position) <-chan struct{} { return e.log.Changed(after) }
 
 // channel is the name under which commits to this schema are notified, in the 63 bytes that a name may have. A notification carries a
 // position and nothing else.
@@ -126,7 +59,7 @@ func (e *Engine) hear(ctx context.Context, heard func()) error {
 	if err := conn.QueryRow(ctx, tailSQL).Scan(&tail); err != nil {
 		return err
 	}
-	e.log.reveal(kv.Position(tail))
+	e.log.Reveal(kv.Position(tail))
 	heard()
 	for {
 		n, err := conn.WaitForNotification(ctx)
@@ -134,7 +67,7 @@ func (e *Engine) hear(ctx context.Context, heard func()) error {
 			return err
 		}
 		if at, err := strconv.ParseUint(n.Payload, 10, 63); err == nil {
-			e.log.reveal(kv.Position(at))
+			e.log.Reveal(kv.Position(at))
 		}
 	}
 }
@@ -149,9 +82,9 @@ func (e *Engine) poll(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		if e.log.awaited() {
+		if e.log.Awaited() {
 			if tail, err := e.readTail(ctx); err == nil {
-				e.log.reveal(tail)
+				e.log.Reveal(tail)
 			}
 		}
 	}
@@ -192,13 +125,13 @@ func (e *Engine) whole(b *pgx.Batch) *pgx.Batch {
 
 // Tail is the position of the newest record.
 func (e *Engine) Tail(ctx context.Context) (kv.Position, error) {
-	if err := e.gate.enter(ctx); err != nil {
+	if err := e.gate.Enter(ctx); err != nil {
 		return 0, err
 	}
-	defer e.gate.leave()
+	defer e.gate.Leave()
 	at, err := e.readTail(ctx)
 	if err == nil {
-		e.log.reveal(at)
+		e.log.Reveal(at)
 	}
 	return at, err
 }
@@ -231,10 +164,10 @@ func (e *Engine) Log(ctx context.Context, after kv.Position) iter.Seq2[kv.Record
 }
 
 func (e *Engine) logPage(ctx context.Context, after, end kv.Position, first bool) (page []kv.Record, tail kv.Position, err error) {
-	if err := e.gate.enter(ctx); err != nil {
+	if err := e.gate.Enter(ctx); err != nil {
 		return nil, 0, err
 	}
-	defer e.gate.leave()
+	defer e.gate.Leave()
 	if after > 1<<62 {
 		return nil, 0, nil
 	}

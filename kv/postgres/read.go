@@ -38,10 +38,10 @@ func (e *Engine) Get(ctx context.Context, k kv.Key) ([]byte, bool, error) {
 
 // MultiGet returns one value per key.
 func (e *Engine) MultiGet(ctx context.Context, keys []kv.Key) (values [][]byte, err error) {
-	if err := e.gate.enter(ctx); err != nil {
+	if err := e.gate.Enter(ctx); err != nil {
 		return nil, err
 	}
-	defer e.gate.leave()
+	defer e.gate.Leave()
 	if len(keys) == 0 {
 		return [][]byte{}, nil
 	}
@@ -256,10 +256,10 @@ func (e *Engine) Scan(ctx context.Context, ranges []kv.Range, limit int) iter.Se
 }
 
 func (e *Engine) firstPage(ctx context.Context, c *cursor) (entries []kv.Entry, end bool, err error) {
-	if err := e.gate.enter(ctx); err != nil {
+	if err := e.gate.Enter(ctx); err != nil {
 		return nil, false, err
 	}
-	defer e.gate.leave()
+	defer e.gate.Leave()
 	if len(c.ranges) == 0 {
 		return nil, true, nil
 	}

@@ -39,15 +39,15 @@ func (e *Engine) Snapshot(ctx context.Context) (kv.Snapshot, error) {
 }
 
 func (e *Engine) hold(ctx context.Context) (*snapshot, error) {
-	if err := e.gate.enter(ctx); err != nil {
+	if err := e.gate.Enter(ctx); err != nil {
 		return nil, err
 	}
-	defer e.gate.leave()
+	defer e.gate.Leave()
 	s := &snapshot{e: e}
 	if err := reading(ctx, func() error { return s.begin(ctx) }); err != nil {
 		return nil, err
 	}
-	e.log.reveal(s.tail)
+	e.log.Reveal(s.tail)
 	e.snapMu.Lock()
 	e.snapshots[s] = struct{}{}
 	e.snapMu.Unlock()
@@ -77,10 +77,10 @@ func (s *snapshot) begin(ctx context.Context) error {
 
 // send runs statements in the snapshot.
 func (s *snapshot) send(ctx context.Context, b *pgx.Batch) error {
-	if err := s.e.gate.enter(ctx); err != nil {
+	if err := s.e.gate.Enter(ctx); err != nil {
 		return err
 	}
-	defer s.e.gate.leave()
+	defer s.e.gate.Leave()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
