@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // mustJSON writes a value as encoding/json does without escaping for HTML. What resources are made of is written directly: reflection took a
@@ -53,8 +54,22 @@ func appendJSON(b []byte, v any) []byte {
 		return v.appendTo(b)
 	case []HumanName:
 		return appendList(b, v, func(b []byte, n HumanName) []byte { return n.appendTo(b) })
+	case Address:
+		return v.appendTo(b)
+	case []Address:
+		return appendList(b, v, func(b []byte, a Address) []byte { return a.appendTo(b) })
+	case ContactPoint:
+		return v.appendTo(b)
+	case []ContactPoint:
+		return appendList(b, v, func(b []byte, c ContactPoint) []byte { return c.appendTo(b) })
+	case Quantity:
+		return v.appendTo(b)
 	case Period:
 		return v.appendTo(b)
+	case json.Number:
+		if number(v) {
+			return append(b, v...)
+		}
 	}
 	return appendAny(b, v)
 }
@@ -72,6 +87,11 @@ func appendAny(b []byte, v any) []byte {
 
 // spaced reports whether a JSON text may hold white space between its tokens, which is not kept.
 func spaced(raw []byte) bool { return bytes.ContainsAny(raw, "\n\r\t") || bytes.ContainsRune(raw, ' ') }
+
+// number reports whether a number is its own JSON.
+func number(n json.Number) bool {
+	return strings.Trim(string(n), "0123456789+-.eE") == "" && json.Valid([]byte(n))
+}
 
 func appendText(b []byte, s string) []byte {
 	if !plain(s) {
@@ -229,5 +249,43 @@ func (p Period) appendTo(b []byte) []byte {
 	o := object{b: b}
 	o.text("start", p.Start)
 	o.text("end", p.End)
+	return o.end()
+}
+
+func (a Address) appendTo(b []byte) []byte {
+	o := object{b: b}
+	o.text("use", a.Use)
+	o.text("type", a.Type)
+	o.text("text", a.Text)
+	o.texts("line", a.Line)
+	o.text("city", a.City)
+	o.text("district", a.District)
+	o.text("postalCode", a.PostalCode)
+	o.text("country", a.Country)
+	if a.Period != nil {
+		o.key("period")
+		o.b = a.Period.appendTo(o.b)
+	}
+	return o.end()
+}
+
+func (c ContactPoint) appendTo(b []byte) []byte {
+	o := object{b: b}
+	o.text("system", c.System)
+	o.text("value", c.Value)
+	o.text("use", c.Use)
+	return o.end()
+}
+
+func (q Quantity) appendTo(b []byte) []byte {
+	o := object{b: b}
+	if q.Value != "" {
+		o.key("value")
+		o.b = appendJSON(o.b, q.Value)
+	}
+	o.text("comparator", q.Comparator)
+	o.text("unit", q.Unit)
+	o.text("system", q.System)
+	o.text("code", q.Code)
 	return o.end()
 }

@@ -19,7 +19,7 @@ func byEncodingJSON(t *testing.T, v any) string {
 
 // Whatever is written directly is written as encoding/json would.
 func TestValuesAreWrittenAsTheStandardLibraryWritesThem(t *testing.T) {
-	odd := []string{"", "plain", `"quoted\`, "a<b>&c", "é\u2028\u2029", "tab\tline\n\x00\x7f", "bad\xff", "😀"}
+	odd := []string{"", "plain", `"quoted\`, "a<b>&c", "é\u2028\u2029", "tab\tline\n\x00\x7f", "bad\xff", "a\xffb", "😀", "Zoë Ærø", "a\x01b\nc", "x\u2029é"}
 	var values []any
 	for _, s := range odd {
 		period, concept := &Period{Start: s, End: "2026"}, CodeableConcept{Text: s, Coding: []Coding{{System: s, Version: s, Code: s, Display: s, UserSelected: s != ""}, {}}}
@@ -27,8 +27,11 @@ func TestValuesAreWrittenAsTheStandardLibraryWritesThem(t *testing.T) {
 		values = append(values, s, Ref(s), []string{s, s}, M{s: s, "b": 1, "a": true, "nothing": nil}, []M{{"x": s}, nil, {}}, []any{s, 1.5, nil, M{}},
 			concept, []CodeableConcept{concept, {}}, concept.Coding[0], id, []Identifier{id, {}, {Value: s, Extension: json.RawMessage(`[{"url":"x y"}]`)}},
 			Reference{Reference: s, Type: s, Identifier: &id, Display: s}, []Reference{{}, {Display: s}}, HumanName{Use: s, Text: s, Family: s, Given: []string{s}, Prefix: odd, Suffix: []string{}, Period: period},
-			[]HumanName{{}, {Period: &Period{}}}, *period, Address{Line: []string{s}}, &concept, Quantity{Value: "1.50", Unit: s})
+			[]HumanName{{}, {Period: &Period{}}}, *period, &concept, Address{Line: []string{s}}, []Address{{}, {Use: s, Type: s, Text: s, Line: []string{s, s}, City: s, District: s, PostalCode: s, Country: s, Period: period}},
+			ContactPoint{System: s, Value: s, Use: s}, []ContactPoint{{}, {Value: s}}, Quantity{Value: "1.50", Unit: s}, Quantity{Comparator: s, Unit: s, System: s, Code: s},
+			[]Annotation{{Text: s}}, Attachment{ContentType: s})
 	}
+	values = append(values, json.Number("0.50"), json.Number("-1e9"), json.Number(""), Quantity{Value: "1.0", Comparator: "<"}, []Address(nil), []ContactPoint(nil))
 	values = append(values, true, false, 0, -17, 3.25, int64(5), nil, M(nil), []M(nil), []string(nil), []any(nil), []Coding(nil), []CodeableConcept{}, []Identifier(nil), (*Period)(nil),
 		json.RawMessage(nil), json.RawMessage(`{"a":[1,2.50]}`), json.RawMessage(` { "a" : "b  c" } `), json.RawMessage("[\n]"))
 	for _, v := range values {

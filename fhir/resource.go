@@ -1,10 +1,12 @@
 package fhir
 
 import (
+	"bytes"
 	"encoding/json"
 	"log/slog"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // A Ref names a resource on this server, "Patient/7f3a".
@@ -63,7 +65,8 @@ func FromValue(root Value) (*Resource, error) {
 // New builds a resource from fields; id may be "". It panics when a field cannot be JSON, which is a
 // mistake in the calling code and never depends on outside data.
 func New(typ, id string, fields M) *Resource {
-	b := append(make([]byte, 0, 1024), `{"resourceType":`...)
+	lent := buffers.Get().(*[]byte)
+	b := append((*lent)[:0], `{"resourceType":`...)
 	b = appendText(b, typ)
 	if id != "" {
 		b = appendText(append(b, `,"id":`...), id)
@@ -73,12 +76,17 @@ func New(typ, id string, fields M) *Resource {
 	} else {
 		b = append(b, '}')
 	}
-	r, err := Parse(b)
+	r, err := Parse(bytes.Clone(b))
+	*lent = b
+	buffers.Put(lent)
 	if err != nil {
 		panic("fhir.New(" + typ + "): " + err.Error())
 	}
 	return r
 }
+
+// buffers are lent to New: a resource's own bytes are made once, in their right size.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // plain reports whether a text is its own JSON.
 func plain(s string) bool {

@@ -346,7 +346,7 @@ func (x *mapper) add(typ, id string, fields fhir.M) fhir.Ref {
 		return fhir.MakeRef(typ, id)
 	}
 	prune(fields)
-	x.d.Content = append(x.d.Content, resource(typ, id, fields))
+	x.d.Content = append(x.d.Content, fhir.New(typ, id, fields))
 	return fhir.MakeRef(typ, id)
 }
 
