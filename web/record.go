@@ -105,13 +105,17 @@ func (s *Site) showRecord(w http.ResponseWriter, r *http.Request, session *acces
 	return s.show(w, http.StatusOK, "record", l)
 }
 
+func addressed(lines []line, path string) {
+	for i := range lines {
+		lines[i].base = path
+	}
+}
+
 // linked gives documents their address.
 func linked(sections []section, path string) []section {
 	for i := range sections {
 		for g := range sections[i].Groups {
-			for l := range sections[i].Groups[g].Lines {
-				sections[i].Groups[g].Lines[l].base = path
-			}
+			addressed(sections[i].Groups[g].Lines, path)
 		}
 	}
 	return sections

@@ -51,9 +51,7 @@ func (s *Site) timeline(w http.ResponseWriter, r *http.Request, session *access.
 	p := newTimeline(sn.Record, r.FormValue("source"), dataset.Heading(r.FormValue("heading")))
 	p.Banner, p.Path, p.View = newBanner(sn.Record, s.opts.Now()), "/record/"+v.person, v.id
 	for i := range p.Years {
-		for j := range p.Years[i].Lines {
-			p.Years[i].Lines[j].base = p.Path
-		}
+		addressed(p.Years[i].Lines, p.Path)
 	}
 	l := s.newLayout(r, session, "Timeline of "+p.Banner.Name, p)
 	l.Wide = true

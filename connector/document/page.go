@@ -2,26 +2,12 @@ package document
 
 import (
 	"html"
-	"regexp"
 	"strconv"
 	"strings"
 
-	"github.com/microcosm-cc/bluemonday"
-
+	"tombolo/connector"
 	"tombolo/fhir"
 )
-
-// clean is what may stand in a page made of a document: structure and emphasis; no links, images, styles, scripts, forms or events. The pages
-// are written by this package from an allow-list already; clean is the second lock on the same door, and the only one for
-// the XHTML that a FHIR narrative brings.
-var clean = func() *bluemonday.Policy {
-	p := bluemonday.NewPolicy()
-	p.AllowElements("p", "br", "hr", "div", "span", "ul", "ol", "li", "dl", "dt", "dd", "table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td",
-		"b", "strong", "i", "em", "u", "sub", "sup", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "blockquote")
-	p.AllowAttrs("colspan", "rowspan").Matching(regexp.MustCompile(`^[1-9][0-9]?$`)).OnElements("td", "th")
-	p.AddSpaceWhenStrippingTag(true)
-	return p
-}()
 
 // A page is being written.
 type page struct{ b strings.Builder }
@@ -47,10 +33,11 @@ func (p *page) row(what, value string) {
 	}
 }
 
-// bytes closes the page.
+// bytes closes the page. It is written from an allow-list already; cleaning it is the second lock on the same door, and the only one for the
+// XHTML that a FHIR narrative brings.
 func (p *page) bytes(title string) []byte {
 	return []byte("<!DOCTYPE html>\n<html lang=\"en-GB\"><head><meta charset=\"utf-8\"><title>" + html.EscapeString(title) +
-		"</title></head><body>\n" + clean.Sanitize(p.b.String()) + "</body></html>\n")
+		"</title></head><body>\n" + connector.CleanHTML(p.b.String()) + "</body></html>\n")
 }
 
 // title is the document's own, or what its code says.

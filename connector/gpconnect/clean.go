@@ -5,23 +5,12 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/microcosm-cc/bluemonday"
 	"golang.org/x/net/html"
 
+	"tombolo/connector"
 	"tombolo/dataset"
 	"tombolo/fhir"
 )
-
-// pagePolicy is what remains of a practice's page: its words, headings, lists and tables. No links, images, styles, scripts, forms or
-// events. FHIR R4 narrative.html#xhtml
-var pagePolicy = func() *bluemonday.Policy {
-	p := bluemonday.NewPolicy()
-	p.AllowElements("p", "br", "hr", "div", "span", "ul", "ol", "li", "dl", "dt", "dd", "table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td",
-		"b", "strong", "i", "em", "u", "sub", "sup", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "blockquote")
-	p.AllowAttrs("colspan", "rowspan").Matching(regexp.MustCompile(`^[1-9][0-9]?$`)).OnElements("td", "th")
-	p.AddSpaceWhenStrippingTag(true)
-	return p
-}()
 
 // A Reading is what can be known of a page without understanding it.
 type Reading struct {
@@ -49,7 +38,7 @@ func ReadHTML(div string) *Reading {
 	if !utf8.ValidString(div) {
 		div = strings.ToValidUTF8(div, "\uFFFD")
 	}
-	r := &Reading{Clean: strings.TrimSpace(pagePolicy.Sanitize(div)), Banners: map[string][]string{}}
+	r := &Reading{Clean: strings.TrimSpace(connector.CleanHTML(div)), Banners: map[string][]string{}}
 	s := &scanner{r: r}
 	z := html.NewTokenizer(strings.NewReader(div))
 	for {
