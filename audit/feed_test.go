@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 
 	"tombolo/fhir"
@@ -14,9 +15,12 @@ import (
 func TestTheFeedSendsEveryEntryAtLeastOnceAndInOrder(t *testing.T) {
 	l := openLog(t, engine(t), "severn")
 	appendN(t, l, 300)
+	var mu sync.Mutex // a request cut off half way is followed by the next on another connection, with nothing between them
 	var got []string
 	requests := 0
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
 		requests++
 		if r.URL.Path != "/fhir/AuditEvent" || r.Header.Get("Content-Type") != "application/fhir+json" || r.Header.Get("Authorization") != "Bearer secret" {
 			t.Errorf("posted to %s as %s", r.URL.Path, r.Header.Get("Content-Type"))
@@ -54,6 +58,8 @@ func TestTheFeedSendsEveryEntryAtLeastOnceAndInOrder(t *testing.T) {
 			break
 		}
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	next := Seq(1)
 	for _, id := range got {
 		switch {
