@@ -26,6 +26,7 @@ func CheckAt(r *Region, at time.Time) []Problem {
 	}
 	c.unique()
 	c.audit()
+	c.identity()
 	for i, s := range r.Systems {
 		c.system(fmt.Sprintf("systems[%d]", i), s)
 	}
@@ -92,6 +93,15 @@ func (c *checker) unique() {
 	}
 	for i, n := range c.r.Neighbours { // shares the systems' names: both are shown as sources
 		once("id", n.ID, fmt.Sprintf("neighbours[%d].id", i))
+	}
+	for i, p := range c.r.Identity.Providers {
+		once("provider", p.ID, fmt.Sprintf("identity.providers[%d].id", i))
+	}
+	for i, cl := range c.r.Identity.Clients {
+		once("client", cl.ID, fmt.Sprintf("identity.clients[%d].id", i))
+	}
+	for i, l := range c.r.Identity.Launchers {
+		once("launcher", l.ID, fmt.Sprintf("identity.launchers[%d].id", i))
 	}
 	for i, a := range c.r.Agreements {
 		once("agreement", a.ID, fmt.Sprintf("agreements[%d].id", i))
@@ -303,7 +313,19 @@ func (c *checker) agreement(path string, a Agreement) {
 
 func (c *checker) neighbour(path string, n Neighbour) {
 	c.address(path+".address", n.Address)
-	if n.Token == "" {
+	switch {
+	case n.Keys == "" && n.OnlyAsks:
+		c.err(path+".keys", n.ID+" only asks, and nothing says by which keys it signs", "Add keys: "+strings.TrimRight(n.Address, "/")+"/oauth/keys")
+	case n.Keys != "" && (n.Issuer == "" || n.Organisation == ""):
+		c.err(path+".issuer", n.ID+" may ask us, and nothing says who it says it is or for whom it acts", "Add issuer, its identity.issuer, and organisation, its party to our agreements")
+	}
+	if strings.HasPrefix(n.Keys, "http") {
+		c.secure(path+".keys", n.Keys, "anybody on the way could ask as any of its users")
+	}
+	if n.Organisation != "" {
+		c.organisation(path+".organisation", n.Organisation)
+	}
+	if n.Token == "" && n.Keys == "" {
 		c.warn(path+".token", n.ID+" is asked without a credential", "Write token: the environment variable or file that holds it")
 	}
 }

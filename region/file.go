@@ -44,6 +44,7 @@ var fileShape = block("A region: who is in it, what each system gives and how, w
 	field[Region]{"agreements", "what the organisations have agreed to share, and for what", false, list(func(r *Region) *[]Agreement { return &r.Agreements }, agreementShape)},
 	field[Region]{"neighbours", "other regions' record systems that are asked too", false, list(func(r *Region) *[]Neighbour { return &r.Neighbours }, neighbourShape)},
 	field[Region]{"users", "who may sign in, at a site without an identity provider", false, list(func(r *Region) *[]User { return &r.Users }, userShape)},
+	field[Region]{"identity", "who may get in besides: identity providers, applications, launching systems", false, identityShape},
 	field[Region]{"audit", "where the audit log goes besides, and what misuse watching knows of", false, auditShape},
 )
 
@@ -182,6 +183,10 @@ var neighbourShape = block("Another region's record system.",
 	field[Neighbour]{"kind", "what it is: tombolo", true, oneOf(func(n *Neighbour) *string { return &n.Kind }, "a kind of neighbour", NeighbourKinds)},
 	field[Neighbour]{"address", "its base URL", true, text(func(n *Neighbour) *string { return &n.Address }, anyText)},
 	field[Neighbour]{"token", "where our credential for it is kept: an environment variable or a file, never the secret itself", false, text(func(n *Neighbour) *string { return &n.Token }, placeText)},
+	field[Neighbour]{"issuer", "who it says it is when its users ask us (its identity.issuer)", false, text(func(n *Neighbour) *string { return &n.Issuer }, anyText)},
+	field[Neighbour]{"keys", "where the public keys are by which it signs for its users: an https address or a file; without, its users may not ask us", false, text(func(n *Neighbour) *string { return &n.Keys }, anyText)},
+	field[Neighbour]{"organisation", "the ODS code as which it is party to our agreements", false, text(func(n *Neighbour) *string { return &n.Organisation }, odsText)},
+	field[Neighbour]{"only-asks", "true if it asks us and we do not ask it", false, yesNo(func(n *Neighbour) *bool { return &n.OnlyAsks })},
 	field[Neighbour]{"options", "settings", false, options(func(n *Neighbour) *map[string]string { return &n.Options })},
 )
 

@@ -17,6 +17,7 @@ type Region struct {
 	Agreements    []Agreement
 	Neighbours    []Neighbour
 	Users         []User
+	Identity      Identity
 	Audit         Audit
 
 	file   string           // name of the file it was read from
@@ -100,6 +101,9 @@ type Neighbour struct {
 	Address string
 	Token   string // name of the environment variable or file that holds the credential: never the secret itself
 	Options map[string]string
+	// What makes it one whose users may ask us: who it says it is, where its public keys are, and the party to our agreements that it is.
+	Issuer, Keys, Organisation string
+	OnlyAsks                   bool // it asks us, and is not asked
 }
 
 // A User may sign in at a small site that has no identity provider.
