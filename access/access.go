@@ -255,7 +255,7 @@ func (m *Manager) As(user string) (*Session, error) {
 func (m *Manager) session(u region.User) *Session {
 	role := policy.Role(u.Role)
 	info, _ := role.Info()
-	s := &Session{User: u.ID, Name: u.Name, Role: role, RoleName: info.Name, Organisation: u.Organisation, Trace: newUUID()}
+	s := &Session{User: u.ID, Name: u.Name, Role: role, RoleName: info.Name, Organisation: u.Organisation, Trace: NewTrace()}
 	if i := slices.IndexFunc(m.opts.Region.Organisations, func(o region.Organisation) bool { return o.ODS == u.Organisation }); i >= 0 {
 		s.OrganisationName = m.opts.Region.Organisations[i].Name
 	}
@@ -325,7 +325,8 @@ func digest(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func newUUID() string {
+// NewTrace makes the UUID under which one request, or one run of a command, stands on every side's log.
+func NewTrace() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:])
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80

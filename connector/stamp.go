@@ -104,6 +104,9 @@ func fragment(id string) string {
 	return id
 }
 
+// ExtensionRaw is where a Provenance names the delivery that its targets came in, by the SHA-256 of its bytes as they arrived.
+const ExtensionRaw = "https://tombolo.dev/StructureDefinition/raw-sha256"
+
 // SourceURI is how a source is named in meta.source.
 func SourceURI(source string) string { return "urn:tombolo:source:" + source }
 

@@ -78,11 +78,7 @@ func shown(rec *Record) []string {
 		var refs []string
 		for _, e := range s.Entries {
 			for _, m := range e.Members {
-				ref := string(m.Resource.Ref())
-				if v := m.Resource.Text("meta.versionId"); v != "" {
-					ref += "/_history/" + v
-				}
-				refs = append(refs, ref)
+				refs = append(refs, versioned(m.Resource))
 			}
 		}
 		sort.Strings(refs)

@@ -42,6 +42,9 @@ type Pointers interface {
 type Kept interface {
 	Patient(ctx context.Context, patientIDs ...string) iter.Seq2[*fhir.Resource, error]
 	Read(ctx context.Context, ref fhir.Ref) (*fhir.Resource, error)
+	// Source yields what a source sent that is nobody's record.
+	Source(ctx context.Context, source string) iter.Seq2[*fhir.Resource, error]
+	Versions
 }
 
 // Auditor remembers. audit.Log is one.

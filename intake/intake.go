@@ -339,7 +339,7 @@ func (in *Intake) provenance(sys *region.System, d *connector.Delivery, refs []f
 			"who":  fhir.Reference{Type: "Organization", Identifier: &fhir.Identifier{System: fhir.SystemODS, Value: sys.Organisation}}}},
 		"entity": []fhir.M{{"role": "source", "what": fhir.Reference{Display: sys.Product,
 			Identifier: &fhir.Identifier{System: fhir.SystemSource, Value: sys.ID}},
-			"extension": []fhir.M{{"url": "https://tombolo.dev/StructureDefinition/raw-sha256", "valueString": hash}}}},
+			"extension": []fhir.M{{"url": connector.ExtensionRaw, "valueString": hash}}}},
 	})
 }
 

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"iter"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"tombolo/connector"
@@ -22,6 +24,8 @@ import (
 //	id/<system>|<value>        -> person id
 //	review/<patient id>        -> Review: what somebody has to look at
 const Bucket = "mpi"
+
+const personPrefix = "person/"
 
 // An Index follows the log and answers who is who. It may be used from many goroutines.
 type Index struct {
@@ -59,7 +63,7 @@ func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error 
 	pt := FromResource(e.Source, r)
 	before := &Person{}
 	if was != "" {
-		if err := getJSON(ctx, b, "person/"+was, before); err != nil {
+		if err := getJSON(ctx, b, personPrefix+was, before); err != nil {
 			return err
 		}
 	}
@@ -87,7 +91,7 @@ func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error 
 		}
 	}
 	p := &Person{ID: home}
-	if err := getJSON(ctx, b, "person/"+home, p); err != nil {
+	if err := getJSON(ctx, b, personPrefix+home, p); err != nil {
 		return err
 	}
 	for _, other := range merged {
@@ -141,7 +145,7 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was str
 			continue
 		}
 		p := &Person{}
-		if err := getJSON(ctx, b, "person/"+owner, p); err != nil {
+		if err := getJSON(ctx, b, personPrefix+owner, p); err != nil {
 			return "", nil, err
 		}
 		if _, rest := p.without(pt.ID); len(rest) > 0 && !agreeWith(*pt, rest) {
@@ -165,7 +169,7 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was str
 		home = x.stamper.ID("mpi", "Person", pt.ID+"/parted/"+strconv.FormatUint(uint64(e.Seq), 10))
 	default:
 		home = x.stamper.ID("mpi", "Person", pt.ID)
-		if taken := (&Person{}); getJSON(ctx, b, "person/"+home, taken) == nil && len(taken.Patients) > 0 {
+		if taken := (&Person{}); getJSON(ctx, b, personPrefix+home, taken) == nil && len(taken.Patients) > 0 {
 			home = x.stamper.ID("mpi", "Person", pt.ID+"/again/"+strconv.FormatUint(uint64(e.Seq), 10))
 		}
 	}
@@ -208,7 +212,7 @@ func (x *Index) Reviews(ctx context.Context) ([]Review, error) {
 
 func (x *Index) absorb(ctx context.Context, b store.TxBucket, p *Person, other string) error {
 	o := &Person{}
-	if err := getJSON(ctx, b, "person/"+other, o); err != nil {
+	if err := getJSON(ctx, b, personPrefix+other, o); err != nil {
 		return err
 	}
 	for _, q := range o.Patients {
@@ -229,7 +233,7 @@ func (x *Index) unlink(ctx context.Context, b store.TxBucket, person, patient st
 		return nil
 	}
 	p := &Person{}
-	if err := getJSON(ctx, b, "person/"+person, p); err != nil {
+	if err := getJSON(ctx, b, personPrefix+person, p); err != nil {
 		return err
 	}
 	gone, rest := p.without(patient)
@@ -252,7 +256,7 @@ func (x *Index) store(ctx context.Context, b store.TxBucket, p *Person) error {
 	if err != nil {
 		return err
 	}
-	b.Put("person/"+p.ID, data)
+	b.Put(personPrefix+p.ID, data)
 	for _, q := range p.Patients {
 		b.Put("patient/"+q.ID, []byte(p.ID))
 		for _, id := range q.Identifiers {
@@ -289,7 +293,7 @@ func (x *Index) consent(ctx context.Context, tx store.Tx, e events.Event) error 
 		return err
 	}
 	p := &Person{}
-	if err := getJSON(ctx, b, "person/"+person, p); err != nil {
+	if err := getJSON(ctx, b, personPrefix+person, p); err != nil {
 		return err
 	}
 	for i := range p.Patients {
@@ -302,7 +306,7 @@ func (x *Index) consent(ctx context.Context, tx store.Tx, e events.Event) error 
 
 // Person returns what is known of a person, or an issue of type NotFound.
 func (x *Index) Person(ctx context.Context, id string) (*Person, error) {
-	data, ok, err := x.db.View(Bucket).Get(ctx, "person/"+id)
+	data, ok, err := x.db.View(Bucket).Get(ctx, personPrefix+id)
 	if err != nil {
 		return nil, err
 	}
@@ -314,6 +318,17 @@ func (x *Index) Person(ctx context.Context, id string) (*Person, error) {
 		return nil, fhir.Errorf(fhir.Exception, "the identity index holds an unreadable person: rebuild it")
 	}
 	return p, nil
+}
+
+// All yields the id of everybody in the index, in order.
+func (x *Index) All(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for item, err := range x.db.View(Bucket).Scan(ctx, personPrefix) {
+			if !yield(strings.TrimPrefix(item.Key, personPrefix), err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // Resolve finds the person with an identifier, or an issue of type NotFound.

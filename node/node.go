@@ -288,6 +288,9 @@ func (n *Node) Addr() string {
 	return n.listener.Addr().String()
 }
 
+// Region is the id of the region that the node runs.
+func (n *Node) Region() string { return n.c.Region.ID }
+
 // Close stops what runs and closes the store.
 func (n *Node) Close() error {
 	if n.stop != nil {

@@ -72,6 +72,7 @@ func lookOf(s audit.Summary) web.Look {
 
 var purposeWords = map[string]string{
 	"TREAT": "to care for you", "ETREAT": "in an emergency", "SAFETY": "to keep somebody safe", "PATADMIN": "to arrange your care", "PATRQT": "you looked yourself",
+	"RECORDMGT": "to keep, or hand over, your record",
 }
 
 const whoYouAre = "who you are"

@@ -192,8 +192,12 @@ func (db *DB) History(ctx context.Context, ref fhir.Ref) ([]Stored, error) {
 // Patient yields every current resource in the records of these source patients, by patient, type and id. A damaged one is an error
 // of type fhir.Exception that names it; reading goes on after it. Any other error ends the sequence.
 func (db *DB) Patient(ctx context.Context, patientIDs ...string) iter.Seq2[*fhir.Resource, error] {
+	return parsed(db.PatientRaw(ctx, patientIDs...))
+}
+
+func parsed(all iter.Seq2[Stored, error]) iter.Seq2[*fhir.Resource, error] {
 	return func(yield func(*fhir.Resource, error) bool) {
-		for s, err := range db.PatientRaw(ctx, patientIDs...) {
+		for s, err := range all {
 			var r *fhir.Resource
 			if err == nil {
 				r, err = s.Resource()
@@ -207,11 +211,16 @@ func (db *DB) Patient(ctx context.Context, patientIDs ...string) iter.Seq2[*fhir
 
 // PatientRaw is Patient for those who only pass the bytes on: nothing is parsed.
 func (db *DB) PatientRaw(ctx context.Context, patientIDs ...string) iter.Seq2[Stored, error] {
+	ranges := make([]kv.Range, 0, len(patientIDs))
+	for _, id := range patientIDs {
+		ranges = append(ranges, kv.Prefix(patientPart(id), currentPrefix))
+	}
+	return db.current(ctx, ranges...)
+}
+
+// current yields the current versions in ranges of r/ keys.
+func (db *DB) current(ctx context.Context, ranges ...kv.Range) iter.Seq2[Stored, error] {
 	return func(yield func(Stored, error) bool) {
-		ranges := make([]kv.Range, 0, len(patientIDs))
-		for _, id := range patientIDs {
-			ranges = append(ranges, kv.Prefix(patientPart(id), currentPrefix))
-		}
 		if len(ranges) == 0 {
 			return
 		}
@@ -230,17 +239,32 @@ func (db *DB) PatientRaw(ctx context.Context, patientIDs ...string) iter.Seq2[St
 
 // Patients yields the ids of all source patients that ever had a record here, in order.
 func (db *DB) Patients(ctx context.Context) iter.Seq2[string, error] {
+	return db.catalogued(ctx, patientPrefix)
+}
+
+// catalogued yields the names of the partitions with a prefix, without it.
+func (db *DB) catalogued(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		for en, err := range db.engine.Scan(ctx, []kv.Range{kv.Prefix(cataloguePart, patientPrefix)}, 0) {
+		for en, err := range db.engine.Scan(ctx, []kv.Range{kv.Prefix(cataloguePart, prefix)}, 0) {
 			if err != nil {
 				yield("", readError(err))
 				return
 			}
-			if !yield(en.Key.Key[len(patientPrefix):], nil) {
+			if !yield(en.Key.Key[len(prefix):], nil) {
 				return
 			}
 		}
 	}
+}
+
+// Sources yields the ids of all sources that ever sent what is nobody's record, in order.
+func (db *DB) Sources(ctx context.Context) iter.Seq2[string, error] {
+	return db.catalogued(ctx, sourcePrefix)
+}
+
+// Source yields every current resource of a source that is nobody's record, by type and id. A damaged one is as in Patient.
+func (db *DB) Source(ctx context.Context, source string) iter.Seq2[*fhir.Resource, error] {
+	return parsed(db.current(ctx, kv.Prefix(kv.Part(sourcePrefix+source), currentPrefix)))
 }
 
 func notFound(ref fhir.Ref) error { return fhir.Errorf(fhir.NotFound, "%s is not known here", ref) }

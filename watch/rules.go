@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -256,7 +257,7 @@ func volume(f Facts) string {
 		hour, day = f.Limits.DeskPeopleHour, f.Limits.DeskPeopleDay
 	}
 	switch {
-	case !f.opens():
+	case !f.opens() || f.Access.Kind == audit.Export: // which is an alert of its own
 	case f.Recent.PeopleHour > hour:
 		return fmt.Sprintf("%d people's records in an hour.", f.Recent.PeopleHour)
 	case f.Recent.PeopleDay > day:
@@ -326,7 +327,7 @@ func export(f Facts) string {
 	if f.Access.Kind != audit.Export || len(f.Access.Said("audit log")) > 0 {
 		return ""
 	}
-	return "A record left the region's systems as a file."
+	return strings.TrimSuffix("A record left the region's systems as a file. The reason given: "+cmp.Or(strings.Join(f.Access.Said("reason"), "; "), "none"), ".") + "."
 }
 
 func notFound(s audit.Summary) bool { return s.Kind == audit.Search && s.Outcome == audit.Minor }

@@ -11,7 +11,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"log/slog"
-	"slices"
 	"time"
 
 	"tombolo/audit"
@@ -269,9 +268,10 @@ func (w *Watcher) announce(ctx context.Context) error {
 	if len(told) == 0 {
 		return nil
 	}
-	_, err := w.o.Store.Update(ctx, func(tx store.Tx) error {
+	// What was told is crossed off also while the node is being stopped, or it would be told again at its next start.
+	_, err := w.o.Store.Update(context.WithoutCancel(ctx), func(tx store.Tx) error {
 		b := tx.Bucket(bucket)
-		for _, k := range slices.Clone(told) {
+		for _, k := range told {
 			b.Delete(k)
 		}
 		return nil

@@ -20,21 +20,24 @@ func auditCommand() *cobra.Command {
 	c.PersistentFlags().StringVar(&regionFile, "region", "", "the region file")
 	c.PersistentFlags().StringVar(&data, "data", "", "the data folder")
 	c.PersistentFlags().StringVar(&store, "store", "", storeHelp)
-	open := func(c *cobra.Command) (*node.Node, error) {
-		if data == "" && store == "" {
-			return nil, usagef("whose audit? Give --data DIR, or --store postgres://…")
-		}
-		if _, err := os.Stat(filepath.Join(data, "store")); store == "" && err != nil {
-			return nil, fmt.Errorf("there is no node's data in %s: give the --data that serve runs with", data)
-		}
-		r, folder, err := mustRegion(c, regionFile)
-		if err != nil {
-			return nil, err
-		}
-		return node.New(c.Context(), node.Config{Region: r, Folder: folder, Data: data, Store: store, Logger: newLogger(c.ErrOrStderr(), false)})
-	}
+	open := func(c *cobra.Command) (*node.Node, error) { return openNode(c, regionFile, data, store) }
 	c.AddCommand(auditVerify(open), auditShow(open), auditHead(open), auditExport(open), auditView(open))
 	return c
+}
+
+// openNode opens a node that is there, for a command that reads what it keeps.
+func openNode(c *cobra.Command, regionFile, data, store string) (*node.Node, error) {
+	if data == "" && store == "" {
+		return nil, usagef("whose? Give --data DIR, or --store postgres://…")
+	}
+	if _, err := os.Stat(filepath.Join(data, "store")); store == "" && err != nil {
+		return nil, fmt.Errorf("there is no node's data in %s: give the --data that serve runs with", data)
+	}
+	r, folder, err := mustRegion(c, regionFile)
+	if err != nil {
+		return nil, err
+	}
+	return node.New(c.Context(), node.Config{Region: r, Folder: folder, Data: data, Store: store, Logger: newLogger(c.ErrOrStderr(), false)})
 }
 
 func auditVerify(open func(*cobra.Command) (*node.Node, error)) *cobra.Command {
@@ -131,8 +134,8 @@ func auditShow(open func(*cobra.Command) (*node.Node, error)) *cobra.Command {
 			if person == "" {
 				return usagef("whose? Give --person ID, the id in the record's address")
 			}
-			if _, err := fhir.ParseNHSNumber(person); err == nil {
-				return usagef("that is an NHS number, which does not belong on a command line: give the id in the record's address")
+			if err := noNumber(person); err != nil {
+				return err
 			}
 			n, err := open(c)
 			if err != nil {

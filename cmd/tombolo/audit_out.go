@@ -54,6 +54,9 @@ func auditExport(open func(*cobra.Command) (*node.Node, error)) *cobra.Command {
 			if format != "ndjson" && format != "csv" {
 				return usagef("there is no format %q: give ndjson or csv", format)
 			}
+			if err := noNumber(person); err != nil {
+				return err
+			}
 			n, err := open(c)
 			if err != nil {
 				return err

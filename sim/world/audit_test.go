@@ -15,6 +15,7 @@ import (
 
 	"tombolo/audit"
 	"tombolo/fhir"
+	"tombolo/node"
 	"tombolo/sim"
 	"tombolo/sim/cast"
 )
@@ -162,6 +163,97 @@ func TestDisclosuresAndEventsAreTheSame(t *testing.T) {
 	}
 }
 
+// An export is a disclosure of each person in it: recorded once for each before anything of them is given, and of nobody else.
+func TestAnExportIsRecordedOnceForEachPerson(t *testing.T) {
+	c := severn(t)
+	n := c.w.Node
+	if _, _, err := c.gather("doctor", nhs(c.w.Person(cast.Main))); err != nil {
+		t.Fatal(err)
+	}
+	head, err := n.Audit.Head(c.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, recorded := head.Seq, map[string]int{}
+	read := func() {
+		for e, err := range n.Audit.All(c.ctx, at, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s, _ := e.Summary(); s.Kind == audit.Export {
+				recorded[s.PersonID]++
+			}
+			at = e.Seq
+		}
+	}
+	numbers := map[string]string{} // of everybody, by person
+	for id, err := range n.People.All(c.ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := n.People.Person(c.ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		numbers[id] = p.NHSNumber
+	}
+	given, looks := map[string]bool{}, 0
+	x := node.Export{By: audit.Agent{User: "command-line/test"}, Raw: true, Write: func(r *fhir.Resource) error {
+		if r.Type() == "AuditEvent" {
+			looks++
+			return nil
+		}
+		read()
+		for id, number := range numbers {
+			if number != "" && bytes.Contains(r.Raw(), []byte(number)) {
+				if given[id] = true; recorded[id] == 0 && r.Type() == "Patient" {
+					t.Errorf("%s of somebody is given, and the log has not said so", r.Ref())
+				}
+			}
+		}
+		return nil
+	}}
+	out, err := n.ExportAll(c.ctx, x)
+	if err != nil || len(out.Damaged) > 0 {
+		t.Fatal(err, out.Damaged)
+	}
+	read()
+	for id := range numbers {
+		if recorded[id] != 1 {
+			t.Errorf("a person's export is recorded %d times", recorded[id])
+		}
+	}
+	for id, times := range recorded {
+		if _, known := numbers[id]; id != "" && (!known || times > 1) {
+			t.Errorf("recorded %d times: an export of somebody (%v) who was not given", times, known)
+		}
+	}
+	if len(given) < 12 || looks == 0 || out.Resources < 500 {
+		t.Errorf("%d people, %d looks, %d resources: the test looks at nothing", len(given), looks, out.Resources)
+	}
+	// One person alone: one event more, and nothing of anybody else.
+	var main string
+	for id, number := range numbers {
+		if number == c.w.Person(cast.Main).NHS {
+			main = id
+		}
+	}
+	x.Write = func(r *fhir.Resource) error {
+		for id, number := range numbers {
+			if id != main && number != "" && bytes.Contains(r.Raw(), []byte(number)) && r.Type() == "Patient" {
+				t.Errorf("%s of somebody else is given", r.Ref())
+			}
+		}
+		return nil
+	}
+	if _, err := n.ExportPerson(c.ctx, x, main); err != nil {
+		t.Fatal(err)
+	}
+	if read(); recorded[main] != 2 {
+		t.Errorf("exported twice, recorded %d times", recorded[main])
+	}
+}
+
 // What the API gave is given again, byte for byte, from what was kept, when every source is gone.
 func TestWhatTheAPIGaveIsRebuilt(t *testing.T) {
 	c := severn(t)
@@ -209,6 +301,13 @@ func TestWithTheAuditLogDownNothingLeaves(t *testing.T) {
 	}
 	id := personOf(b)
 	_ = w.Node.Audit.Close()
+	never := func(r *fhir.Resource) error { t.Errorf("an export gives %s", r.Ref()); return nil }
+	if _, err := w.Node.ExportAll(c.ctx, node.Export{Raw: true, Write: never}); !fhir.Is(err, fhir.NoStore) {
+		t.Errorf("an export of everybody: %v", err)
+	}
+	if _, err := w.Node.ExportPerson(c.ctx, node.Export{Write: never}, id); !fhir.Is(err, fhir.NoStore) {
+		t.Errorf("an export of one: %v", err)
+	}
 	all := append(ways(id, nhs(margaret)), request{"document", "GET", "/fhir/" + document, "", nil}, request{"a page as it grows", "GET", "/record/" + id, "", nil},
 		request{"nobody", "GET", "/fhir/Patient/nobody", "", nil}, request{"the queue", "GET", "/privacy", "", nil})
 	for _, user := range []string{"doctor", "receptionist", "citizen", "privacy"} {
