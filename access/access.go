@@ -222,6 +222,9 @@ func (m *Manager) authenticate(r *http.Request) (*Session, error) {
 			return s, nil
 		}
 	}
+	if certificate(r) != nil {
+		return m.BySystem(r)
+	}
 	if m.opts.Dev != "" {
 		s := m.session(m.users[m.opts.Dev])
 		s.Dev = true

@@ -27,11 +27,12 @@ type runner struct {
 
 // kinds is every kind of connector there is. To add one: its folder, and a line here.
 var kinds = map[string]func(n *Node, s region.System) (connector.Runner, connector.Asker, error){
-	"hl7v2":     newHL7,
-	"gpconnect": newGPConnect,
-	"fhirapi":   newFHIR,
-	"extract":   newExtract,
-	"document":  newDocument,
+	"hl7v2":         newHL7,
+	"gpconnect":     newGPConnect,
+	"fhirapi":       newFHIR,
+	"extract":       newExtract,
+	"document":      newDocument,
+	region.Consumer: func(*Node, region.System) (connector.Runner, connector.Asker, error) { return nil, nil, nil },
 }
 
 // connect makes each system's connector and each neighbour's.
@@ -54,7 +55,11 @@ func (n *Node) connect() (map[string]connector.Asker, error) {
 		}
 	}
 	for _, nb := range n.c.Region.Neighbours {
-		a, err := neighbour.New(neighbour.Options{Source: nb.ID, Address: nb.Address, Token: n.c.Secret(nb.Token), HTTP: client()})
+		c, err := n.asking(nb.TLS)
+		if err != nil {
+			return nil, fmt.Errorf("neighbour %s: tls: %w", nb.ID, err)
+		}
+		a, err := neighbour.New(neighbour.Options{Source: nb.ID, Address: nb.Address, Token: n.c.Secret(nb.Token), HTTP: c})
 		if err != nil {
 			return nil, err
 		}
@@ -120,14 +125,22 @@ func newHL7(n *Node, s region.System) (connector.Runner, connector.Asker, error)
 }
 
 func newGPConnect(n *Node, s region.System) (connector.Runner, connector.Asker, error) {
+	c, err := n.asking(s.TLS)
+	if err != nil {
+		return nil, nil, fmt.Errorf("system %s: tls: %w", s.ID, err)
+	}
 	a, err := gpconnect.New(gpconnect.Options{Source: s.ID, Address: s.Address, ASID: cmp.Or(n.option(s, "our-asid"), "999000000000"), ToASID: s.ASID,
 		HTML: n.option(s, "html"), Documents: n.option(s, "documents"), Appointments: n.option(s, "appointments"), Proxy: n.option(s, "proxy"),
-		NodeName: n.c.Region.ID, Version: n.c.Version, HTTP: client(), Now: n.c.Now})
+		NodeName: n.c.Region.ID, Version: n.c.Version, HTTP: c, Now: n.c.Now})
 	return nil, a, err
 }
 
 func newFHIR(n *Node, s region.System) (connector.Runner, connector.Asker, error) {
-	o := fhirapi.Options{Source: s.ID, Address: s.Address, HTTP: client(), Now: n.c.Now}
+	c, err := n.asking(s.TLS)
+	if err != nil {
+		return nil, nil, fmt.Errorf("system %s: tls: %w", s.ID, err)
+	}
+	o := fhirapi.Options{Source: s.ID, Address: s.Address, HTTP: c, Now: n.c.Now}
 	if token := n.option(s, "token"); token != "" {
 		o.Token = func(context.Context) (string, error) { return token, nil }
 	}

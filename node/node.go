@@ -25,6 +25,7 @@ import (
 	"tombolo/intake"
 	"tombolo/locator"
 	"tombolo/mpi"
+	"tombolo/pki"
 	"tombolo/region"
 	"tombolo/store"
 	"tombolo/watch"
@@ -34,13 +35,15 @@ import (
 // Config is what a node is made of.
 type Config struct {
 	Region  *region.Region
-	Folder  string // where the region file lies: relative paths in it start here
-	Data    string // the data folder; needed unless Store says otherwise
-	Store   string // postgres://… for a database that nodes share; "" for a store embedded in the data folder
-	Listen  string // address of the HTTP listener; "" for none (import, audit)
-	Base    string // public base URL of the FHIR API; "" takes it from each request
-	Demo    bool   // anybody may sign in as anybody
-	Dev     string // every request acts as this user
+	Folder  string    // where the region file lies: relative paths in it start here
+	Data    string    // the data folder; needed unless Store says otherwise
+	Store   string    // postgres://… for a database that nodes share; "" for a store embedded in the data folder
+	Listen  string    // address of the HTTP listener; "" for none (import, audit)
+	Systems string    // address of the listener for systems, which are known by their certificates; "" for none
+	TLS     pki.Files // of the listeners; without a certificate Listen speaks plain HTTP
+	Base    string    // public base URL of the FHIR API; "" takes it from each request
+	Demo    bool      // anybody may sign in as anybody
+	Dev     string    // every request acts as this user
 	Version string
 	Logger  *slog.Logger
 	Now     func() time.Time
@@ -59,8 +62,8 @@ type Node struct {
 	followers []*events.Follower
 	runners   []runner
 	closers   []func() error // of connectors, after their feeds have stopped
-	listener  net.Listener
-	server    *http.Server
+	pages     served
+	systems   served
 
 	Audit   *audit.Log
 	Access  *access.Manager
@@ -128,21 +131,10 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}
 
 	// The faces.
-	if n.Access, err = access.New(access.Options{Region: c.Region, Demo: c.Demo, Dev: c.Dev, Now: c.Now}); err != nil {
+	if n.Access, err = access.New(access.Options{Region: c.Region, Demo: c.Demo, Dev: c.Dev, Secure: c.TLS.Cert != "", Now: c.Now}); err != nil {
 		return n, err
 	}
-	if c.Listen != "" {
-		if n.listener, err = net.Listen("tcp", c.Listen); err != nil {
-			return n, fmt.Errorf("listen on %s: %w; is another program there? Choose another with --listen", c.Listen, err)
-		}
-	}
-	handler, err := n.handler()
-	if err != nil {
-		return n, err
-	}
-	n.server = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn)}
-	return n, nil
+	return n, n.listeners()
 }
 
 func (c *Config) check() error {
@@ -226,12 +218,14 @@ func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	n.Start(ctx)
-	if n.listener == nil {
-		<-ctx.Done()
-		return nil
+	failed := make(chan error, 2)
+	var running []served
+	for _, l := range []served{n.pages, n.systems} {
+		if l.listener != nil {
+			running = append(running, l)
+			go func() { failed <- l.serve() }()
+		}
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- n.server.Serve(n.listener) }()
 	select {
 	case err := <-failed:
 		return err
@@ -239,7 +233,9 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	stopCtx, done := context.WithTimeout(context.Background(), 5*time.Second)
 	defer done()
-	_ = n.server.Shutdown(stopCtx)
+	for _, l := range running {
+		_ = l.server.Shutdown(stopCtx)
+	}
 	return nil
 }
 
@@ -281,12 +277,7 @@ func (n *Node) keepRunning(ctx context.Context, r runner) {
 }
 
 // Addr is the address at which the node listens for HTTP.
-func (n *Node) Addr() string {
-	if n.listener == nil {
-		return ""
-	}
-	return n.listener.Addr().String()
-}
+func (n *Node) Addr() string { return n.pages.addr() }
 
 // Region is the id of the region that the node runs.
 func (n *Node) Region() string { return n.c.Region.ID }
@@ -297,8 +288,10 @@ func (n *Node) Close() error {
 		n.stop()
 	}
 	n.background.Wait()
-	if n.listener != nil {
-		_ = n.listener.Close()
+	for _, l := range []served{n.pages, n.systems} {
+		if l.listener != nil {
+			_ = l.listener.Close()
+		}
 	}
 	var errs []error
 	for _, c := range n.closers {

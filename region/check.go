@@ -1,6 +1,7 @@
 package region
 
 import (
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"net"
@@ -27,6 +28,10 @@ func CheckAt(r *Region, at time.Time) []Problem {
 	c.unique()
 	c.audit()
 	c.identity()
+	if g := c.r.GPConnect; g.Organisation != "" {
+		c.organisation("gpconnect.organisation", g.Organisation)
+		c.address("gpconnect.address", g.Address)
+	}
 	for i, s := range r.Systems {
 		c.system(fmt.Sprintf("systems[%d]", i), s)
 	}
@@ -89,6 +94,7 @@ func (c *checker) unique() {
 		if host, port, err := net.SplitHostPort(s.Listen); err == nil && port != "0" {
 			once("address to listen on,", net.JoinHostPort(host, port), at+".listen")
 		}
+		once("certificate", strings.ToLower(s.Certificate), at+".certificate")
 		once("drop folder", strings.TrimRight(s.Drop, "/"), at+".drop")
 	}
 	for i, n := range c.r.Neighbours { // shares the systems' names: both are shown as sources
@@ -151,7 +157,16 @@ func (c *checker) system(path string, s System) {
 	} else {
 		c.address(path+".address", s.Address)
 	}
-	if len(s.Gives) == 0 {
+	c.asks(path, s)
+	switch {
+	case s.Connector == Consumer:
+		if len(s.Gives) > 0 {
+			c.err(path+".gives", "a consumer gives nothing: it only asks", "Remove gives, or write the connector by which it gives")
+		}
+		return
+	case s.Gives == nil:
+		c.err(path+".gives", "gives is missing", "List what it gives: gives: {allergies: live}. A system that only asks is a connector: consumer")
+	case len(s.Gives) == 0:
 		c.warn(path+".gives", s.ID+" gives no heading, so nothing of it is ever shown", "List what it gives: gives: {allergies: live}")
 	}
 	if known && !s.Release.Off {
@@ -166,6 +181,9 @@ func (c *checker) connector(path string, s System, kind ConnectorKind) {
 		}
 	}
 	for _, h := range slices.Sorted(maps.Keys(s.Gives)) {
+		if kind.Name == Consumer {
+			break // told once, of all of them
+		}
 		switch at := path + ".gives." + string(h); {
 		case s.Gives[h] == Live && !kind.Asked:
 			c.err(at, fmt.Sprintf("%s cannot be given live: a system that speaks %s sends, and cannot be asked", h, kind.Name), fmt.Sprintf("Write %s: push", h))
@@ -233,6 +251,46 @@ func (c *checker) address(path, address string) {
 		c.err(path, "has something after the path", "Give the base address only, without ? or #")
 	case u.Scheme == "http" && !loopback(u.Hostname()):
 		c.warn(path, "is asked without TLS: patients' data crosses the network in clear", "Use https")
+	}
+}
+
+// asks checks what a system may ask of us, and the certificates for asking it.
+func (c *checker) asks(path string, s System) {
+	switch {
+	case s.Certificate != "" && s.Role == "":
+		c.err(path+".role", s.ID+" may ask by its certificate, and nothing says as what", "Add role: the role in which its users act here, such as hospital-doctor")
+	case s.Certificate == "":
+		for key, given := range map[string]bool{"role": s.Role != "", "asks_for": len(s.AsksFor) > 0, "issuer": s.Issuer != ""} {
+			if given {
+				c.err(path+"."+key, key+" is of systems that ask, and "+s.ID+" has no certificate", "Add certificate: the name in its client certificate, or remove "+key)
+			}
+		}
+	}
+	if kind, print, ok := strings.Cut(s.Certificate, ":"); ok && (strings.EqualFold(kind, "sha256") || strings.EqualFold(kind, "spki")) {
+		if sum, err := hex.DecodeString(strings.ReplaceAll(print, ":", "")); err != nil || len(sum) != 32 {
+			c.err(path+".certificate", "not a fingerprint: SHA-256 has 64 digits and letters a to f", "Write what openssl x509 -noout -fingerprint -sha256 prints, after sha256:")
+		}
+	}
+	for i, ods := range s.AsksFor {
+		c.organisation(fmt.Sprintf("%s.asks_for[%d]", path, i), ods)
+	}
+	if kind, ok := Connector(s.Connector); ok && s.TLS != (TLS{}) && !kind.Asked {
+		c.err(path+".tls", "tls is for asking a system, and a system that speaks "+kind.Name+" sends", "Remove tls; what a listener needs stands in options")
+		return
+	}
+	c.tls(path, s.Address, s.TLS)
+}
+
+// tls checks the certificates for asking somebody.
+func (c *checker) tls(path, address string, t TLS) {
+	switch {
+	case t == TLS{}:
+	case (t.Certificate == "") != (t.Key == ""):
+		c.err(path+".tls", "a certificate is of no use without its key, nor a key without its certificate", "Give both, or neither")
+	case t.CRL != "" && t.CA == "":
+		c.err(path+".tls.crl", "revocation lists need the authorities that signed them", "Add ca: their certificates, a PEM file")
+	case address != "" && !strings.HasPrefix(address, "https://"):
+		c.err(path+".tls", "certificates are of no use over an address that is not https", "Write https://, or remove tls")
 	}
 }
 
@@ -325,7 +383,8 @@ func (c *checker) neighbour(path string, n Neighbour) {
 	if n.Organisation != "" {
 		c.organisation(path+".organisation", n.Organisation)
 	}
-	if n.Token == "" && n.Keys == "" {
+	c.tls(path, n.Address, n.TLS)
+	if n.Token == "" && n.Keys == "" && n.TLS.Certificate == "" {
 		c.warn(path+".token", n.ID+" is asked without a credential", "Write token: the environment variable or file that holds it")
 	}
 }

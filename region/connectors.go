@@ -17,8 +17,12 @@ var Connectors = []ConnectorKind{
 	{Name: "fhirapi", Asked: true, Needs: [][]string{{"address"}}, Fix: "Add address: https://…/fhir, the base URL of its FHIR server"},
 	{Name: "gpconnect", Asked: true, Needs: [][]string{{"address"}}, Fix: "Add address: https://…, the practice's service root"},
 	{Name: "extract", Pushes: true, Needs: [][]string{{"drop"}, {"mapping"}}, Fix: "Add drop: the folder in which its files appear, and mapping: how they are read"},
+	{Name: Consumer, Needs: [][]string{{"certificate"}}, Fix: "Add certificate: the name in the client certificate with which it asks us"},
 	{Name: "document", Pushes: true, Needs: [][]string{{"listen", "drop"}}, Fix: "Add listen: host:port for documents sent to us, or drop: the folder in which they appear"},
 }
+
+// Consumer is the kind of a system that only asks us.
+const Consumer = "consumer"
 
 // Connector finds a kind by its name.
 func Connector(name string) (ConnectorKind, bool) {
@@ -51,6 +55,8 @@ func (s System) key(name string) string {
 		return s.Drop
 	case "mapping":
 		return s.Mapping
+	case "certificate":
+		return s.Certificate
 	}
 	return ""
 }

@@ -21,6 +21,9 @@ var Purposes = []string{"direct-care", "emergency", "safeguarding", "administrat
 var Roles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "mental-health", "pharmacist", "social-worker", "care-home",
 	"receptionist", "privacy-officer", "operator", "citizen", "neighbour"}
 
+// SystemRoles are those in which the users of a system may act: whoever opens records for care.
+var SystemRoles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "mental-health", "pharmacist", "social-worker", "care-home", "receptionist", "neighbour"}
+
 // NeighbourKinds are the kinds of neighbouring record system.
 var NeighbourKinds = []string{"tombolo"}
 
@@ -45,6 +48,7 @@ var fileShape = block("A region: who is in it, what each system gives and how, w
 	field[Region]{"neighbours", "other regions' record systems that are asked too", false, list(func(r *Region) *[]Neighbour { return &r.Neighbours }, neighbourShape)},
 	field[Region]{"users", "who may sign in, at a site without an identity provider", false, list(func(r *Region) *[]User { return &r.Users }, userShape)},
 	field[Region]{"identity", "who may get in besides: identity providers, applications, launching systems", false, identityShape},
+	field[Region]{"gpconnect", "the record offered as GP Connect (Access Record Structured) to systems that have a certificate", false, gpConnectShape},
 	field[Region]{"audit", "where the audit log goes besides, and what misuse watching knows of", false, auditShape},
 )
 
@@ -54,6 +58,12 @@ var auditShape = block("The audit log and the watching of it.",
 	field[Region]{"staff", "the staff register, a CSV file with the columns user, surname, forename, nhs_number, organisation, address, postcode", false, text(func(r *Region) *string { return &r.Audit.Staff }, anyText)},
 	field[Region]{"watched", "a file of NHS numbers, one a line, of people whose every reading is looked at", false, text(func(r *Region) *string { return &r.Audit.Watched }, anyText)},
 	field[Region]{"keep", "for how many months the content of what was shown is kept; 96 if not given", false, text(func(r *Region) *string { return &r.Audit.Keep }, monthsText)},
+)
+
+var gpConnectShape = block("The record as GP Connect, on the listener for systems (serve --systems).",
+	field[Region]{"organisation", "the ODS code of the organisation that answers for it; it stands in the address, /ODS/STU3/1/gpconnect/structured/fhir", true, text(func(r *Region) *string { return &r.GPConnect.Organisation }, odsText)},
+	field[Region]{"asid", "its accredited system id: what a request's Ssp-To must be", false, text(func(r *Region) *string { return &r.GPConnect.ASID }, anyText)},
+	field[Region]{"address", "the public URL of the listener for systems, such as https://systems.severn.example; tokens must be made for it", false, text(func(r *Region) *string { return &r.GPConnect.Address }, anyText)},
 )
 
 var organisationShape = block("A legal body.",
@@ -73,14 +83,31 @@ var systemShape = withDefaults(block("One installed product at one organisation:
 	field[System]{"drop", "folder in which its files appear", false, text(func(s *System) *string { return &s.Drop }, anyText)},
 	field[System]{"mapping", "how its files are read: a mapping file's path, relative to the region file, or builtin:NAME", false, text(func(s *System) *string { return &s.Mapping }, anyText)},
 	field[System]{"asid", "its accredited system id, for GP Connect", false, text(func(s *System) *string { return &s.ASID }, anyText)},
-	field[System]{"gives", "the headings it gives, each pushed (it sends) or live (we ask)", true, givesReader},
+	field[System]{"gives", "the headings it gives, each pushed (it sends) or live (we ask); a consumer gives none", false, givesReader},
 	field[System]{"deadline", "how long it may take to answer; 2s if not given", false, duration(func(s *System) *time.Duration { return &s.Deadline }, 50*time.Millisecond, time.Minute)},
 	field[System]{"release", "for whom its data is switched on: off, testers, all, or a list of ODS codes; all if not given", false, releaseReader},
 	field[System]{"options", "settings of its connector", false, options(func(s *System) *map[string]string { return &s.Options })},
+	field[System]{"tls", "certificates for asking it", false, tlsShape(func(s *System) *TLS { return &s.TLS })},
+	field[System]{"certificate", "the client certificate by which it is known when it asks us: its common name, DNS name or URI, sha256: with its fingerprint, or spki: with the SHA-256 of its public key", false, text(func(s *System) *string { return &s.Certificate }, anyText)},
+	field[System]{"role", "the role in which the users of a system with a certificate act here", false, oneOf(func(s *System) *string { return &s.Role }, "a role in which a system may ask", SystemRoles)},
+	field[System]{"asks_for", "ODS codes of organisations besides its own for whose users a system with a certificate may ask", false, list(func(s *System) *[]string { return &s.AsksFor }, odsItem)},
+	field[System]{"issuer", "what a system with a certificate calls itself in the tokens of GP Connect (iss); anything if not given", false, text(func(s *System) *string { return &s.Issuer }, anyText)},
 ), func(s *System) {
 	s.Deadline = DefaultDeadline
 	s.Release = Release{All: true}
 })
+
+// tlsShape reads the certificate files of connections that we make; paths start at the region file.
+func tlsShape[T any](get func(*T) *TLS) reader[T] {
+	path := func(of func(*TLS) *string) reader[T] {
+		return text(func(t *T) *string { return of(get(t)) }, anyText)
+	}
+	return block("Certificates for connections that we make. They are read again when the files change.",
+		field[T]{"certificate", "the certificate that we show, with its chain, a PEM file", false, path(func(t *TLS) *string { return &t.Certificate })},
+		field[T]{"key", "its private key, a PEM file", false, path(func(t *TLS) *string { return &t.Key })},
+		field[T]{"ca", "the authorities whose certificates the other end may have, a PEM file; those that the machine trusts if not given", false, path(func(t *TLS) *string { return &t.CA })},
+		field[T]{"crl", "their revocation lists, a PEM or DER file", false, path(func(t *TLS) *string { return &t.CRL })})
+}
 
 // withDefaults fills in what a file need not say before reading what it says.
 func withDefaults[T any](r reader[T], defaults func(*T)) reader[T] {
@@ -187,6 +214,7 @@ var neighbourShape = block("Another region's record system.",
 	field[Neighbour]{"keys", "where the public keys are by which it signs for its users: an https address or a file; without, its users may not ask us", false, text(func(n *Neighbour) *string { return &n.Keys }, anyText)},
 	field[Neighbour]{"organisation", "the ODS code as which it is party to our agreements", false, text(func(n *Neighbour) *string { return &n.Organisation }, odsText)},
 	field[Neighbour]{"only-asks", "true if it asks us and we do not ask it", false, yesNo(func(n *Neighbour) *bool { return &n.OnlyAsks })},
+	field[Neighbour]{"tls", "certificates for asking it", false, tlsShape(func(n *Neighbour) *TLS { return &n.TLS })},
 	field[Neighbour]{"options", "settings", false, options(func(n *Neighbour) *map[string]string { return &n.Options })},
 )
 

@@ -98,7 +98,12 @@ func missingMappings(r *Region, dir string) []Problem {
 				"Paths are relative to the region file")
 		}
 	}
-	for _, f := range []struct{ path, file string }{{"audit.staff", r.Audit.Staff}, {"audit.watched", r.Audit.Watched}} {
+	type named struct{ path, file string }
+	files := []named{{"audit.staff", r.Audit.Staff}, {"audit.watched", r.Audit.Watched}}
+	for path, t := range r.certificates() {
+		files = append(files, named{path + ".tls.certificate", t.Certificate}, named{path + ".tls.key", t.Key}, named{path + ".tls.ca", t.CA}, named{path + ".tls.crl", t.CRL})
+	}
+	for _, f := range files {
 		p := f.file
 		if p != "" && !filepath.IsAbs(p) {
 			p = filepath.Join(dir, p)
@@ -111,6 +116,18 @@ func missingMappings(r *Region, dir string) []Problem {
 		}
 	}
 	return c.problems
+}
+
+// certificates are the certificate files of each system and neighbour, by its place.
+func (r *Region) certificates() map[string]TLS {
+	out := map[string]TLS{}
+	for i, s := range r.Systems {
+		out[fmt.Sprintf("systems[%d]", i)] = s.TLS
+	}
+	for i, n := range r.Neighbours {
+		out[fmt.Sprintf("neighbours[%d]", i)] = n.TLS
+	}
+	return out
 }
 
 // readYAML gives the root of the one document in data, or says why it cannot be read.

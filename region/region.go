@@ -19,6 +19,7 @@ type Region struct {
 	Users         []User
 	Identity      Identity
 	Audit         Audit
+	GPConnect     GPConnect
 
 	file   string           // name of the file it was read from
 	places map[string]place // where each part stands in it, by path
@@ -65,7 +66,7 @@ type System struct {
 	Name         string // what people call it; the organisation's name where the file gives none
 	Organisation string // ODS code
 	Product      string
-	Connector    string // hl7v2, fhirapi, gpconnect, extract, document
+	Connector    string // hl7v2, fhirapi, gpconnect, extract, document, consumer
 	Listen       string // address it sends to, host:port
 	Address      string // URL at which it is asked
 	Drop         string // folder in which its files appear
@@ -75,6 +76,26 @@ type System struct {
 	Deadline     time.Duration // how long it may take to answer; 2 s if not given
 	Release      Release
 	Options      map[string]string // connector-specific settings
+	TLS          TLS               // what we show it, and whom we believe to be it, when it is asked
+
+	// What it may ask of us, proven by its certificate. Without one it asks nothing.
+	Certificate string   // how pki.Names finds it
+	Role        string   // in which its users act here
+	AsksFor     []string // ODS codes of the organisations besides its own whose users it may speak for
+	Issuer      string   // what it calls itself in GP Connect's tokens; "" for anything
+}
+
+// A TLS is the files for connections that we make. Zero: the machine's authorities are believed, and no certificate is shown.
+type TLS struct {
+	Certificate, Key string // ours
+	CA, CRL          string // of the other end
+}
+
+// A GPConnect is the record offered as GP Connect to systems that have a certificate. Zero: it is not offered.
+type GPConnect struct {
+	Organisation string // ODS code of whoever answers for it; part of its address
+	ASID         string // what a request's Ssp-To must be; "" for anything
+	Address      string // public base URL of the listener for systems; "" for any. A token's aud is held to it
 }
 
 // A Release says for whom a system's data is switched on.
@@ -104,6 +125,7 @@ type Neighbour struct {
 	// What makes it one whose users may ask us: who it says it is, where its public keys are, and the party to our agreements that it is.
 	Issuer, Keys, Organisation string
 	OnlyAsks                   bool // it asks us, and is not asked
+	TLS                        TLS
 }
 
 // A User may sign in at a small site that has no identity provider.

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"sync"
 	"time"
 
 	"tombolo/access"
@@ -33,7 +34,7 @@ type Records interface {
 type Options struct {
 	Records Records
 	// Session makes the session of a request whose caller has been proven, and of who its token says is asking.
-	Session func(r *http.Request, who connector.Requester) (*access.Session, error)
+	Session func(r *http.Request, who Caller) (*access.Session, error)
 
 	Base    string // public service root; what a token's aud must be. "" takes any
 	ASID    string // what Ssp-To must be; "" takes any
@@ -43,7 +44,19 @@ type Options struct {
 	Logger  *slog.Logger
 }
 
-type server struct{ o Options }
+// A Caller is who a request says is asking: the claims of its token, and the system id of its headers.
+type Caller struct {
+	connector.Requester
+	Issuer string // iss
+	ASID   string // Ssp-From
+}
+
+type server struct {
+	o Options
+
+	mu       sync.Mutex
+	underway map[string]int // how many requests of one trace about one person are being answered
+}
 
 // New makes the handler at the service root.
 func New(o Options) (http.Handler, error) {
@@ -57,7 +70,7 @@ func New(o Options) (http.Handler, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Version, o.Name = cmp.Or(o.Version, "1"), cmp.Or(o.Name, "Tombolo")
-	s := &server{o}
+	s := &server{o: o, underway: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/metadata", s.answer(s.metadata))
 	mux.HandleFunc("/Patient/$gpc.getstructuredrecord", s.answer(s.structured))
@@ -137,12 +150,39 @@ func (s *server) structured(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	done, err := s.begin(who.TraceID, q.nhs)
+	if err != nil {
+		return err
+	}
+	defer done()
 	rec, err := s.o.Records.Record(r.Context(), session, q.nhs, q.headings())
 	if err != nil {
 		return err
 	}
 	write(w, http.StatusOK, bundle(rec, q, s.o.Now()))
 	return nil
+}
+
+// circle is how many requests of one trace about one person are answered at once. A system may ask twice at once, hardly more.
+const circle = 12
+
+// begin notes that a question is being answered. Two regions that are each other's practices ask in a circle, under one trace; it is broken
+// here after a few rounds, before every deadline has passed.
+func (s *server) begin(trace string, nhs fhir.NHSNumber) (done func(), err error) {
+	key := trace + " " + nhs.Digits()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.underway[key] >= circle {
+		return nil, bad("this request is being answered here already, several times: do two systems ask each other in a circle?")
+	}
+	s.underway[key]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.underway[key]--; s.underway[key] == 0 {
+			delete(s.underway, key)
+		}
+	}, nil
 }
 
 // A refusal is an error as GP Connect words it.
@@ -182,7 +222,7 @@ func (s *server) fail(w http.ResponseWriter, err error) {
 			case fhir.NotFound, fhir.Suppressed, fhir.Deleted, fhir.MultipleMatch:
 				r = nobody
 			case fhir.Login, fhir.Forbidden:
-				r = &refusal{http.StatusForbidden, "ACCESS_DENIED", ""}
+				r = &refusal{http.StatusForbidden, "ACCESS_DENIED", is.Text} // depends on who asks alone, and on nobody's record
 			case fhir.ValueError:
 				r = &refusal{http.StatusBadRequest, "INVALID_NHS_NUMBER", ""}
 			default:

@@ -38,12 +38,16 @@ type store struct {
 	asked    []*access.Session
 	down     bool // a second source that does not answer
 	sharing  *gather.Record
+	asking   func() // what happens while a record is being gathered
 }
 
 func (s *store) Record(ctx context.Context, session *access.Session, nhs fhir.NHSNumber, headings []dataset.Heading) (*gather.Record, error) {
 	s.mu.Lock()
 	s.asked = append(s.asked, session)
 	s.mu.Unlock()
+	if s.asking != nil {
+		s.asking()
+	}
 	if s.sharing != nil {
 		return s.sharing, nil
 	}
@@ -98,7 +102,7 @@ func serve(t testing.TB, s *store) http.Handler {
 		t.Cleanup(srv.Close)
 		s.practice = client(t, srv.URL, 0)
 	}
-	h, err := face.New(face.Options{Records: s, Now: clock, Session: func(r *http.Request, who connector.Requester) (*access.Session, error) {
+	h, err := face.New(face.Options{Records: s, Now: clock, Session: func(r *http.Request, who face.Caller) (*access.Session, error) {
 		if r.Header.Get("X-Proven") == "no" {
 			return nil, fhir.Errorf(fhir.Login, "not proven")
 		}
@@ -338,6 +342,28 @@ func TestQuestionsAreObeyed(t *testing.T) {
 		if !strings.Contains(string(r.Raw()), gather.Notice) {
 			t.Error("the constant notice is missing")
 		}
+	}
+}
+
+// Two regions that are each other's practices do not ask in a circle for long: a late round is refused, and the first is answered.
+func TestACircleIsBroken(t *testing.T) {
+	s := &store{}
+	h := serve(t, s)
+	priya := person("priya").NHS
+	rounds, broken := 0, ""
+	s.asking = func() {
+		if rounds++; rounds < 1000 && broken == "" {
+			if w := post(t, h, priya, nil); w.Code != 200 {
+				broken = w.Body.String()
+			}
+		}
+	}
+	if first := post(t, h, priya, nil); first.Code != 200 || rounds > 20 || !strings.Contains(broken, "in a circle") {
+		t.Errorf("first %d after %d rounds: %s", first.Code, rounds, broken)
+	}
+	rounds, broken = 0, "not again"
+	if later := post(t, h, priya, nil); later.Code != 200 || rounds != 1 {
+		t.Errorf("later %d after %d rounds", later.Code, rounds)
 	}
 }
 

@@ -16,37 +16,37 @@ import (
 // check reads what every interaction must bring: the Spine's headers, and the token that says who is asking.
 //
 // GP Connect 1.6 integration_spine_secure_proxy.html
-func (s *server) check(r *http.Request, method, interaction, scope string) (connector.Requester, error) {
+func (s *server) check(r *http.Request, method, interaction, scope string) (Caller, error) {
 	if r.Method != method {
-		return connector.Requester{}, bad("the interaction needs " + method)
+		return Caller{}, bad("the interaction needs " + method)
 	}
 	for _, h := range []string{"Ssp-TraceID", "Ssp-From", "Ssp-To", "Ssp-InteractionID"} {
 		if r.Header.Get(h) == "" {
-			return connector.Requester{}, bad("header " + h + " is missing")
+			return Caller{}, bad("header " + h + " is missing")
 		}
 	}
 	switch {
 	case r.Header.Get("Ssp-InteractionID") != interaction:
-		return connector.Requester{}, bad("InteractionID header does not match request")
+		return Caller{}, bad("InteractionID header does not match request")
 	case s.o.ASID != "" && r.Header.Get("Ssp-To") != s.o.ASID:
-		return connector.Requester{}, bad("Ssp-To is not the ASID of this system")
+		return Caller{}, bad("Ssp-To is not the ASID of this system")
 	}
 	if accept := r.Header.Get("Accept"); accept != "" {
 		switch t, _, _ := mime.ParseMediaType(accept); t {
 		case "application/fhir+json", "application/json+fhir", "*/*":
 		default:
-			return connector.Requester{}, &refusal{http.StatusNotAcceptable, "BAD_REQUEST", "only application/fhir+json is given here"}
+			return Caller{}, &refusal{http.StatusNotAcceptable, "BAD_REQUEST", "only application/fhir+json is given here"}
 		}
 	}
 	who, err := s.readToken(r.Header.Get("Authorization"), scope)
-	who.TraceID = r.Header.Get("Ssp-TraceID")
+	who.TraceID, who.ASID = r.Header.Get("Ssp-TraceID"), r.Header.Get("Ssp-From")
 	return who, err
 }
 
 // readToken reads the unsigned JWT. It proves nothing; it is what the audit is told.
 //
 // GP Connect 1.6 integration_cross_organisation_audit_and_provenance.html
-func (s *server) readToken(authorization, scope string) (who connector.Requester, err error) {
+func (s *server) readToken(authorization, scope string) (who Caller, err error) {
 	token, ok := strings.CutPrefix(authorization, "Bearer ")
 	parts := strings.Split(token, ".")
 	if !ok || len(parts) != 3 || parts[2] != "" {
@@ -88,7 +88,7 @@ func (s *server) readToken(authorization, scope string) (who connector.Requester
 	return readWho(claims)
 }
 
-func readWho(claims fhir.Value) (who connector.Requester, err error) {
+func readWho(claims fhir.Value) (who Caller, err error) {
 	wrong := func(what string) error {
 		return &refusal{http.StatusUnprocessableEntity, "INVALID_RESOURCE", what}
 	}
@@ -107,7 +107,8 @@ func readWho(claims fhir.Value) (who connector.Requester, err error) {
 	}
 	var name fhir.HumanName
 	_ = claims.Get("requesting_practitioner.name").Decode(&name)
-	who = connector.Requester{
+	who.Issuer = claims.Text("iss")
+	who.Requester = connector.Requester{
 		UserID: claims.Text("sub"), UserName: strings.Join(slices.Concat(name.Prefix, name.Given, []string{name.Family}), " "),
 		SDSUserID: id("requesting_practitioner", fhir.SystemSDSUser), SDSRoleID: id("requesting_practitioner", fhir.SystemSDSRole),
 		OrganisationODS: id("requesting_organization", fhir.SystemODS), OrgName: claims.Text("requesting_organization.name"), Purpose: "TREAT",
