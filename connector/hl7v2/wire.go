@@ -2,21 +2,17 @@ package hl7v2
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"tombolo/fhir"
+	"tombolo/pki"
 )
 
 // Wire is how a feed's connections come about and who may be at their other end.
@@ -25,9 +21,11 @@ type Wire struct {
 	Address string
 	Folder  string // where relative paths of the files below begin
 
-	// TLS needs Cert and Key; ClientCA makes it mutual: a sender without a certificate from it is not heard. All three are read again when they change.
+	// TLS needs Cert and Key; ClientCA makes it mutual: a sender without a certificate from it is not heard. They are read again when they change.
 	Cert, Key, ClientCA string
-	// Peer binds the feed to one sender's certificate: a name in it, or "sha256:" and its fingerprint. "" takes any that ClientCA vouches for.
+	// CRL holds the revocation lists of ClientCA's authorities; with it, one without a list in date is not believed.
+	CRL string
+	// Peer binds the feed to one sender's certificate, as pki.Names takes it: a name in it, or "sha256:" and its fingerprint. "" takes any that ClientCA vouches for.
 	Peer string
 	// Senders binds the feed to the names that may stand in MSH-3^MSH-4; none: any.
 	Senders []string
@@ -44,6 +42,8 @@ func (w *Wire) set(name, value string) (known bool, err error) {
 		w.Key = value
 	case "tls-client-ca":
 		w.ClientCA = value
+	case "tls-crl":
+		w.CRL = value
 	case "tls-peer":
 		w.Peer = value
 	case "senders":
@@ -75,6 +75,8 @@ func (w *Wire) check(listen string) error {
 		return fhir.Errorf(fhir.Required, "TLS needs both tls-cert and tls-key").At("options.tls-cert")
 	case w.ClientCA != "" && w.Cert == "":
 		return fhir.Errorf(fhir.Required, "tls-client-ca is of use with tls-cert and tls-key only").At("options.tls-client-ca")
+	case w.CRL != "" && w.ClientCA == "":
+		return fhir.Errorf(fhir.Required, "tls-crl needs tls-client-ca, whose lists it holds").At("options.tls-crl")
 	case w.Peer != "" && w.ClientCA == "" && w.Address == "":
 		return fhir.Errorf(fhir.Required, "tls-peer needs tls-client-ca, which vouches for the certificate").At("options.tls-peer")
 	case w.Address != "":
@@ -111,10 +113,10 @@ func (w *Wire) target() (addr string, secure bool, err error) {
 
 // listen opens the feed's listener.
 func (w *Wire) listen(addr string, log *slog.Logger) (net.Listener, error) {
-	var keys *keyring
+	var keys *pki.Keyring
 	if w.Cert != "" {
-		keys = &keyring{w: w, log: log}
-		if _, err := keys.now(); err != nil {
+		var err error
+		if keys, err = w.keys(log); err != nil {
 			return nil, err
 		}
 	}
@@ -123,7 +125,7 @@ func (w *Wire) listen(addr string, log *slog.Logger) (net.Listener, error) {
 		return nil, fhir.Errorf(fhir.Exception, "cannot listen for HL7 v2 at %s: %w", addr, err)
 	}
 	if keys != nil {
-		ln = tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return keys.now() }})
+		ln = tls.NewListener(ln, keys.Server())
 	}
 	return ln, nil
 }
@@ -138,12 +140,13 @@ func (w *Wire) dialler(log *slog.Logger) (func(context.Context) (net.Conn, error
 	if !secure {
 		return func(ctx context.Context) (net.Conn, error) { return plain.DialContext(ctx, "tcp", addr) }, nil
 	}
-	keys := &keyring{w: w, log: log}
-	if _, err := keys.now(); err != nil {
+	keys, err := w.keys(log)
+	if err != nil {
 		return nil, err
 	}
+	host, _, _ := net.SplitHostPort(addr) // target has read it
 	return func(ctx context.Context) (net.Conn, error) {
-		c, err := keys.now()
+		c, err := keys.Client(host)
 		if err != nil {
 			return nil, err
 		}
@@ -166,20 +169,10 @@ func (w *Wire) admit(ctx context.Context, conn net.Conn, within time.Duration) e
 		return nil
 	}
 	certs := c.ConnectionState().PeerCertificates
-	if len(certs) == 0 || !names(certs[0], w.Peer) {
+	if len(certs) == 0 || !pki.Names(certs[0], w.Peer) {
 		return fhir.Errorf(fhir.Forbidden, "the certificate at the other end is not the one that this feed is bound to (tls-peer)")
 	}
 	return nil
-}
-
-// names reports whether a certificate is that of a peer. A common name counts: the certificates of hospitals' integration engines often have nothing else.
-func names(c *x509.Certificate, peer string) bool {
-	if print, ok := strings.CutPrefix(strings.ToLower(peer), "sha256:"); ok {
-		sum := sha256.Sum256(c.Raw)
-		return hex.EncodeToString(sum[:]) == strings.ReplaceAll(print, ":", "")
-	}
-	return strings.EqualFold(c.Subject.CommonName, peer) || slices.ContainsFunc(c.DNSNames, func(n string) bool { return strings.EqualFold(n, peer) }) ||
-		slices.ContainsFunc(c.URIs, func(u *url.URL) bool { return u.String() == peer })
 }
 
 // mayHaveSent reports whether the feed takes messages in this sender's name, as MSH-3 and MSH-4 give it.
@@ -191,82 +184,11 @@ func (w *Wire) mayHaveSent(m *Message) bool {
 	return slices.Contains(w.Senders, h.Field(3).Comp(1).Text()+"^"+h.Field(4).Comp(1).Text())
 }
 
-// A keyring reads the certificate files, and reads them again when they have changed: a certificate is renewed without a restart. Files
-// that have become wrong are told of, and the last right ones go on being used.
-type keyring struct {
-	w   *Wire
-	log *slog.Logger
-
-	mu     sync.Mutex
-	looked time.Time
-	state  string // sizes and times of the files
-	config *tls.Config
-}
-
-// lookAgain is how often the files are looked at, at most.
-const lookAgain = time.Second
-
-func (k *keyring) now() (*tls.Config, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.config != nil && time.Since(k.looked) < lookAgain {
-		return k.config, nil
+// keys are the certificate files, read again when they change.
+func (w *Wire) keys(log *slog.Logger) (*pki.Keyring, error) {
+	k, err := pki.Open(pki.Files{Folder: w.Folder, Cert: w.Cert, Key: w.Key, CA: w.ClientCA, CRL: w.CRL}, log, nil)
+	if is := fhir.IssueOf(err); is != nil {
+		return nil, is.At(map[string]string{"certificate": "options.tls-cert", "ca": "options.tls-client-ca", "crl": "options.tls-crl"}[is.Expression])
 	}
-	k.looked = time.Now()
-	state := k.look()
-	if k.config != nil && state == k.state {
-		return k.config, nil
-	}
-	k.state = state
-	c, err := k.read()
-	if err != nil && k.config == nil {
-		return nil, err
-	}
-	if err != nil {
-		k.log.Error("changed certificate files cannot be used; going on with the last ones", "err", err)
-		return k.config, nil
-	}
-	k.config = c
-	return c, nil
-}
-
-func (k *keyring) look() string {
-	var b strings.Builder
-	for _, p := range []string{k.w.Cert, k.w.Key, k.w.ClientCA} {
-		if info, err := os.Stat(k.w.path(p)); err == nil {
-			b.WriteString(info.ModTime().String() + " " + hex.EncodeToString([]byte{byte(info.Size()), byte(info.Size() >> 8)}) + "\n")
-		}
-	}
-	return b.String()
-}
-
-func (k *keyring) read() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if k.w.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(k.w.path(k.w.Cert), k.w.path(k.w.Key))
-		if err != nil {
-			return nil, fhir.Errorf(fhir.Exception, "cannot read tls-cert and tls-key: %w", err).At("options.tls-cert")
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	if k.w.ClientCA != "" {
-		pem, err := os.ReadFile(k.w.path(k.w.ClientCA))
-		if err != nil {
-			return nil, fhir.Errorf(fhir.Exception, "cannot read tls-client-ca: %w", err).At("options.tls-client-ca")
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fhir.Errorf(fhir.ValueError, "tls-client-ca holds no certificate in PEM").At("options.tls-client-ca")
-		}
-		c.ClientCAs, c.ClientAuth = pool, tls.RequireAndVerifyClientCert
-		c.RootCAs = pool // of a connecting feed
-	}
-	if k.w.Address != "" {
-		addr, _, err := k.w.target()
-		if err != nil {
-			return nil, err
-		}
-		c.ServerName, _, _ = net.SplitHostPort(addr)
-	}
-	return c, nil
+	return k, err
 }

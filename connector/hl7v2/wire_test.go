@@ -2,20 +2,16 @@ package hl7v2
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -174,57 +170,6 @@ func TestOnlyTheSenderWithTheRightCertificateIsHeard(t *testing.T) {
 	}
 }
 
-func TestAFingerprintNamesACertificate(t *testing.T) {
-	cert, _ := newIssuer(t, "CA").issue(t, "pas.rx1.example")
-	block, _ := pem.Decode(cert)
-	c, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(block.Bytes)
-	print := strings.ToUpper(hex.EncodeToString(sum[:]))
-	for peer, want := range map[string]bool{"PAS.rx1.example": true, "sha256:" + print: true, "SHA256:" + print[:2] + ":" + print[2:]: true, "sha256:00": false, "rx1.example": false, "": false} {
-		if names(c, peer) != want {
-			t.Errorf("tls-peer %q: got %t", peer, !want)
-		}
-	}
-}
-
-func TestARenewedCertificateIsUsedWithoutARestart(t *testing.T) {
-	old, renewed := newIssuer(t, "Old CA"), newIssuer(t, "New CA")
-	dir := secured(t, old, "tie.severn.example")
-	w := mutual(dir)
-	var said bytes.Buffer
-	k := &keyring{w: &w, log: slog.New(slog.NewTextHandler(&said, nil))}
-	first, err := k.now()
-	if err != nil {
-		t.Fatal(err)
-	}
-	again := func() *tls.Config {
-		k.looked = time.Time{} // the time between two looks has passed
-		c, err := k.now()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	if again() != first {
-		t.Error("files that have not changed were read again")
-	}
-	keep(t, filepath.Join(dir, "cert.pem"), []byte("half a file"))
-	if again() != first || !strings.Contains(said.String(), "cannot be used") {
-		t.Errorf("with a broken certificate: want the last one, and the operator told; said %q", said.String())
-	}
-	cert, key := renewed.issue(t, "tie.severn.example")
-	keep(t, filepath.Join(dir, "key.pem"), key)
-	keep(t, filepath.Join(dir, "cert.pem"), cert)
-	keep(t, filepath.Join(dir, "ca.pem"), renewed.pem)
-	_ = os.Chtimes(filepath.Join(dir, "cert.pem"), time.Now(), time.Now().Add(time.Second))
-	if c := again(); c == first || c.ClientCAs.Equal(first.ClientCAs) {
-		t.Error("the renewed certificate is not used")
-	}
-}
-
 func TestAWireThatAnybodyCouldUseIsRefused(t *testing.T) {
 	dir := secured(t, newIssuer(t, "CA"), "tie")
 	for name, c := range map[string]struct {
@@ -242,6 +187,8 @@ func TestAWireThatAnybodyCouldUseIsRefused(t *testing.T) {
 		"a certificate without its key":  {"127.0.0.1:0", Wire{Folder: dir, Cert: "cert.pem"}, "options.tls-cert"},
 		"files that are not there":       {"127.0.0.1:0", Wire{Folder: dir, Cert: "no.pem", Key: "key.pem"}, "options.tls-cert"},
 		"an authority that is none":      {"127.0.0.1:0", Wire{Folder: dir, Cert: "cert.pem", Key: "key.pem", ClientCA: "key.pem"}, "options.tls-client-ca"},
+		"lists of no authority":          {"127.0.0.1:0", Wire{Folder: dir, Cert: "cert.pem", Key: "key.pem", CRL: "cert.pem"}, "options.tls-crl"},
+		"lists that are none":            {"127.0.0.1:0", Wire{Folder: dir, Cert: "cert.pem", Key: "key.pem", ClientCA: "ca.pem", CRL: "cert.pem"}, "options.tls-crl"},
 		"a bound sender nobody vouches":  {"127.0.0.1:0", Wire{Folder: dir, Cert: "cert.pem", Key: "key.pem", Peer: "pas"}, "options.tls-peer"},
 		"connecting far away in clear":   {"", Wire{Address: "mllp://192.0.2.1:2575"}, "address"},
 		"connecting, not MLLP":           {"", Wire{Address: "https://192.0.2.1:2575"}, "address"},
