@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,7 @@ type Feed struct {
 	ln    net.Listener // nil: it connects
 	dial  func(context.Context) (net.Conn, error)
 	stats struct {
-		frames, accepted, faulty, refused, unanswered, broken, connections, repeated, reused, queries, turnedAway, missingCR, looseEnds, doubledStart atomic.Int64
+		frames, accepted, faulty, refused, unanswered, broken, connections, repeated, reused, queries, turnedAway, gone, missingCR, looseEnds, doubledStart atomic.Int64
 	}
 }
 
@@ -40,6 +41,7 @@ type Stats struct {
 	Reused     int64 // messages under the id of another one: taken, and a sign that the sender resets its counter
 	Queries    int64 // patient demographics queries, answered or not
 	TurnedAway int64 // connections closed because the other end did not show the certificate it must
+	Gone       int64 // senders who hung up before their message could be answered: they send it again
 
 	// What is tolerated in framing: FS without CR, line ends between frames, and a doubled VT.
 	MissingCR, LooseEnds, DoubledStart int64
@@ -92,7 +94,7 @@ func (f *Feed) Stats() Stats {
 	s := &f.stats
 	return Stats{Frames: s.frames.Load(), Accepted: s.accepted.Load(), Faulty: s.faulty.Load(), Refused: s.refused.Load(), Unanswered: s.unanswered.Load(),
 		Broken: s.broken.Load(), Connections: s.connections.Load(), Repeated: s.repeated.Load(), Reused: s.reused.Load(), Queries: s.queries.Load(),
-		TurnedAway: s.turnedAway.Load(), MissingCR: s.missingCR.Load(), LooseEnds: s.looseEnds.Load(), DoubledStart: s.doubledStart.Load()}
+		TurnedAway: s.turnedAway.Load(), Gone: s.gone.Load(), MissingCR: s.missingCR.Load(), LooseEnds: s.looseEnds.Load(), DoubledStart: s.doubledStart.Load()}
 }
 
 // Run takes connections until ctx ends; then it finishes the messages in hand, answers them, and closes. A bad message or connection
@@ -176,26 +178,26 @@ func (f *Feed) serve(ctx context.Context, conn net.Conn, door connector.Door) {
 		log.Warn("an HL7 v2 connection was turned away", "err", err)
 		return
 	}
-	r, m := bufio.NewReaderSize(conn, 64<<10), new(manners)
+	l, m := &line{Conn: conn, r: bufio.NewReaderSize(conn, 64<<10)}, new(manners)
 	for ctx.Err() == nil {
-		if f.waitFor(ctx, conn, r, m) != nil {
+		if f.waitFor(ctx, conn, l.r, m) != nil {
 			return
 		}
-		frame, err := m.readFrame(r, f.o.MaxFrame)
+		frame, err := m.readFrame(l.r, f.o.MaxFrame)
 		f.note(m)
 		var fe *FrameError
 		switch {
 		case errors.As(err, &fe) && ctx.Err() == nil:
 			f.stats.broken.Add(1)
 			log.Warn("bytes that are no HL7 v2 frame were kept", "bytes", len(fe.Raw), "why", fe.Issue.Text)
-			if f.broken(ctx, conn, door, fe) != nil || fe.Cause != nil {
+			if f.broken(ctx, l, door, fe) != nil || fe.Cause != nil {
 				return
 			}
 		case err != nil:
 			return
 		default:
 			f.stats.frames.Add(1)
-			if err := f.take(ctx, conn, door, frame); err != nil {
+			if err := f.take(ctx, l, door, frame); err != nil {
 				log.Warn("an HL7 v2 message was not acknowledged, so that it comes again; closing the connection", "err", err)
 				return
 			}
@@ -236,13 +238,13 @@ func (f *Feed) note(m *manners) {
 
 // broken keeps what was no whole frame, without an id: the message itself may yet come. It is answered where its header can still be read;
 // an answer to nothing would be taken for the next message's.
-func (f *Feed) broken(ctx context.Context, conn net.Conn, door connector.Door, fe *FrameError) error {
+func (f *Feed) broken(ctx context.Context, conn *line, door connector.Door, fe *FrameError) error {
 	m := header(fe.Raw)
 	return f.answer(ctx, conn, door, m, []connector.Delivery{rejected(nil, fe.Raw, f.o, fe.Issue)}, m != nil && fe.Cause == nil)
 }
 
 // take handles one frame: nearly always one message; each message of a batch is answered by itself.
-func (f *Feed) take(ctx context.Context, conn net.Conn, door connector.Door, frame []byte) error {
+func (f *Feed) take(ctx context.Context, conn *line, door connector.Door, frame []byte) error {
 	n := 0
 	for raw := range Split(frame) {
 		n++
@@ -275,9 +277,15 @@ func (f *Feed) take(ctx context.Context, conn net.Conn, door connector.Door, fra
 
 // answer hands the deliveries of one message to the door and, once all are durable, acknowledges the message. An error means that no
 // acknowledgement was or may be given: reliability is in the sender's keeping until it has one.
-func (f *Feed) answer(ctx context.Context, conn net.Conn, door connector.Door, m *Message, made []connector.Delivery, reply bool) error {
+func (f *Feed) answer(ctx context.Context, conn *line, door connector.Door, m *Message, made []connector.Delivery, reply bool) error {
 	work, cancel := f.inHand(ctx)
 	defer cancel()
+	hungUp := conn.watch(ctx, f.o.Patience, cancel)
+	defer func() {
+		if hungUp() {
+			f.stats.gone.Add(1)
+		}
+	}()
 	now, w := f.o.Now(), wishes(m)
 	var worst *fhir.Issue
 	for _, d := range made {
@@ -341,6 +349,50 @@ func (f *Feed) fail(conn net.Conn, m *Message, reply bool, err error) error {
 		return err
 	}
 	return f.write(conn, acknowledge(m, f.o.FailureAck, fhir.Errorf(fhir.Transient, "not taken: send it again later"), f.o.Now()))
+}
+
+// A line is a connection with what has been read ahead of it.
+type line struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+// watch lets go of a message whose sender has hung up while it waits to be taken: what is not acknowledged comes again, and nobody is left to hold
+// the connection's place for. It looks after patience, and listens for the end only; what the sender sends meanwhile is left to be read. The
+// function returned ends the watch, and says whether the sender has gone.
+func (l *line) watch(ctx context.Context, patience time.Duration, gone context.CancelFunc) (stop func() bool) {
+	var hungUp bool
+	done := make(chan struct{})
+	t := time.AfterFunc(patience, func() {
+		defer close(done)
+		for l.r.Buffered() < l.r.Size() {
+			_ = l.SetReadDeadline(time.Time{})
+			if ctx.Err() != nil { // the feed is stopping, and gives what is in hand its grace
+				return
+			}
+			if _, err := l.r.Peek(l.r.Buffered() + 1); errors.Is(err, os.ErrDeadlineExceeded) {
+				return
+			} else if err != nil {
+				hungUp = true
+				gone()
+				return
+			}
+		}
+	})
+	return func() bool {
+		if t.Stop() {
+			return false
+		}
+		for ended := false; !ended; { // the watch may be about to lift the deadline that ends it
+			_ = l.SetReadDeadline(time.Unix(1, 0))
+			select {
+			case <-done:
+				ended = true
+			case <-time.After(time.Millisecond):
+			}
+		}
+		return hungUp
+	}
 }
 
 // inHand lets a message that is being taken when the feed stops be finished, within the grace.

@@ -366,6 +366,39 @@ func TestAStoppingFeedFinishesWhatIsInHand(t *testing.T) {
 	})
 }
 
+// Whoever hangs up while the door is slow holds no place for those who come after; whoever waits, even with more already sent, is answered.
+func TestASenderWhoHangsUpHoldsNoPlace(t *testing.T) {
+	door := &record{}
+	serve(t, Options{MaxConns: 2}, door, func(t *testing.T, p *pipes, _ context.CancelFunc) {
+		door.hold = make(chan struct{})
+		for n := range 6 { // three times as many as there are places
+			gone := p.dial()
+			if _, err := gone.Write([]byte(framed(admit(fmt.Sprint("gone", n))))); err != nil {
+				t.Fatal(err)
+			}
+			_ = gone.Close()
+		}
+		began := time.Now()
+		patient := p.dial()
+		if _, err := patient.Write([]byte(framed(admit("1")) + framed(admit("2")))); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(20*time.Second, func() { close(door.hold) })
+		for _, want := range []string{"AA 1", "AA 2"} {
+			if got := patient.next(t); got != want {
+				t.Errorf("answered %q, want %q", got, want)
+			}
+		}
+		if waited := time.Since(began); waited > 25*time.Second {
+			t.Errorf("the sender waited %s, behind those who had hung up", waited)
+		}
+		_ = patient.Close()
+	})
+	if n := len(door.kept); n != 2 {
+		t.Errorf("%d messages were taken, want the 2 whose sender waited", n)
+	}
+}
+
 func TestAStoppingFeedDoesNotWaitForEver(t *testing.T) {
 	door := &record{}
 	serve(t, Options{Grace: 2 * time.Second}, door, func(t *testing.T, p *pipes, stop context.CancelFunc) {

@@ -36,6 +36,7 @@ type Options struct {
 	IdleTimeout  time.Duration // a connection on which nothing begins for so long is closed; 1 h if 0
 	FrameTimeout time.Duration // how long one frame may take to arrive, or an answer to be sent; 1 min if 0
 	Grace        time.Duration // how long a message in hand may take to be finished when the feed stops; 5 s if 0
+	Patience     time.Duration // how long a message may wait to be taken before its sender is looked after: one who has hung up is let go; 1 s if 0
 	MaxConns     int           // further connections wait; 64 if 0
 	AppAck       bool          // in enhanced mode with MSH-16, send the application acknowledgement on the same connection after the accept one
 
@@ -161,6 +162,7 @@ func (o Options) withDefaults() Options {
 	def(&o.IdleTimeout, time.Hour)
 	def(&o.FrameTimeout, time.Minute)
 	def(&o.Grace, 5*time.Second)
+	def(&o.Patience, time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
