@@ -14,6 +14,7 @@ import (
 type order struct {
 	orc, detail Segment
 	segs        []Segment
+	lines       []obx // what was asked or measured when it was ordered
 	notes       []string
 }
 
@@ -52,8 +53,18 @@ func gatherOrders(segs []Segment) []order {
 			if rank >= details[cur.detail.name] {
 				cur.detail = s
 			}
+		case s.name == "OBX" && cur != nil:
+			if last := len(cur.lines) - 1; last >= 0 && continues(cur.lines[last], s) {
+				cur.lines[last].more = append(cur.lines[last].more, s)
+			} else {
+				cur.lines = append(cur.lines, obx{Segment: s})
+			}
 		case s.name == "NTE" && cur != nil:
-			cur.notes = append(cur.notes, comment(s))
+			if last := len(cur.lines) - 1; last >= 0 {
+				cur.lines[last].notes = append(cur.lines[last].notes, comment(s))
+			} else {
+				cur.notes = append(cur.notes, comment(s))
+			}
 		}
 		if cur != nil {
 			cur.segs = append(cur.segs, s)
@@ -98,6 +109,10 @@ func (x *mapper) order1(o *order, visit string) {
 	if t := text(strings.Join(o.notes, "\n")); t != "" {
 		f["note"] = []any{fhir.Annotation{Text: t}}
 	}
+	f["supportingInfo"] = x.orderEntry(o, o.detail, number, visit)
+	if o.detail.name != "OBR" && (o.detail.Exists() || x.medicines()) {
+		rename(f, "supportingInfo", "supportingInformation") // as medicines' resources call it
+	}
 	switch o.detail.name {
 	case "RXO", "RXE", "RXG":
 		x.prescription(o, sc, f, number)
@@ -108,12 +123,38 @@ func (x *mapper) order1(o *order, visit string) {
 	case "OBR":
 		x.request(o, sc, f, number)
 	default: // only that something became of an order
-		if strings.HasPrefix(x.code, "R") || x.code == "OMP" {
+		if x.medicines() {
 			x.prescription(o, sc, f, number)
 		} else {
 			x.request(o, sc, f, number)
 		}
 	}
+}
+
+// medicines reports whether the message's orders are of medicines, where no segment says of what.
+func (x *mapper) medicines() bool { return strings.HasPrefix(x.code, "R") || x.code == "OMP" }
+
+// orderEntry makes an Observation of each OBX of an order: what was asked at order entry, or measured for it. Each belongs to the order alone.
+// HL7 v2.5.1 §4.4.6; v2-to-FHIR OML_O21
+func (x *mapper) orderEntry(o *order, obr Segment, number, visit string) []fhir.Reference {
+	var out []fhir.Reference
+	r := &report{base: id("AOE", number)}
+	if obr.name == "OBR" {
+		r.obr = obr
+	}
+	for _, l := range o.lines {
+		if kind := str(l.Field(2), 0); kind == "ED" || kind == "RP" {
+			x.note(fhir.NotSupported, l.Place(5), "a document that comes with an order is kept in the raw message only: send it as MDM")
+			continue
+		}
+		out = append(out, x.observation(r, 0, l, "", "final", visit))
+	}
+	for _, p := range x.later {
+		delete(p.fields, "category")
+		x.addFrom(p.sc, "Observation", p.ref.ID(), p.fields)
+	}
+	x.later = nil
+	return out
 }
 
 // orderNumber is the placer's number, else the filler's.
@@ -286,7 +327,12 @@ func (x *mapper) vaccinations(segs []Segment) *fhir.Issue {
 			delete(f, "identifier")
 			made = x.unique("IM", hash(x.patient, key(o.detail.Field(5)), str(o.detail.Field(3), 1)))
 		}
-		x.addFrom(sc, "Immunization", made, f)
+		ref := x.addFrom(sc, "Immunization", made, f)
+		from := len(x.d.Content)
+		x.orderEntry(&o, Segment{}, made, visit)
+		for i, r := range x.d.Content[from:] { // an Immunization names no observations: they name it
+			x.d.Content[from+i] = r.With("partOf", []fhir.Reference{{Reference: string(ref)}})
+		}
 	}
 	return nil
 }

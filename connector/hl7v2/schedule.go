@@ -11,6 +11,9 @@ import (
 // SIU: appointments. HL7 v2.4 §10.4
 
 func (x *mapper) appointments(segs []Segment) *fhir.Issue {
+	if x.h.does == "slot" {
+		return x.kept(segs)
+	}
 	if issue := x.who(segs); issue != nil {
 		return issue
 	}

@@ -93,7 +93,7 @@ func TestMemoryStaysFlat(t *testing.T) {
 	senders := NewSenders(connections)
 	began, sent := time.Now(), 0
 	send := func(n int) (heap, resident int64) {
-		for done := 0; done < n; { // in steps, so that what the senders remember is not what is measured
+		for done := 0; done+connections <= n; { // in steps, so that what the senders remember is not what is measured
 			now := min(step, n-done) / connections
 			senders.Run(t.Context(), addr, now)
 			acked, err := senders.Take()
