@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -58,14 +57,6 @@ func (w *Wire) set(name, value string) (known bool, err error) {
 		return false, nil
 	}
 	return true, err
-}
-
-// path is where a file of the settings lies.
-func (w *Wire) path(p string) string {
-	if p == "" || filepath.IsAbs(p) {
-		return p
-	}
-	return filepath.Join(w.Folder, p)
 }
 
 // check refuses a wire over which anybody could send, or read along.
