@@ -17,7 +17,7 @@ type CursorStore interface {
 }
 
 // A Follower reads a Log in order and does something about each event, at least once. What it cannot do it tries again, with
-// growing pauses, for ever: an event is never skipped, and Status says what a follower is stuck on. Set the fields
+// growing pauses up to a second, for ever: an event is never skipped, and Status says what a follower is stuck on. Set the fields
 // before Run and leave them alone afterwards.
 type Follower struct {
 	Name    string // of the cursor
@@ -31,7 +31,7 @@ type Follower struct {
 
 	BatchSize int           // most events at a time; 256 if 0
 	MinPause  time.Duration // after a first failure; 50 ms if 0
-	MaxPause  time.Duration // at most; 30 s if 0
+	MaxPause  time.Duration // at most; 1 s if 0: what was in the way is often the store itself, and who waits for a follower waits this long after
 	Logger    *slog.Logger  // slog.Default() if nil
 
 	unsaved Seq // a cursor that could not be saved yet, 0 if none. Run's own
@@ -40,6 +40,7 @@ type Follower struct {
 	handled Seq
 	lagging error // of the last attempt; nil while all is well
 	since   time.Time
+	told    time.Time // when an operator last heard of it
 	tries   int
 	waiting map[chan struct{}]Seq
 }
@@ -193,22 +194,28 @@ func (f *Follower) save(ctx context.Context, seq Seq) error {
 	return nil
 }
 
-// pause says once what is wrong, and again each time the pause has reached its longest.
+// tell is how often an operator hears of a follower that is stuck.
+const tell = 30 * time.Second
+
+// pause waits before the next try. It says at once what is wrong, and again every half minute.
 func (f *Follower) pause(ctx context.Context, cursor Seq, err error) {
 	if ctx.Err() != nil {
 		return // not a failure of the handler: we are stopping
 	}
-	longest := cmp.Or(f.MaxPause, 30*time.Second)
 	f.mu.Lock()
+	now := time.Now()
 	if f.lagging == nil {
-		f.since, f.tries = time.Now(), 0
+		f.since, f.tries, f.told = now, 0, time.Time{}
 	}
 	f.lagging = err
 	f.tries++
-	wait := min(cmp.Or(f.MinPause, 50*time.Millisecond)<<min(f.tries-1, 20), longest)
-	tries := f.tries
+	wait := min(cmp.Or(f.MinPause, 50*time.Millisecond)<<min(f.tries-1, 20), cmp.Or(f.MaxPause, time.Second))
+	tries, due := f.tries, now.Sub(f.told) >= tell
+	if due {
+		f.told = now
+	}
 	f.mu.Unlock()
-	if tries == 1 || wait == longest {
+	if due {
 		log := f.Logger
 		if log == nil {
 			log = slog.Default()

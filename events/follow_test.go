@@ -136,7 +136,9 @@ func upTo(n Seq) (out []Seq) {
 
 func start(t *testing.T, f *Follower) (stop func()) {
 	t.Helper()
-	f.Logger = slog.New(slog.DiscardHandler)
+	if f.Logger == nil {
+		f.Logger = slog.New(slog.DiscardHandler)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
@@ -247,6 +249,32 @@ func TestFollowerOutlivesItsLogAndCursorStore(t *testing.T) {
 			t.Errorf("handled %v, cursor %d; want 1 to 4", got, m.cursor("n"))
 		}
 	})
+}
+
+// After a night of a full disk, or of a database that was away, a follower goes on within a second or two of its being mended, and has not
+// filled the operator's log meanwhile.
+func TestFollowerGoesOnSoonAfterALongFailure(t *testing.T) {
+	for name, fail := range map[string][3]error{"the log": {errors.New("no database"), nil, nil}, "its cursor": {nil, errors.New("disk full"), nil}, "its start": {nil, nil, errors.New("no database")}} {
+		synctest.Test(t, func(t *testing.T) {
+			m, d := newMemory(), &diary{}
+			var told strings.Builder
+			f := &Follower{Name: "n", Log: m, Cursors: m, Handle: d.handle, Logger: slog.New(slog.NewTextHandler(&told, nil))}
+			m.set(fail[0], fail[1], fail[2])
+			stop := start(t, f)
+			m.add(2)
+			time.Sleep(8 * time.Hour)
+			m.set(nil, nil, nil)
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if s := f.Status(); s.Err != nil || s.Handled != 2 || m.cursor("n") != 2 {
+				t.Errorf("%s: two seconds after it was mended: %+v, cursor %d", name, s, m.cursor("n"))
+			}
+			stop()
+			if n := strings.Count(told.String(), "will try again"); n < 900 || n > 1000 {
+				t.Errorf("%s: the operator was told %d times in eight hours, want about twice a minute", name, n)
+			}
+		})
+	}
 }
 
 // A cursor that could not be saved is saved as soon as it can be, also if nothing more happens.
