@@ -10,10 +10,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"runtime"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -102,7 +104,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	return e, nil
 }
 
-// connect checks the server on one connection, migrates there, and makes the pools.
+// connect reads the address, prepares the schema, and makes the pools.
 func (e *Engine) connect(ctx context.Context) error {
 	config, err := pgxpool.ParseConfig(e.opts.URL)
 	if err != nil {
@@ -119,21 +121,8 @@ func (e *Engine) connect(ctx context.Context) error {
 	c.Tracer = e.opts.Tracer
 	e.where = fmt.Sprintf("%s/%s (schema %s)", c.Host, c.Database, e.schema)
 
-	conn, err := pgx.ConnectConfig(ctx, c)
-	if err != nil {
+	if err := e.arrive(ctx, c); err != nil {
 		return e.openError(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if err := e.session(ctx, conn, shortIdle); err != nil {
-		return e.openError(err)
-	}
-	if err := migrate(ctx, conn, e.schema); err != nil {
-		return e.openError(err)
-	}
-	if !e.opts.ByPartition {
-		if e.opts.ByPartition, err = distributed(ctx, conn); err != nil {
-			return e.openError(err)
-		}
 	}
 	if e.short, err = e.pool(ctx, config.Copy(), e.opts.MaxConns, shortIdle); err != nil {
 		return e.openError(err)
@@ -143,6 +132,48 @@ func (e *Engine) connect(ctx context.Context) error {
 		return e.openError(err)
 	}
 	return nil
+}
+
+// startTime is how long Open waits for a server that says that it is starting or recovering.
+const startTime = time.Minute
+
+// arrive prepares the schema, and waits for a server that is on its way, or that went away in the middle of it. One that is not there at all is an
+// error at once: the address may be wrong.
+func (e *Engine) arrive(ctx context.Context, c *pgx.ConnConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for attempt := 1; ; attempt++ {
+		lost, err := e.prepare(ctx, c)
+		switch state(err) {
+		case stateStopping, stateCrashing, stateStarting:
+			lost = true
+		}
+		if err == nil || !lost || !pause(ctx, min(attempt, 10)) {
+			return err
+		}
+	}
+}
+
+// prepare checks the server on one connection, and migrates there. lost says that the connection was there and went.
+func (e *Engine) prepare(ctx context.Context, c *pgx.ConnConfig) (lost bool, err error) {
+	conn, err := pgx.ConnectConfig(ctx, c)
+	if err != nil {
+		return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET), err // somebody was there
+	}
+	defer func() {
+		lost = conn.IsClosed()
+		_ = conn.Close(context.WithoutCancel(ctx))
+	}()
+	if err := e.session(ctx, conn, shortIdle); err != nil {
+		return false, err
+	}
+	if err := migrate(ctx, conn, e.schema); err != nil {
+		return false, err
+	}
+	if !e.opts.ByPartition {
+		e.opts.ByPartition, err = distributed(ctx, conn)
+	}
+	return false, err
 }
 
 func (e *Engine) openError(err error) error {

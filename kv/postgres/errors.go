@@ -72,14 +72,24 @@ func again(err error) bool {
 	return false
 }
 
-// reading runs a read, and runs it again over a new connection if the old one had died.
+// How often a read is tried: over a new connection if the old one had died, and for two seconds while the server is on its way back.
+const (
+	readTries  = 4
+	awaitTries = 9
+)
+
+// reading runs a read, and runs it again where that may help.
 func reading(ctx context.Context, read func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := read()
 		if err == nil {
 			return nil
 		}
-		if attempt == 4 || !again(err) || !pause(ctx, attempt) {
+		tries := awaitTries
+		if state(err) == "" {
+			tries = readTries
+		}
+		if attempt >= tries || !again(err) || !pause(ctx, attempt) {
 			return fmt.Errorf("read: %w", explain(err))
 		}
 	}

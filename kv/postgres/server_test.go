@@ -409,3 +409,25 @@ func TestCheckpointIsCheckedWhenRestored(t *testing.T) {
 		t.Errorf("an empty folder: %v", err)
 	}
 }
+
+// A node that is started while its database recovers waits for it; a database that refuses it is told of at once.
+func TestANodeWaitsForAServerThatIsOnItsWay(t *testing.T) {
+	server := pgtest.Start(t)
+	url := server.Database(t)
+	e := open(t, Options{URL: url})
+	defer func() { _ = e.Close() }()
+	for range 5 {
+		if _, err := e.Commit(context.Background(), kv.Batch{Append: [][]byte{{1}}}); err != nil {
+			t.Log(err) // the server went a moment ago
+		}
+		server.KillBackend(t)
+		if err := open(t, Options{URL: url}).Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	began := time.Now()
+	refused(t, "a setting that loses what is acknowledged", url+"&synchronous_commit=off", "synchronous_commit = on")
+	if took := time.Since(began); took > startTime/2 {
+		t.Errorf("it was refused after %v: it was tried again", took)
+	}
+}

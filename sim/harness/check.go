@@ -7,12 +7,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 
 	"tombolo/connector"
 	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/intake"
+	"tombolo/kv"
 	"tombolo/kv/pebble"
+	"tombolo/kv/postgres"
 	"tombolo/mpi"
 	"tombolo/store"
 )
@@ -24,9 +28,9 @@ type Stored struct {
 	people  *mpi.Index
 }
 
-// Open opens the data of a node that has ended.
-func Open(ctx context.Context, dir string) (*Stored, error) {
-	engine, err := pebble.Open(pebble.Options{Dir: storeDir(dir), Reserve: -1})
+// Open opens the data of a node that has ended; in a database, also of one that runs.
+func Open(ctx context.Context, at Place) (*Stored, error) {
+	engine, err := openEngine(ctx, at)
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +45,13 @@ func Open(ctx context.Context, dir string) (*Stored, error) {
 	s := &Stored{db: db, stamper: connector.Stamper{Key: key}}
 	s.people = mpi.New(db, s.stamper)
 	return s, nil
+}
+
+func openEngine(ctx context.Context, at Place) (kv.Engine, error) {
+	if at.Store != "" {
+		return postgres.Open(ctx, postgres.Options{URL: at.Store})
+	}
+	return pebble.Open(pebble.Options{Dir: storeDir(at.Dir), Reserve: -1})
 }
 
 // Close closes it.
@@ -90,8 +101,75 @@ func trimmedHash(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Twice counts what stands in the log more than once: the same version of the same resource, or a second version of what was
-// sent with one content only.
+// MissingBundle looks for everything that an acknowledged Bundle stands for. It returns what is wrong, "" if nothing.
+func (s *Stored) MissingBundle(ctx context.Context, b Bundle) string {
+	patient := s.stamper.Ref(BundleSource, b.patient())
+	if _, err := s.db.Read(ctx, patient); err != nil {
+		return fmt.Sprintf("%s: its patient: %v", b.Key, err)
+	}
+	own, err := s.db.Read(ctx, s.stamper.Ref(BundleSource, b.own()))
+	if err != nil || own.Get("valueInteger").Raw() == nil || string(own.Get("valueInteger").Raw()) != strconv.Itoa(b.N) {
+		return fmt.Sprintf("%s: its observation: %v", b.Key, err)
+	}
+	values, err := s.values(ctx, b)
+	if err != nil {
+		return fmt.Sprintf("%s: the patient's latest: %v", b.Key, err)
+	}
+	if !slices.Contains(values, b.N) {
+		return fmt.Sprintf("%s: the patient's latest never was %d: %v", b.Key, b.N, values)
+	}
+	if _, err := s.people.PersonOf(ctx, patient.ID()); err != nil {
+		return fmt.Sprintf("%s: the person: %v", b.Key, err)
+	}
+	return ""
+}
+
+// values are what the latest observation of a Bundle's patient has been, oldest first.
+func (s *Stored) values(ctx context.Context, b Bundle) ([]int, error) {
+	versions, err := s.db.History(ctx, s.stamper.Ref(BundleSource, b.latest()))
+	if err != nil {
+		return nil, err
+	}
+	var out []int
+	for i, v := range slices.Backward(versions) {
+		r, err := v.Resource()
+		if err != nil {
+			return nil, err
+		}
+		n, err := strconv.Atoi(string(r.Get("valueInteger").Raw()))
+		if err != nil || v.Version != len(versions)-i {
+			return nil, fmt.Errorf("version %d says %s", v.Version, r.Get("valueInteger").Raw())
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+// Halves looks at every Bundle that a writer has sent, acknowledged or not: it is there whole, once and in its order, or not at all.
+func (s *Stored) Halves(ctx context.Context, writer, sent int) string {
+	for first := 0; first < sent; first += perPatient {
+		values, err := s.values(ctx, NewBundle(writer, first))
+		if err != nil && !fhir.Is(err, fhir.NotFound) {
+			return err.Error()
+		}
+		var there []int
+		for n := first; n < min(first+perPatient, sent); n++ {
+			_, err := s.db.Read(ctx, s.stamper.Ref(BundleSource, NewBundle(writer, n).own()))
+			if err == nil {
+				there = append(there, n)
+			} else if !fhir.Is(err, fhir.NotFound) {
+				return err.Error()
+			}
+		}
+		if !slices.Equal(values, there) {
+			return fmt.Sprintf("writer %d: of the Bundles from %d on, the latest has been %v, and the observations %v are there", writer, first, values, there)
+		}
+	}
+	return ""
+}
+
+// Twice counts what stands in the log more than once: the same version of the same resource, or a second version of what was sent with
+// one content only. It fails if the log has a gap.
 func (s *Stored) Twice(ctx context.Context) (twice int, seen int, err error) {
 	have := map[fhir.Ref]int{}
 	var last events.Seq
@@ -103,7 +181,8 @@ func (s *Stored) Twice(ctx context.Context) (twice int, seen int, err error) {
 			return 0, 0, fmt.Errorf("the log has a gap after event %d", last)
 		}
 		last = e.Seq
-		if have[e.Ref]++; have[e.Ref] > 1 {
+		// Observations are the Bundles', and Halves looks at their versions one by one.
+		if have[e.Ref]++; e.Version != have[e.Ref] || have[e.Ref] > 1 && e.Ref.Type() != "Observation" {
 			twice++
 		}
 	}

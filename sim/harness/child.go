@@ -1,7 +1,8 @@
 // Package harness kills a running node, again and again, and then looks whether everything that it acknowledged is there.
 //
-// The node is a process of its own, so that it can be killed as kill -9 and a power cut's first half kill: without a word. Senders speak MLLP to it and
-// keep, as real ones do, what was not acknowledged, to send it again. What was acknowledged must be stored whole, found by its identifiers, and be there once.
+// The node is a process of its own, so that it can be killed as kill -9 and a power cut's first half kill: without a word. Senders of HL7 v2 messages and
+// of FHIR Bundles keep, as real ones do, what was not acknowledged, to send it again. What was acknowledged must be stored whole, found by its
+// identifiers, and be there once; what was not, is there whole or not at all. On both engines, and on PostgreSQL the server is killed too.
 package harness
 
 import (
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,15 +33,26 @@ organisations:
   - {ods: M85001, name: Hilltop Surgery, kind: gp}
 systems:
   - {id: rx1-pas, organisation: RX1, product: PAS, connector: hl7v2, listen: %q, release: all, gives: {demographics: push, encounters: push, documents: push}}
+  - {id: m85001-gp, organisation: M85001, product: GP, connector: document, listen: "127.0.0.1:0", release: all, gives: {demographics: push, documents: push}}
 agreements:
   - {id: direct-care, parties: [RX1, M85001], purposes: [direct-care], headings: all, from: 2026-04-01}
 `
 
+// A Place is where a node keeps what it is given: a folder, and for all but a store that is embedded in it, a database.
+type Place struct {
+	Dir   string
+	Store string // postgres://…; "" for the embedded store
+}
+
 // The child is told by the environment where its data lies and where to listen.
 const (
-	envDir  = "TOMBOLO_HARNESS_DIR"
-	envAddr = "TOMBOLO_HARNESS_ADDR"
+	envDir   = "TOMBOLO_HARNESS_DIR"
+	envStore = "TOMBOLO_HARNESS_STORE"
+	envAddr  = "TOMBOLO_HARNESS_ADDR"
 )
+
+// Program is what StartProcess starts: a program that calls Child first. "" is this very one.
+var Program string
 
 // Child runs a node if this process was started as one, and never returns then. A test's TestMain calls it first.
 func Child() {
@@ -48,10 +61,11 @@ func Child() {
 		return
 	}
 	ctx := context.Background()
-	n, err := open(ctx, dir, os.Getenv(envAddr))
+	n, err := open(ctx, Place{dir, os.Getenv(envStore)}, os.Getenv(envAddr))
 	if err == nil {
-		n.Start(ctx)
-		fmt.Println("ready")
+		err = serve(ctx, n)
+	}
+	if err == nil {
 		_, _ = io.Copy(io.Discard, os.Stdin) // ends when whoever started this process has gone, or lets go of it
 		os.Exit(0)
 	}
@@ -59,14 +73,26 @@ func Child() {
 	os.Exit(1)
 }
 
-func open(ctx context.Context, dir, addr string) (*node.Node, error) {
+// serve starts the node, and says where it takes Bundles.
+func serve(ctx context.Context, n *node.Node) error {
+	n.Start(ctx)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	go func() { _ = http.Serve(l, bundles(n.Intake)) }()
+	fmt.Printf("ready http://%s/\n", l.Addr())
+	return nil
+}
+
+func open(ctx context.Context, at Place, addr string) (*node.Node, error) {
 	r, problems := region.Parse("harness.yaml", fmt.Appendf(nil, oneTrust, addr))
 	for _, p := range problems {
 		if p.Severity == region.Error {
 			return nil, errors.New(p.String())
 		}
 	}
-	return node.New(ctx, node.Config{Region: r, Folder: dir, Data: dir, Feeds: addr != nowhere})
+	return node.New(ctx, node.Config{Region: r, Folder: at.Dir, Data: at.Dir, Store: at.Store, Feeds: addr != nowhere})
 }
 
 // nowhere is the feed's address in a node that only looks at what is stored.
@@ -74,26 +100,29 @@ const nowhere = "127.0.0.1:0"
 
 // A Process is a node in a process of its own.
 type Process struct {
-	Addr string
+	Addr string // of its MLLP listener
+	URL  string // where it takes Bundles
 	cmd  *exec.Cmd
 	in   io.Closer
 	done chan error
 	said strings.Builder // to be read when done
 }
 
-// StartProcess starts this very program as a node, under a wrapper such as strace if one is given, and waits until it listens.
-func StartProcess(dir string, wrap ...string) (*Process, error) {
+// StartProcess starts Program as a node, under a wrapper such as strace if one is given, and waits until it listens.
+func StartProcess(at Place, wrap ...string) (*Process, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+	program := Program
+	if program == "" {
+		if program, err = os.Executable(); err != nil {
+			return nil, err
+		}
 	}
-	line := append(wrap, self)
+	line := append(wrap, program)
 	p := &Process{Addr: addr, cmd: exec.Command(line[0], line[1:]...), done: make(chan error, 1)}
-	p.cmd.Env = append(os.Environ(), envDir+"="+dir, envAddr+"="+addr)
+	p.cmd.Env = append(os.Environ(), envDir+"="+at.Dir, envStore+"="+at.Store, envAddr+"="+addr)
 	p.cmd.Stderr = &p.said
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -105,15 +134,16 @@ func StartProcess(dir string, wrap ...string) (*Process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
-	ready := make(chan bool, 1)
+	ready := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(out).ReadString('\n')
-		ready <- line == "ready\n"
+		ready <- line
 		p.done <- p.cmd.Wait()
 	}()
 	select {
-	case ok := <-ready:
-		if ok {
+	case line := <-ready:
+		if url, ok := strings.CutPrefix(strings.TrimSpace(line), "ready "); ok {
+			p.URL = url
 			return p, nil
 		}
 		return nil, &DiedError{<-p.done, p.said.String()}

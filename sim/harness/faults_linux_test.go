@@ -39,12 +39,12 @@ func TestNothingAcknowledgedIsLostWhenTheNodeIsKilledAtASync(t *testing.T) {
 		if !soak {
 			step++ // 1, 3, 6, 10 …
 		}
-		dir, senders := t.TempDir(), NewSenders(1)
+		dir, senders := Place{Dir: t.TempDir()}, NewSenders(1)
 		p, err := StartProcess(dir, strace(t, fmt.Sprintf("signal=KILL:when=%d", k))...)
 		survived := false
 		if err == nil {
 			senders.Run(t.Context(), p.Addr, messages)
-			survived = len(senders.open[0].Bytes) == 0
+			survived = !senders.Waiting(0)
 			p.Kill()
 		} else if died := new(DiedError); !errors.As(err, &died) {
 			t.Fatal(err)
@@ -80,7 +80,7 @@ func TestNothingAcknowledgedIsLostWhenTheNodeIsKilledAtASync(t *testing.T) {
 func TestNothingIsAcknowledgedThatTheDiskFailedToKeep(t *testing.T) {
 	for _, fault := range []string{"error=EIO:when=30+", "error=EIO:when=12", "error=ENOSPC:when=25+"} {
 		t.Run(fault, func(t *testing.T) {
-			dir, senders := t.TempDir(), NewSenders(4)
+			dir, senders := Place{Dir: t.TempDir()}, NewSenders(4)
 			p, err := StartProcess(dir, strace(t, fault)...)
 			if died := new(DiedError); err != nil && !errors.As(err, &died) {
 				t.Fatal(err)
@@ -116,7 +116,7 @@ func TestASlowDiskHoldsUpAcknowledgementsOnly(t *testing.T) {
 	if rounds(t, 0, 1) > 0 {
 		slow = 5 * time.Second
 	}
-	dir, senders := t.TempDir(), NewSenders(2)
+	dir, senders := Place{Dir: t.TempDir()}, NewSenders(2)
 	p := start(t, dir, strace(t, fmt.Sprintf("delay_enter=%d:when=10+10", slow.Microseconds()))...)
 	senders.Run(t.Context(), p.Addr, 10)
 	p.Kill()
@@ -134,7 +134,7 @@ func TestAFullDiskIsNotAcknowledgedInto(t *testing.T) {
 	for name, left := range map[string]int64{"nearly full": 64 << 20, "full": 0} {
 		t.Run(name, func(t *testing.T) {
 			dir := smallDisk(t)
-			data, ballast := filepath.Join(dir, "data"), filepath.Join(dir, "ballast")
+			data, ballast := Place{Dir: filepath.Join(dir, "data")}, filepath.Join(dir, "ballast")
 			senders := NewSenders(4)
 			p := start(t, data)
 			before := sendFor(t, senders, p.Addr, 300*time.Millisecond)

@@ -16,13 +16,13 @@ import (
 )
 
 // inside runs a node in this process, and stops it when the function that it returns is called.
-func inside(t testing.TB, dir string) (addr string, stop func()) {
+func inside(t testing.TB, at Place) (addr string, stop func()) {
 	t.Helper()
 	addr, err := freeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := open(context.Background(), dir, addr)
+	n, err := open(context.Background(), at, addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func inside(t testing.TB, dir string) (addr string, stop func()) {
 
 // Design law 7: once only. Each message comes one to five times, over two connections at once, in any order.
 func TestWhatComesAgainIsTakenOnce(t *testing.T) {
-	dir := t.TempDir()
+	dir := Place{Dir: t.TempDir()}
 	addr, stop := inside(t, dir)
 	r := rand.New(rand.NewPCG(7, uint64(time.Now().UnixNano())))
 	var all []Message
@@ -89,7 +89,7 @@ func TestMemoryStaysFlat(t *testing.T) {
 	if os.Getenv("TOMBOLO_SOAK") == "" && testing.Short() {
 		t.Skip("SKIPPED: -short")
 	}
-	addr, _ := inside(t, t.TempDir())
+	addr, _ := inside(t, Place{Dir: t.TempDir()})
 	senders := NewSenders(connections)
 	began, sent := time.Now(), 0
 	send := func(n int) (heap, resident int64) {

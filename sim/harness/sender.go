@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"tombolo/connector/hl7v2"
-	"tombolo/fhir"
 )
 
 // A Message is one that a sender sends, and what must be there once it is acknowledged.
@@ -54,70 +52,23 @@ func withCheckDigit(nine string) string {
 	}
 }
 
-// Senders send for as long as they are let, each over a connection of its own, and remember what was acknowledged.
-type Senders struct {
-	mu    sync.Mutex
-	next  []int     // per sender: number of its next new message
-	open  []Message // per sender: sent and not acknowledged; it goes first next time
-	acked []Message // since Take
-	wrong []string  // answers that were no acceptance
-}
+// Senders send messages for as long as they are let, each over a connection of its own, and remember what was acknowledged.
+type Senders struct{ outbox[Message] }
 
 // NewSenders makes n senders that have sent nothing.
-func NewSenders(n int) *Senders { return &Senders{next: make([]int, n), open: make([]Message, n)} }
+func NewSenders(n int) *Senders { return &Senders{newOutbox(n, NewMessage)} }
 
 // Run sends until ctx ends or each sender has met a connection that does not answer, whichever is first. At most limit new messages
 // each; 0 is no limit.
 func (s *Senders) Run(ctx context.Context, addr string, limit int) {
-	var wg sync.WaitGroup
-	for i := range s.next {
-		wg.Go(func() { s.send(ctx, i, addr, limit) })
-	}
-	wg.Wait()
-}
-
-func (s *Senders) send(ctx context.Context, i int, addr string, limit int) {
-	c := &hl7v2.Client{Addr: addr, Timeout: 10 * time.Second}
-	defer c.Close()
-	for n := 0; ctx.Err() == nil && (limit == 0 || n < limit); n++ {
-		m := s.begin(i)
-		ack, err := c.Send(ctx, m.Bytes)
-		if err != nil {
-			return // its fate is not known: it is sent again when the node is back
-		}
-		s.end(i, m, ack)
-	}
-}
-
-func (s *Senders) begin(i int) Message {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open[i].Control == "" {
-		s.open[i] = NewMessage(i, s.next[i])
-		s.next[i]++
-	}
-	return s.open[i]
-}
-
-func (s *Senders) end(i int, m Message, ack hl7v2.Ack) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.open[i] = Message{}
-	if ack.Accepted() && ack.Control == m.Control {
-		s.acked = append(s.acked, m)
-		return
-	}
-	s.wrong = append(s.wrong, strings.Join([]string{m.Control, ack.Code, ack.Control, ack.Text, ack.Error}, " "))
-}
-
-// Take gives what has been acknowledged since the last Take, and an error if anything was answered otherwise.
-func (s *Senders) Take() ([]Message, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out, wrong := s.acked, s.wrong
-	s.acked, s.wrong = nil, nil
-	if len(wrong) > 0 {
-		return out, fhir.Errorf(fhir.Processing, "%d messages were not accepted, the first so: %s", len(wrong), wrong[0])
-	}
-	return out, nil
+	s.each(ctx, limit, func() (send func(Message) (refused string, err error), done func()) {
+		c := &hl7v2.Client{Addr: addr, Timeout: 10 * time.Second}
+		return func(m Message) (string, error) {
+			ack, err := c.Send(ctx, m.Bytes)
+			if err != nil || ack.Accepted() && ack.Control == m.Control {
+				return "", err
+			}
+			return strings.Join([]string{m.Control, ack.Code, ack.Control, ack.Text, ack.Error}, " "), nil
+		}, func() { _ = c.Close() }
+	})
 }

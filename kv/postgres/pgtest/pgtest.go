@@ -137,14 +137,16 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	return c
 }
 
-// run starts the server under a shell that waits for this process to end or to close the pipe, whichever comes first: also one that
-// crashes leaves no server behind.
+// run starts the server under a shell that ends with it, and ends it when this process ends or closes the pipe: also one that crashes leaves no
+// server behind.
 func (s *Server) run() error {
 	args := []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "shared_buffers=64MB", "-c", "max_connections=200", "-c", "log_min_messages=fatal"}
 	for _, set := range s.settings {
 		args = append(args, "-c", set)
 	}
-	watch := `trap '' INT TERM HUP; "$0" "$@" </dev/null & pg=$!; read -r how; kill -${how:-QUIT} $pg; wait $pg; [ -n "$how" ] || rm -rf "$DIR"`
+	watch := `trap '' INT TERM HUP; exec 3<&0; "$0" "$@" </dev/null 3<&- & pg=$!
+		{ read -r how <&3; [ -n "$how" ] || : >"$DIR/ending"; kill -${how:-QUIT} $pg; } & reader=$!
+		wait $pg; kill -9 $reader 2>/dev/null; [ ! -e "$DIR/ending" ] || rm -rf "$DIR"`
 	c := exec.Command("/bin/sh", append([]string{"-c", watch, filepath.Join(s.bin, "postgres")}, args...)...)
 	c.Dir, c.SysProcAttr = s.dir, s.owner
 	c.Env = append(os.Environ(), "DIR="+s.dir, "LC_ALL=C")
@@ -194,6 +196,27 @@ func (s *Server) ready(ended <-chan struct{}) error {
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
 	s.stop(t, "KILL\n")
+}
+
+// KillBackend ends, as kill -9 does, one of the server's processes that serve connections; the server then ends all others and recovers by itself.
+// It answers false if there is no connection.
+func (s *Server) KillBackend(t testing.TB) bool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn := connect(ctx, t, s.url("postgres"))
+	defer func() { _ = conn.Close(ctx) }()
+	var pid int
+	// One at work rather than one that waits for something to do.
+	err := conn.QueryRow(ctx, `select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()
+		order by state = 'active' desc, random() limit 1`).Scan(&pid)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return syscall.Kill(pid, syscall.SIGKILL) == nil
 }
 
 // Stop ends the server as an operator would in a hurry: connections are cut.
@@ -262,13 +285,26 @@ func (s *Server) Exec(t testing.TB, url, sql string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := connect(ctx, t, url)
 	defer func() { _ = conn.Close(ctx) }()
 	if _, err := conn.Exec(ctx, sql); err != nil {
 		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// connect waits for a server that is still recovering from what a test did to it.
+func connect(ctx context.Context, t testing.TB, url string) *pgx.Conn {
+	t.Helper()
+	for {
+		conn, err := pgx.Connect(ctx, url)
+		if err == nil {
+			return conn
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal(err)
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 
