@@ -33,6 +33,7 @@ type Session struct {
 	OrganisationName string
 	Purpose          policy.Purpose
 	Person           fhir.Identifier // a citizen: who they are
+	System           string          // a program: the id of the system whose record it keeps here; else ""
 	Trace            string          // UUID of the request, for every side's log
 	Device           string          // the program that the request came from, as it calls itself; for the audit only
 	Address          string          // the network address it came from, as this node sees it
@@ -98,7 +99,7 @@ func (s *Session) InEmergency(personID, reason string, expires time.Time) (*Sess
 
 // Subject is the session as policy sees it.
 func (s *Session) Subject() policy.Subject {
-	return policy.Subject{Role: s.Role, Organisation: s.Organisation}
+	return policy.Subject{Role: s.Role, Organisation: s.Organisation, System: s.System}
 }
 
 // Limits on browser sessions.
@@ -258,7 +259,7 @@ func (m *Manager) As(user string) (*Session, error) {
 func (m *Manager) session(u region.User) *Session {
 	role := policy.Role(u.Role)
 	info, _ := role.Info()
-	s := &Session{User: u.ID, Name: u.Name, Role: role, RoleName: info.Name, Organisation: u.Organisation, Trace: NewTrace()}
+	s := &Session{User: u.ID, Name: u.Name, Role: role, RoleName: info.Name, Organisation: u.Organisation, System: u.System, Trace: NewTrace()}
 	if i := slices.IndexFunc(m.opts.Region.Organisations, func(o region.Organisation) bool { return o.ODS == u.Organisation }); i >= 0 {
 		s.OrganisationName = m.opts.Region.Organisations[i].Name
 	}

@@ -1,28 +1,40 @@
-// Package api is the FHIR R4 face: each interaction and operation in a file of its own, over the gatherer and nothing below it.
+// Package api is the FHIR R4 face: each interaction and operation in a file of its own, over the two doors and nothing below them.
 //
-// Every handler holds a Session; every failure is an OperationOutcome with the status its issue type stands for. What a caller may
-// not see is answered as if it were not there: same status, same headers, same body.
+// Every handler holds a Session. A person's session reads one person's joined record (gather); a system's session reads and writes what that
+// system itself holds here, as with any FHIR server (ADR 10). Every failure is an OperationOutcome with the status its issue type stands
+// for. What a caller may not see is answered as if it were not there: same status, same headers, same body.
 package api
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
-	"mime"
 	"net/http"
 	"strings"
 
 	"tombolo/access"
+	"tombolo/connector"
 	"tombolo/fhir"
 	"tombolo/gather"
+	"tombolo/intake"
 )
 
-// MaxBody is the largest request body read, in bytes.
-const MaxBody = 1 << 20
+// The largest request bodies read, in bytes.
+const (
+	MaxBody  = 1 << 20  // of questions
+	MaxWrite = 32 << 20 // of what is written: a resource, or a Bundle of them
+)
+
+// A Door is where writes go in. intake.Intake is one.
+type Door interface {
+	Submit(ctx context.Context, sub intake.Submission, fn func(*intake.Writing) ([]byte, error)) (connector.Receipt, error)
+}
 
 // Options of the face.
 type Options struct {
 	Gather *gather.Gatherer
+	Intake Door
 	Access *access.Manager
 	// Base is the public base URL, "https://record.example.nhs.uk/fhir". Empty: taken from each request.
 	Base    string
@@ -31,61 +43,91 @@ type Options struct {
 	Logger  *slog.Logger
 }
 
-type server struct{ o Options }
+type server struct {
+	o   Options
+	mux *http.ServeMux
+}
 
 // New makes the handler for everything below /fhir.
 func New(o Options) http.Handler {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &server{o}
-	mux := http.NewServeMux()
+	s := &server{o: o, mux: http.NewServeMux()}
 	for _, r := range s.routes() {
-		h := r.handle
-		if !r.open {
-			h = s.signedIn(h)
-		}
-		mux.HandleFunc(r.pattern, s.answer(h))
+		s.mux.HandleFunc(r.pattern, s.answer(s.serve(r)))
 	}
-	mux.HandleFunc("/", s.answer(s.nothing))
-	return http.MaxBytesHandler(mux, MaxBody)
+	s.mux.HandleFunc("/", s.answer(s.nothing))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, limitOf(r))
+		s.mux.ServeHTTP(w, r)
+	})
 }
 
 // A route is one interaction or operation. The CapabilityStatement is made of this table, so it cannot claim what there is not.
 type route struct {
 	pattern     string
-	interaction string // FHIR code of the interaction, or "$operation"
-	typ         string // "Patient", "*" for every type of the data set, "" for the system
-	open        bool   // needs no sign-in
-	handle      handler
+	interaction string  // FHIR code of the interaction, or "$operation"
+	typ         string  // "Patient", "*" for every type, "" for the system
+	open        bool    // needs no sign-in
+	person      handler // for who reads one person's joined record; nil: not theirs to do
+	system      handler // for a system, on its own record; nil: not theirs to do
 }
 
 type handler func(w http.ResponseWriter, r *http.Request, s *access.Session) error
 
 func (s *server) routes() []route {
 	return []route{
-		{pattern: "GET /fhir/metadata", interaction: "capabilities", open: true, handle: s.metadata},
-		{pattern: "GET /fhir/Patient/{id}/$everything", interaction: "$everything", typ: "Patient", handle: s.everything},
-		{pattern: "GET /fhir/$gather", handle: func(http.ResponseWriter, *http.Request, *access.Session) error { return notOffered }},
-		{pattern: "POST /fhir/$gather", interaction: "$gather", handle: s.gather},
-		{pattern: "GET /fhir/Patient/{id}", interaction: "read", typ: "Patient", handle: s.readPatient},
-		{pattern: "GET /fhir/Patient", interaction: "search-type", typ: "Patient", handle: s.searchPatient},
-		{pattern: "POST /fhir/Patient/_search", handle: s.searchPatient},
-		{pattern: "GET /fhir/{type}/{id}", interaction: "read", typ: "*", handle: s.read},
-		{pattern: "GET /fhir/{type}", interaction: "search-type", typ: "*", handle: s.search},
-		{pattern: "POST /fhir/{type}/_search", handle: s.search},
+		{pattern: "GET /fhir/metadata", interaction: "capabilities", open: true, person: s.metadata},
+		{pattern: "GET /fhir/Patient/{id}/$everything", interaction: "$everything", typ: "Patient", person: s.everything},
+		{pattern: "GET /fhir/$gather", person: methodNotAllowed, system: methodNotAllowed},
+		{pattern: "POST /fhir/$gather", interaction: "$gather", person: s.gather},
+		{pattern: "GET /fhir/{type}/{id}", interaction: "read", typ: "*", person: s.read, system: s.ownRead},
+		{pattern: "GET /fhir/{type}/{id}/_history/{version}", interaction: "vread", typ: "*", system: s.ownVersion},
+		{pattern: "GET /fhir/{type}/{id}/_history", interaction: "history-instance", typ: "*", system: s.ownHistory},
+		{pattern: "GET /fhir/{type}/_history", interaction: "history-type", typ: "*", system: s.ownHistory},
+		{pattern: "GET /fhir/_history", interaction: "history-system", system: s.ownHistory},
+		{pattern: "POST /fhir/{type}", interaction: "create", typ: "*", system: s.create},
+		{pattern: "PUT /fhir/{type}/{id}", interaction: "update", typ: "*", system: s.update},
+		{pattern: "PUT /fhir/{type}", system: s.update},
+		{pattern: "PATCH /fhir/{type}/{id}", interaction: "patch", typ: "*", system: s.patch},
+		{pattern: "PATCH /fhir/{type}", system: s.patch},
+		{pattern: "DELETE /fhir/{type}/{id}", interaction: "delete", typ: "*", system: s.delete},
+		{pattern: "DELETE /fhir/{type}", system: s.delete},
+		{pattern: "GET /fhir/{type}", interaction: "search-type", typ: "*", person: s.search, system: s.ownSearch},
+		{pattern: "POST /fhir/{type}/_search", person: s.search, system: s.ownSearch},
+		{pattern: "POST /fhir", interaction: "transaction", system: s.bundle},
+		{pattern: "POST /fhir/{$}", interaction: "batch", system: s.bundle},
 	}
 }
 
-func (s *server) signedIn(next handler) handler {
+// serve finds who asks, and gives the route's handler for them.
+func (s *server) serve(rt route) handler {
 	return func(w http.ResponseWriter, r *http.Request, _ *access.Session) error {
+		if rt.open {
+			return rt.person(w, r, nil)
+		}
 		session, err := s.o.Access.Session(r)
 		if err != nil {
 			return err
 		}
-		return next(w, r, session)
+		h := rt.person
+		if session.System != "" {
+			h = rt.system
+		}
+		switch {
+		case h != nil:
+			return h(w, r, session)
+		case session.System != "":
+			return fhir.Errorf(fhir.Forbidden, "a system has its own record here, and opens nobody's joined record: this is for people who sign in")
+		case r.Method == http.MethodGet || r.Method == http.MethodHead:
+			return fhir.Errorf(fhir.Forbidden, "this is for a system, on what it holds here itself: a person's joined record has no versions of its own")
+		}
+		return notOffered
 	}
 }
+
+func methodNotAllowed(http.ResponseWriter, *http.Request, *access.Session) error { return notOffered }
 
 // answer runs a handler and turns its error into an OperationOutcome.
 func (s *server) answer(h handler) http.HandlerFunc {
@@ -101,78 +143,80 @@ func (s *server) answer(h handler) http.HandlerFunc {
 			err = h(w, r, nil)
 		}
 		if err != nil {
-			s.fail(w, err)
+			s.fail(w, r, err)
 		}
 	}
 }
-
-// acceptable refuses a request for a format that is not offered. FHIR R4 http.html#mime-type
-func acceptable(r *http.Request) error {
-	want := r.Header.Get("Accept")
-	if f := r.URL.Query().Get("_format"); f != "" {
-		want = strings.ReplaceAll(f, " ", "+")
-	}
-	if want == "" {
-		return nil
-	}
-	for part := range strings.SplitSeq(want, ",") {
-		switch t, _, _ := mime.ParseMediaType(part); t {
-		case "*/*", "application/*", "application/fhir+json", "application/json", "json", "text/json", "text/html":
-			return nil
-		}
-	}
-	return notAcceptable
-}
-
-var notAcceptable = fhir.Errorf(fhir.NotSupported, "only JSON is offered: ask for application/fhir+json")
 
 var statuses = map[fhir.IssueType]int{
 	fhir.Login: http.StatusUnauthorized, fhir.Forbidden: http.StatusForbidden, fhir.NotFound: http.StatusNotFound, fhir.Suppressed: http.StatusNotFound,
 	fhir.Deleted: http.StatusGone, fhir.Conflict: http.StatusConflict, fhir.Duplicate: http.StatusConflict, fhir.TooLong: http.StatusRequestEntityTooLarge,
 	fhir.Throttled: http.StatusTooManyRequests, fhir.Transient: http.StatusServiceUnavailable, fhir.NoStore: http.StatusServiceUnavailable,
 	fhir.Timeout: http.StatusGatewayTimeout, fhir.BusinessRule: http.StatusUnprocessableEntity, fhir.Processing: http.StatusUnprocessableEntity,
-	fhir.Exception: http.StatusInternalServerError,
+	fhir.Exception: http.StatusInternalServerError, fhir.MultipleMatch: http.StatusPreconditionFailed,
 }
 
-func (s *server) fail(w http.ResponseWriter, err error) {
-	i := fhir.IssueOf(err)
-	if i == nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			i = fhir.Errorf(fhir.TooLong, "the request body is larger than %d bytes", MaxBody)
-		} else {
-			s.o.Logger.Error("request failed", "error", err)
-			i = fhir.Errorf(fhir.Exception, "a fault of this server: it has been logged")
-		}
-	}
-	status, ok := statuses[i.Type]
-	switch {
-	case err == error(notOffered):
-		status = http.StatusMethodNotAllowed
-		w.Header().Set("Allow", "GET, HEAD, POST")
+// conditions are the headers whose failure is 412. FHIR R4 http.html#concurrency
+var conditions = map[string]bool{"If-Match": true, "If-None-Match": true}
+
+func statusOf(i *fhir.Issue) int {
+	switch status, ok := statuses[i.Type]; {
+	case i == notOffered:
+		return http.StatusMethodNotAllowed
 	case i.Expression == "Content-Type":
-		status = http.StatusUnsupportedMediaType
-	case err == error(notAcceptable):
-		status = http.StatusNotAcceptable
-	case !ok:
-		status = http.StatusBadRequest
+		return http.StatusUnsupportedMediaType
+	case i == notAcceptable:
+		return http.StatusNotAcceptable
+	case conditions[i.Expression[strings.LastIndexByte(i.Expression, ' ')+1:]]:
+		return http.StatusPreconditionFailed
+	case ok:
+		return status
 	}
+	return http.StatusBadRequest
+}
+
+// issueOf is what is told of an error. What is no issue is a fault of this program: it is logged, and not told.
+func (s *server) issueOf(err error) *fhir.Issue {
+	if i := fhir.IssueOf(err); i != nil {
+		return i
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return fhir.Errorf(fhir.TooLong, "the request body is larger than %d bytes: send it in parts", tooLarge.Limit)
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fhir.Errorf(fhir.Structure, "the request body ended too early")
+	}
+	s.o.Logger.Error("request failed", "error", err)
+	return fhir.Errorf(fhir.Exception, "a fault of this server: it has been logged")
+}
+
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	i := s.issueOf(err)
+	status := statusOf(i)
 	switch status {
+	case http.StatusMethodNotAllowed:
+		w.Header().Set("Allow", "GET, HEAD, POST")
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="tombolo"`)
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		w.Header().Set("Retry-After", "5")
 	}
-	write(w, status, fhir.Outcome(i).Raw())
+	issues := []*fhir.Issue{i}
+	if all, ok := err.(allIssues); ok {
+		issues = all
+	}
+	write(w, r, status, fhir.Outcome(issues...).Raw())
 }
 
-func write(w http.ResponseWriter, status int, body []byte) {
-	w.Header().Set("Content-Type", "application/fhir+json;charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = w.Write(body)
-}
+// allIssues is an error that is more than one.
+type allIssues []*fhir.Issue
 
-var notOffered = fhir.Errorf(fhir.NotSupported, "this server is read through its API: only GET, HEAD and POST are offered")
+func (a allIssues) Error() string { return a[0].Error() }
+
+func (a allIssues) Unwrap() error { return a[0] }
+
+var notOffered = fhir.Errorf(fhir.NotSupported, "people's records are read through this API: only GET, HEAD and POST are offered to you here")
 
 func (s *server) nothing(_ http.ResponseWriter, r *http.Request, _ *access.Session) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodPost {
@@ -190,24 +234,4 @@ func (s *server) base(r *http.Request) string {
 		scheme = "https"
 	}
 	return scheme + "://" + r.Host + "/fhir"
-}
-
-// parameters reads a FHIR Parameters resource from the body, strictly. FHIR R4 parameters.html
-func parameters(r *http.Request) (fhir.Value, error) {
-	t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if t != "application/fhir+json" && t != "application/json" {
-		return fhir.Value{}, fhir.Errorf(fhir.NotSupported, "send a Parameters resource as application/fhir+json").At("Content-Type")
-	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return fhir.Value{}, err
-	}
-	res, err := fhir.Parse(body)
-	if err != nil {
-		return fhir.Value{}, err
-	}
-	if res.Type() != "Parameters" {
-		return fhir.Value{}, fhir.Errorf(fhir.Structure, "send a Parameters resource, not a %s", res.Type()).At("resourceType")
-	}
-	return res.Value(), nil
 }

@@ -38,7 +38,7 @@ func (s *server) everything(w http.ResponseWriter, r *http.Request, session *acc
 	if len(types) > 0 {
 		self += "?_type=" + strings.Join(types, ",")
 	}
-	write(w, http.StatusOK, rec.Searchset(s.base(r), self, func(res *fhir.Resource) bool {
+	write(w, r, http.StatusOK, rec.Searchset(s.base(r), self, func(res *fhir.Resource) bool {
 		return len(types) == 0 || slices.Contains(types, res.Type())
 	}))
 	return nil
@@ -135,7 +135,7 @@ func (s *server) gather(w http.ResponseWriter, r *http.Request, session *access.
 	if err != nil {
 		return err
 	}
-	write(w, http.StatusOK, rec.Bundle(s.base(r), s.base(r)+"/$gather"))
+	write(w, r, http.StatusOK, rec.Bundle(s.base(r), s.base(r)+"/$gather"))
 	return nil
 }
 

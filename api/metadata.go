@@ -18,24 +18,35 @@ func (s *server) metadata(w http.ResponseWriter, r *http.Request, _ *access.Sess
 	for _, typ := range types {
 		resources = append(resources, s.resource(typ))
 	}
-	var operations []fhir.M
+	var operations, interactions []fhir.M
 	for _, rt := range s.routes() {
-		if strings.HasPrefix(rt.interaction, "$") && rt.typ == "" {
+		switch {
+		case rt.typ != "" || rt.interaction == "" || rt.interaction == "capabilities":
+		case strings.HasPrefix(rt.interaction, "$"):
 			operations = append(operations, fhir.M{"name": rt.interaction[1:], "definition": operationDefinition(rt.interaction)})
+		default:
+			interactions = append(interactions, fhir.M{"code": rt.interaction})
 		}
 	}
-	rest := fhir.M{"mode": "server", "resource": resources, "operation": operations,
-		"documentation": "Reading a person's joined record. People are found by identifier with POST Patient/_search; searches on other types are inside one person's record and need patient={id}.",
+	rest := fhir.M{"mode": "server", "resource": resources, "interaction": interactions, "operation": operations,
+		"documentation": documentation,
 		"security":      fhir.M{"description": "OAuth bearer tokens. What may not be seen is answered as if it were not there."}}
 	cs := fhir.New("CapabilityStatement", "tombolo", fhir.M{
-		"status": "active", "kind": "instance", "date": "2026-11-22", "fhirVersion": "4.0.1", "format": []string{"json"},
+		"status": "active", "kind": "instance", "date": "2026-11-22", "fhirVersion": "4.0.1", "format": []string{"application/fhir+json", "json"},
+		"patchFormat":    []string{typeJSONPatch},
 		"software":       fhir.M{"name": "Tombolo", "version": s.o.Version},
 		"implementation": fhir.M{"description": s.o.Name, "url": s.base(r)},
 		"rest":           []fhir.M{rest},
 	})
-	write(w, http.StatusOK, cs.Raw())
+	write(w, r, http.StatusOK, cs.Raw())
 	return nil
 }
+
+const documentation = "Who signs in reads a person's joined record: read, search-type, $everything and $gather. People are found by identifier alone, with POST Patient/_search; " +
+	"searches on other types are inside one person's record and need patient={id}. " +
+	"A system of the region (role system) reads and writes what it itself holds here, with all of the interactions; what other systems hold is not there for it. " +
+	"A person's number never stands in a URL: use POST _search. A request sent again under the same Idempotency-Key, or a transaction with the same " +
+	"Bundle.identifier, is done once and answered alike."
 
 func operationDefinition(name string) string {
 	if name == "$everything" {
@@ -46,13 +57,13 @@ func operationDefinition(name string) string {
 
 // resource is one type's part: what the routes for it, or for every type, offer.
 func (s *server) resource(typ string) fhir.M {
-	res := fhir.M{"type": typ}
+	res := fhir.M{"type": typ, "versioning": "versioned-update", "readHistory": true, "updateCreate": true, "conditionalCreate": true,
+		"conditionalRead": "full-support", "conditionalUpdate": true, "conditionalDelete": "single",
+		"referencePolicy": []string{"literal", "logical", "local"}}
 	var interactions, operations []fhir.M
 	for _, rt := range s.routes() {
-		if rt.typ != typ && (rt.typ != "*" || typ == "Patient") {
-			continue
-		}
 		switch {
+		case rt.typ != typ && rt.typ != "*":
 		case strings.HasPrefix(rt.interaction, "$"):
 			operations = append(operations, fhir.M{"name": rt.interaction[1:], "definition": operationDefinition(rt.interaction)})
 		case rt.interaction != "":
@@ -63,14 +74,11 @@ func (s *server) resource(typ string) fhir.M {
 	if len(operations) > 0 {
 		res["operation"] = operations
 	}
-	params := []fhir.M{{"name": "identifier", "type": "token"}}
-	if typ != "Patient" {
-		params = params[:0]
-		for _, d := range search.Defs(typ) {
-			params = append(params, fhir.M{"name": d.Name, "type": string(d.Kind)})
-		}
-		slices.SortFunc(params, func(a, b fhir.M) int { return strings.Compare(a["name"].(string), b["name"].(string)) })
+	var params []fhir.M
+	for _, d := range search.Defs(typ) {
+		params = append(params, fhir.M{"name": d.Name, "type": string(d.Kind)})
 	}
+	slices.SortFunc(params, func(a, b fhir.M) int { return strings.Compare(a["name"].(string), b["name"].(string)) })
 	res["searchParam"] = params
 	return res
 }

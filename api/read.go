@@ -13,13 +13,16 @@ func (s *server) readPatient(w http.ResponseWriter, r *http.Request, session *ac
 	if err != nil {
 		return err
 	}
-	write(w, http.StatusOK, p.Resource().Raw())
+	write(w, r, http.StatusOK, p.Resource().Raw())
 	return nil
 }
 
 // read is one kept resource by id. FHIR R4 http.html#read
 func (s *server) read(w http.ResponseWriter, r *http.Request, session *access.Session) error {
 	typ, id := r.PathValue("type"), r.PathValue("id")
+	if typ == "Patient" {
+		return s.readPatient(w, r, session)
+	}
 	if !fhir.IsType(typ) || !fhir.ValidID(id) {
 		return fhir.Errorf(fhir.NotFound, "no record was found that you can open")
 	}
@@ -30,6 +33,6 @@ func (s *server) read(w http.ResponseWriter, r *http.Request, session *access.Se
 	if v := res.Text("meta.versionId"); v != "" {
 		w.Header().Set("ETag", `W/"`+v+`"`)
 	}
-	write(w, http.StatusOK, res.Raw())
+	write(w, r, http.StatusOK, res.Raw())
 	return nil
 }

@@ -22,13 +22,12 @@ func query(r *http.Request) (url.Values, error) {
 	}
 	v := r.Form
 	v.Del("_format")
+	v.Del("_pretty")
 	return v, nil
 }
 
 // lenient reports whether unknown parameters may be passed over. FHIR R4 search.html#errors
-func lenient(r *http.Request) bool {
-	return strings.Contains(r.Header.Get("Prefer"), "handling=lenient")
-}
+func lenient(r *http.Request) bool { return preferences(r).lenient }
 
 // searchPatient finds people by identifier. National numbers are taken from a POST _search only: a URL is written to logs.
 func (s *server) searchPatient(w http.ResponseWriter, r *http.Request, session *access.Session) error {
@@ -47,7 +46,7 @@ func (s *server) searchPatient(w http.ResponseWriter, r *http.Request, session *
 	self := fhir.Link{Relation: "self", URL: s.base(r) + "/Patient/_search"}
 	personID, err := s.o.Gather.Find(r.Context(), session, id)
 	if fhir.Is(err, fhir.NotFound) {
-		write(w, http.StatusOK, fhir.NewBundle("searchset", s.base(r), 0, 0, self).Bytes())
+		write(w, r, http.StatusOK, fhir.NewBundle("searchset", s.base(r), 0, 0, self).Bytes())
 		return nil
 	}
 	if err != nil {
@@ -59,13 +58,16 @@ func (s *server) searchPatient(w http.ResponseWriter, r *http.Request, session *
 	}
 	b := fhir.NewBundle("searchset", s.base(r), 1, 1024, self)
 	b.Add(p.Resource(), "match")
-	write(w, http.StatusOK, b.Bytes())
+	write(w, r, http.StatusOK, b.Bytes())
 	return nil
 }
 
 // search is a search on one type inside one person's record: GET /fhir/Condition?patient={id}&…
 func (s *server) search(w http.ResponseWriter, r *http.Request, session *access.Session) error {
 	typ := r.PathValue("type")
+	if typ == "Patient" {
+		return s.searchPatient(w, r, session)
+	}
 	if !fhir.IsType(typ) {
 		return fhir.Errorf(fhir.NotFound, "%.40q is not a resource type", typ)
 	}
@@ -112,6 +114,6 @@ func (s *server) search(w http.ResponseWriter, r *http.Request, session *access.
 	if failed != nil {
 		return failed
 	}
-	write(w, http.StatusOK, body)
+	write(w, r, http.StatusOK, body)
 	return nil
 }

@@ -62,6 +62,12 @@ func (s Stamper) Stamp(source string, r *fhir.Resource) (*fhir.Resource, error) 
 	return fhir.Parse(raw)
 }
 
+// StampOwn is Stamp for a system that keeps its record here over this node's own API: there is no other server whose ids they could be, so id and
+// references stay. Only meta.source is set.
+func (s Stamper) StampOwn(source string, r *fhir.Resource) (*fhir.Resource, error) {
+	return fhir.Parse(r.Splice("meta", stampedMeta(source, r.ID(), r.Value().Member("meta"))))
+}
+
 // stampedMeta is the meta that was claimed, without what is ours to say, and with the source.
 func stampedMeta(source, original string, claimed fhir.Value) []byte {
 	b := append(make([]byte, 0, 128+len(claimed.Raw())), '{')

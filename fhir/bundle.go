@@ -90,6 +90,46 @@ func (w *BundleWriter) Add(r *Resource, mode string) {
 	w.buf.WriteByte('}')
 }
 
+// EntryParts are the parts of an entry that is more than a search's answer. FHIR R4 bundle-definitions.html#Bundle.entry
+type EntryParts struct {
+	FullURL           string
+	Resource          []byte // its JSON; nil if there is none
+	Mode              string // search.mode
+	Request, Response M
+}
+
+// AddEntry appends an entry of a history, or of a transaction's answer.
+func (w *BundleWriter) AddEntry(e EntryParts) {
+	if w.entries == 0 {
+		w.buf.WriteString(`,"entry":[{`)
+	} else {
+		w.buf.WriteString(`,{`)
+	}
+	w.entries++
+	comma := ""
+	part := func(name string, value []byte) {
+		w.buf.WriteString(comma + `"` + name + `":`)
+		w.buf.Write(value)
+		comma = ","
+	}
+	if e.FullURL != "" {
+		part("fullUrl", mustJSON(e.FullURL))
+	}
+	if e.Resource != nil {
+		part("resource", e.Resource)
+	}
+	if e.Mode != "" {
+		part("search", mustJSON(M{"mode": e.Mode}))
+	}
+	if e.Request != nil {
+		part("request", mustJSON(e.Request))
+	}
+	if e.Response != nil {
+		part("response", mustJSON(e.Response))
+	}
+	w.buf.WriteByte('}')
+}
+
 // Bytes closes the Bundle and gives its JSON. Call it once.
 func (w *BundleWriter) Bytes() []byte {
 	if w.entries > 0 {

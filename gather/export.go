@@ -226,7 +226,7 @@ func (h *holding) shared(ctx context.Context) ([]*fhir.Resource, error) {
 			h.out.Damaged = append(h.out.Damaged, err)
 		case err != nil:
 			return nil, err
-		case patientOf(r) == "":
+		case PatientOf(r) == "":
 			out = append(out, r)
 		}
 	}

@@ -16,10 +16,13 @@ import (
 	"tombolo/audit"
 	"tombolo/connector"
 	"tombolo/dataset"
+	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/mpi"
 	"tombolo/policy"
 	"tombolo/region"
+	"tombolo/search"
+	"tombolo/store"
 )
 
 // People is the identity index. mpi.Index is one.
@@ -45,11 +48,18 @@ type Kept interface {
 	// Source yields what a source sent that is nobody's record.
 	Source(ctx context.Context, source string) iter.Seq2[*fhir.Resource, error]
 	Versions
+	ReadRaw(ctx context.Context, ref fhir.Ref) (store.Stored, error)
+	ReadVersionRaw(ctx context.Context, ref fhir.Ref, version int) (store.Stored, error)
+	History(ctx context.Context, ref fhir.Ref) ([]store.Stored, error)
+	Before(ctx context.Context, before events.Seq, limit int, keep func(events.Event) bool) ([]events.Event, events.Seq, error)
+	Tail(ctx context.Context) (events.Seq, error)
+	search.Searcher
 }
 
 // Auditor remembers. audit.Log is one.
 type Auditor interface {
 	Append(ctx context.Context, e audit.Event) (audit.Entry, error)
+	AppendAll(ctx context.Context, events []audit.Event) ([]audit.Entry, error)
 }
 
 // Options of a Gatherer.

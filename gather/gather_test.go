@@ -328,6 +328,10 @@ func TestNoAuditNoBytes(t *testing.T) {
 
 type broken struct{}
 
+func (broken) AppendAll(context.Context, []audit.Event) ([]audit.Entry, error) {
+	return nil, errors.New("the disk is full")
+}
+
 func (broken) Append(context.Context, audit.Event) (audit.Entry, error) {
 	return audit.Entry{}, errors.New("the disk is full")
 }

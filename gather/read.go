@@ -44,7 +44,7 @@ func (g *Gatherer) Read(ctx context.Context, s *access.Session, ref fhir.Ref) (*
 	if err != nil {
 		return nil, err
 	}
-	patient := patientOf(r)
+	patient := PatientOf(r)
 	if patient == "" {
 		if fhir.NeedsPatient(r.Type()) {
 			return nil, g.deny(ctx, s, "", fhir.Identifier{}, nil)
@@ -58,7 +58,8 @@ func (g *Gatherer) Read(ctx context.Context, s *access.Session, ref fhir.Ref) (*
 	return g.disclose(ctx, s, personID, r)
 }
 
-func patientOf(r *fhir.Resource) string {
+// PatientOf is the id of the patient in whose record a resource stands, "" if it is nobody's.
+func PatientOf(r *fhir.Resource) string {
 	if r.Type() == "Patient" {
 		return r.ID()
 	}
@@ -167,7 +168,7 @@ func (g *Gatherer) documentReference(ctx context.Context, s *access.Session, per
 		return nil, unknown()
 	}
 	if r, err := g.o.Kept.Read(ctx, ref); err == nil {
-		if owner, err := g.o.People.PersonOf(ctx, patientOf(r)); err != nil || owner != personID {
+		if owner, err := g.o.People.PersonOf(ctx, PatientOf(r)); err != nil || owner != personID {
 			return nil, g.deny(ctx, s, personID, fhir.Identifier{}, []policy.Reason{{Code: "other-person"}})
 		}
 		return g.disclose(ctx, s, personID, r)

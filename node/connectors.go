@@ -33,7 +33,11 @@ var kinds = map[string]func(n *Node, s region.System) (connector.Runner, connect
 	"extract":       newExtract,
 	"document":      newDocument,
 	region.Consumer: func(*Node, region.System) (connector.Runner, connector.Asker, error) { return nil, nil, nil },
+	"api":           newAPI,
 }
+
+// newAPI is a system that writes to this node's own FHIR API: it connects to us, and is asked nothing.
+func newAPI(*Node, region.System) (connector.Runner, connector.Asker, error) { return nil, nil, nil }
 
 // connect makes each system's connector and each neighbour's.
 func (n *Node) connect() (map[string]connector.Asker, error) {

@@ -310,7 +310,9 @@ func (n *Node) handler() (http.Handler, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/fhir/", api.New(api.Options{Gather: n.Gather, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger}))
+	face := api.New(api.Options{Gather: n.Gather, Intake: n.Intake, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
+	mux.Handle("/fhir/", face)
+	mux.Handle("/fhir", face)
 	mux.Handle("/", pages)
 	n.auditPages(mux)
 	n.health(mux)

@@ -64,6 +64,7 @@ const (
 type Subject struct {
 	Role         Role
 	Organisation string // ODS code
+	System       string // the system in the region file that a Role that Keeps acts for; else ""
 }
 
 // A Person is what policy must know of whose record it is. It is known from the identity index, not from any record.

@@ -24,6 +24,7 @@ const (
 	Operator       Role = "operator"
 	Citizen        Role = "citizen"
 	Neighbour      Role = "neighbour" // another region's node, acting for its own signed-in user
+	System         Role = "system"    // a program that keeps its own source's record here; see DecideOwn
 )
 
 // A RoleInfo says what a role may do. FHIR-wide rights do not exist: this is all.
@@ -35,6 +36,7 @@ type RoleInfo struct {
 	Tester      bool // sees systems released to testers
 	Audit       bool // sees who looked
 	Operates    bool // sees feeds, quarantine and completeness, never a record
+	Keeps       bool // reads and writes what one system itself holds here, and opens nobody's joined record
 	Purposes    []Purpose
 	Headings    []dataset.Heading // nil: all
 }
@@ -65,6 +67,7 @@ var roles = map[Role]RoleInfo{
 	Operator:       {Name: "Integration operator", Operates: true},
 	Citizen:        {Name: "Citizen", Opens: true, Purposes: []Purpose{PatientRequest}},
 	Neighbour:      {Name: "Clinician in a neighbouring region", Opens: true, Clinical: true, Purposes: care},
+	System:         {Name: "System, of its own record", Keeps: true, Purposes: []Purpose{DirectCare}},
 }
 
 // Info is what a role may do; ok is false for a role there is not.

@@ -389,6 +389,22 @@ func (c *checker) neighbour(path string, n Neighbour) {
 	}
 }
 
+// keeps checks which system a user of the role system is.
+func (c *checker) keeps(path string, u User) {
+	s, ok := c.r.System(u.System)
+	switch {
+	case u.Role != "system" && u.System != "":
+		c.err(path+".system", "only a user of the role system keeps a system's record", "Remove system, or write role: system")
+	case u.Role != "system":
+	case u.System == "":
+		c.err(path+".system", "a system reads and writes its own record, and this does not say which system it is", "Add system: the id of one under systems")
+	case !ok:
+		c.err(path+".system", u.System+" is not among the systems", "Add it to systems")
+	case u.Organisation != "" && s.Organisation != u.Organisation:
+		c.err(path+".organisation", u.System+" belongs to "+s.Organisation, "Write organisation: "+s.Organisation)
+	}
+}
+
 func (c *checker) user(path string, u User) {
 	if u.TokenSHA256 == "" {
 		c.warn(path, u.ID+" has no token_sha256, so they act in developer mode only (serve --dev)", "Write token_sha256: what printf %s TOKEN | sha256sum prints")
@@ -402,6 +418,7 @@ func (c *checker) user(path string, u User) {
 	case u.Role != "citizen" && u.PersonRef != "":
 		c.err(path+".person", "only a citizen has a record of their own here", "Remove person, or write role: citizen")
 	}
+	c.keeps(path, u)
 	if u.Organisation != "" {
 		c.organisation(path+".organisation", u.Organisation)
 	}

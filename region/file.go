@@ -19,7 +19,7 @@ var Purposes = []string{"direct-care", "emergency", "safeguarding", "administrat
 
 // Roles that a user may have: those that policy knows. A neighbour is another region's node, acting for its own users.
 var Roles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "mental-health", "pharmacist", "social-worker", "care-home",
-	"receptionist", "privacy-officer", "operator", "citizen", "neighbour"}
+	"receptionist", "privacy-officer", "operator", "citizen", "neighbour", "system"}
 
 // SystemRoles are those in which the users of a system may act: whoever opens records for care.
 var SystemRoles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "mental-health", "pharmacist", "social-worker", "care-home", "receptionist", "neighbour"}
@@ -225,6 +225,7 @@ var userShape = block("Somebody who may sign in at a small site.",
 	field[User]{"organisation", "the ODS code of the organisation they act for", false, text(func(u *User) *string { return &u.Organisation }, odsText)},
 	field[User]{"token_sha256", "the SHA-256 of their sign-in token, in hexadecimal; without it they act in developer mode only", false, text(func(u *User) *string { return &u.TokenSHA256 }, hashText)},
 	field[User]{"person", "for a citizen: whose record is theirs", false, text(func(u *User) *string { return &u.PersonRef }, anyText)},
+	field[User]{"system", "for the role system: the id of the system whose record it reads and writes over the FHIR API", false, text(func(u *User) *string { return &u.System }, idText)},
 )
 
 // options reads settings that only a connector understands.

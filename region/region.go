@@ -136,6 +136,7 @@ type User struct {
 	Organisation string
 	TokenSHA256  string // hex
 	PersonRef    string // for a citizen: how the node knows whose record is theirs
+	System       string // for a system: the id of the system whose record it keeps here
 }
 
 // System finds a system by its id.

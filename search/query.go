@@ -23,6 +23,9 @@ type Query struct {
 	// look, which the searcher knows best (a Medication names no patient), so Matches does not judge it.
 	Patient string
 
+	// Source, if set, keeps the search inside what one source holds: the id of its system. Like Patient it is the searcher's business.
+	Source string
+
 	// Base is the service's own base URL, without a slash at the end: absolute references below it mean the same as relative ones.
 	Base string
 

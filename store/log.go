@@ -114,3 +114,42 @@ func (db *DB) Follower(name string, handle func(ctx context.Context, tx Tx, e ev
 	}
 	return f
 }
+
+// Before gives the newest events that keep wants, newest first, at most limit of them, from before a position (0: from the newest). next is
+// where to go on, 0 at the beginning of the log. It looks at a bounded part of the log, so there may be few, or none, and more to come.
+func (db *DB) Before(ctx context.Context, before events.Seq, limit int, keep func(events.Event) bool) (found []events.Event, next events.Seq, err error) {
+	const window, windows = 512, 40
+	if before == 0 {
+		if before, err = db.Tail(ctx); err != nil {
+			return nil, 0, err
+		}
+		before++
+	}
+	for range windows {
+		from := events.Seq(1)
+		if before > window {
+			from = before - window
+		}
+		var part []events.Event
+		for e, err := range db.Since(ctx, from-1) {
+			if err != nil {
+				return nil, 0, err
+			}
+			if e.Seq >= before {
+				break
+			}
+			if keep(e) {
+				part = append(part, e)
+			}
+		}
+		for i := len(part) - 1; i >= 0; i-- {
+			if found = append(found, part[i]); len(found) == limit {
+				return found, part[i].Seq, nil
+			}
+		}
+		if before = from; before == 1 {
+			return found, 0, nil
+		}
+	}
+	return found, before, nil
+}

@@ -173,7 +173,14 @@ func (f *finder) matches(ctx context.Context, after place, visit func(place, *fh
 		}
 		examined++
 		last = c.at
-		r, err := c.resource(f.q.Type)
+		s, err := decode(fhir.MakeRef(f.q.Type, c.at.id), c.value)
+		if err == nil && f.q.Source != "" && s.Source != f.q.Source {
+			continue
+		}
+		var r *fhir.Resource
+		if err == nil {
+			r, err = s.Resource()
+		}
 		if err != nil {
 			i := *fhir.IssueOf(err)
 			f.issues = append(f.issues, &i)
@@ -190,14 +197,6 @@ func (f *finder) matches(ctx context.Context, after place, visit func(place, *fh
 type candidate struct {
 	at    place
 	value []byte // as stored
-}
-
-func (c candidate) resource(typ string) (*fhir.Resource, error) {
-	s, err := decode(fhir.MakeRef(typ, c.at.id), c.value)
-	if err != nil {
-		return nil, err
-	}
-	return s.Resource()
 }
 
 // Cursors are opaque to callers: the place of the last resource given.

@@ -113,13 +113,22 @@ func (db *DB) ReadRaw(ctx context.Context, ref fhir.Ref) (Stored, error) {
 //
 // FHIR R4 http.html#vread
 func (db *DB) ReadVersion(ctx context.Context, ref fhir.Ref, version int) (*fhir.Resource, error) {
+	s, err := db.ReadVersionRaw(ctx, ref, version)
+	if err != nil {
+		return nil, err
+	}
+	return s.Resource()
+}
+
+// ReadVersionRaw is ReadVersion for those who only pass the bytes on.
+func (db *DB) ReadVersionRaw(ctx context.Context, ref fhir.Ref, version int) (Stored, error) {
 	for range 3 {
 		e, _, err := readEntry(ctx, db.engine, ref)
 		if err != nil {
-			return nil, err
+			return Stored{}, err
 		}
 		if e == nil || version < 1 || version > e.version {
-			return nil, fhir.Errorf(fhir.NotFound, "%s has no version %d", ref, version)
+			return Stored{}, fhir.Errorf(fhir.NotFound, "%s has no version %d", ref, version)
 		}
 		keys := []kv.Key{}
 		for _, part := range e.parts() {
@@ -127,7 +136,7 @@ func (db *DB) ReadVersion(ctx context.Context, ref fhir.Ref, version int) (*fhir
 		}
 		values, err := db.engine.MultiGet(ctx, keys)
 		if err != nil {
-			return nil, readError(err)
+			return Stored{}, readError(err)
 		}
 		for i, v := range values {
 			if v == nil {
@@ -135,18 +144,18 @@ func (db *DB) ReadVersion(ctx context.Context, ref fhir.Ref, version int) (*fhir
 			}
 			s, err := decode(ref, v)
 			if err != nil && i%2 == 0 {
-				return nil, err // this very version is damaged
+				return Stored{}, err // this very version is damaged
 			}
 			if err != nil || s.Version != version {
 				continue
 			}
 			if s.Deleted {
-				return nil, fhir.Errorf(fhir.Deleted, "%s was deleted in version %d", ref, version)
+				return Stored{}, fhir.Errorf(fhir.Deleted, "%s was deleted in version %d", ref, version)
 			}
-			return s.Resource()
+			return s, nil
 		}
 	}
-	return nil, fhir.Errorf(fhir.Exception, "%s: version %d is damaged or missing", ref, version)
+	return Stored{}, fhir.Errorf(fhir.Exception, "%s: version %d is damaged or missing", ref, version)
 }
 
 // History returns all versions, newest first, deletions among them. A damaged version is left out and told of in err, which comes

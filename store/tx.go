@@ -121,6 +121,22 @@ func (t *transaction) multiGet(ctx context.Context, keys []kv.Key) error {
 	return nil
 }
 
+// Now is the moment of this transaction: the meta.lastUpdated of what it writes.
+func (x Tx) Now() time.Time { return x.t.now }
+
+// Pending are the resources that this Tx has put so far, in order, and those it has deleted.
+func (x Tx) Pending() (put []*fhir.Resource, deleted []fhir.Ref) {
+	for _, c := range x.t.order {
+		switch {
+		case c.resource != nil:
+			put = append(put, c.resource)
+		case c.deleted:
+			deleted = append(deleted, c.ref)
+		}
+	}
+	return put, deleted
+}
+
 // Prefetch reads in one round trip what Put, Get and Delete of these resources will ask for. Nothing depends on it but speed.
 func (x Tx) Prefetch(ctx context.Context, refs ...fhir.Ref) error {
 	keys := make([]kv.Key, len(refs))

@@ -1,0 +1,101 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"tombolo/access"
+	"tombolo/fhir"
+	"tombolo/search"
+)
+
+// ownSearch is a search on one type over what the system itself holds. FHIR R4 search.html
+func (s *server) ownSearch(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	typ := r.PathValue("type")
+	if !fhir.IsType(typ) {
+		return unknownType(typ)
+	}
+	if err := noNumbers(r.URL.Query()); err != nil {
+		return err
+	}
+	v, err := query(r)
+	if err != nil {
+		return err
+	}
+	q, warnings, err := search.Parse(typ, v, !lenient(r))
+	if err != nil {
+		return allErrors(warnings, err)
+	}
+	q.Base = s.base(r)
+	own, err := s.o.Gather.Own(r.Context(), session)
+	if err != nil {
+		return err
+	}
+	page, err := own.Searcher().Search(r.Context(), q)
+	if err != nil {
+		return err
+	}
+	asked := q.URLValues()
+	if err := own.Show(r.Context(), typ+"?"+encodeQuery(asked), page.Resources); err != nil {
+		return err
+	}
+	write(w, r, http.StatusOK, s.searchset(r, q, page, append(warnings, page.Issues...)))
+	return nil
+}
+
+// noNumbers refuses a person's number in a URL (design law 9).
+func noNumbers(v url.Values) error {
+	for name, values := range v {
+		if strings.HasPrefix(name, "_") && !strings.HasPrefix(name, "_has") {
+			continue
+		}
+		for _, value := range values {
+			for alternative := range strings.FieldsFuncSeq(value, func(c rune) bool { return c == ',' || c == '|' || c == '$' }) {
+				if _, err := fhir.ParseNHSNumber(alternative); err == nil {
+					return fhir.IssueOf(numberInURL()).At(name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// allErrors tells of everything that is wrong with a search, not just the first.
+func allErrors(issues []*fhir.Issue, first error) error {
+	if len(issues) < 2 {
+		return first
+	}
+	return allIssues(issues)
+}
+
+// searchset is the answer to a search. Its self link says what was understood and used. FHIR R4 search.html#conformance
+func (s *server) searchset(r *http.Request, q search.Query, page *search.Page, issues []*fhir.Issue) []byte {
+	asked := q.URLValues()
+	address := s.base(r) + "/" + q.Type
+	links := []fhir.Link{{Relation: "self", URL: withQuery(address, asked)}}
+	if page.Next != "" {
+		asked.Set("_cursor", page.Next)
+		links = append(links, fhir.Link{Relation: "next", URL: withQuery(address, asked)})
+	}
+	total := page.Total
+	if q.Total == "none" && q.Summary != "count" {
+		total = -1
+	}
+	size := 0
+	for _, res := range page.Resources {
+		size += len(res.Raw()) + 200
+	}
+	b := fhir.NewBundle("searchset", s.base(r), total, size, links...)
+	v := view{summary: q.Summary, elements: q.Elements}
+	if q.Summary == "count" {
+		v = view{}
+	}
+	for _, res := range page.Resources {
+		b.Add(v.of(res), "match")
+	}
+	if len(issues) > 0 {
+		b.Add(fhir.Outcome(issues...), "outcome")
+	}
+	return b.Bytes()
+}

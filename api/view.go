@@ -1,0 +1,85 @@
+package api
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"tombolo/fhir"
+)
+
+// A view is which part of a resource is wanted. FHIR R4 search.html#summary
+type view struct {
+	summary  string
+	elements []string
+}
+
+func viewOf(r *http.Request) (view, error) {
+	q := r.URL.Query()
+	v := view{summary: q.Get("_summary")}
+	if !slices.Contains([]string{"", "false", "text", "data", "count"}, v.summary) {
+		return v, fhir.Errorf(fhir.Invalid, "takes text, data, count or false").At("_summary")
+	}
+	for _, list := range q["_elements"] {
+		v.elements = append(v.elements, strings.Split(list, ",")...)
+	}
+	if len(v.elements) > 0 && v.summary != "" && v.summary != "false" {
+		return v, fhir.Errorf(fhir.Invalid, "ask for _summary or _elements, not for both").At("_elements")
+	}
+	return v, nil
+}
+
+func (v view) whole() bool { return len(v.elements) == 0 && (v.summary == "" || v.summary == "false") }
+
+// of is the part of a resource that is wanted, marked as a part. FHIR R4 valueset-common-tags.html (SUBSETTED)
+func (v view) of(r *fhir.Resource) *fhir.Resource {
+	if v.whole() {
+		return r
+	}
+	m := fhir.M{}
+	for c := range r.Value().Children() {
+		name := strings.TrimPrefix(c.Key(), "_")
+		if name == "resourceType" || name == "id" || name == "meta" || !v.keeps(r.Type(), name) {
+			continue
+		}
+		m[c.Key()] = fhir.JSON(rawJSON(c.Raw()))
+	}
+	m["meta"] = subsetted(r)
+	return fhir.New(r.Type(), r.ID(), m)
+}
+
+type rawJSON []byte
+
+func (r rawJSON) MarshalJSON() ([]byte, error) { return r, nil }
+
+func subsetted(r *fhir.Resource) fhir.M {
+	meta := fhir.M{}
+	var tags []any
+	for c := range r.Value().Member("meta").Children() {
+		if c.Key() != "tag" {
+			meta[c.Key()] = rawJSON(c.Raw())
+			continue
+		}
+		for t := range c.Children() {
+			tags = append(tags, rawJSON(t.Raw()))
+		}
+	}
+	meta["tag"] = append(tags, fhir.Coding{System: "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", Code: "SUBSETTED"})
+	return meta
+}
+
+func (v view) keeps(typ, name string) bool {
+	if len(v.elements) > 0 {
+		for _, e := range v.elements {
+			e, _, _ = strings.Cut(strings.TrimPrefix(e, typ+"."), ".")
+			if e == name || strings.HasPrefix(name, e) && choice(name[len(e):]) {
+				return true
+			}
+		}
+		return false
+	}
+	return (v.summary == "text") == (name == "text")
+}
+
+// choice reports whether the rest of a member's name may be a data type's: valueQuantity is value.
+func choice(rest string) bool { return rest != "" && rest[0] >= 'A' && rest[0] <= 'Z' }

@@ -1,0 +1,266 @@
+package gather
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"tombolo/access"
+	"tombolo/audit"
+	"tombolo/events"
+	"tombolo/fhir"
+	"tombolo/policy"
+	"tombolo/search"
+	"tombolo/store"
+)
+
+// An Own is what one system itself holds here, for the system's own session: its part of the store, as a FHIR server's client sees it (ADR 10). What
+// other systems hold is not there for it: same answers as for what never was. Nothing is given out that is not audited before.
+type Own struct {
+	g      *Gatherer
+	s      *access.Session
+	source string
+}
+
+// Own decides, before anything is looked at, whether a session may read and write its system's record.
+func (g *Gatherer) Own(ctx context.Context, s *access.Session) (*Own, error) {
+	src := policy.Source{System: s.System}
+	if sys, ok := g.o.Region.System(s.System); ok {
+		src.Organisation = sys.Organisation
+	}
+	d := policy.DecideOwn(s.Subject(), src)
+	if d.Permit {
+		return &Own{g, s, s.System}, nil
+	}
+	return nil, g.forbid(ctx, s, fhir.Errorf(fhir.Forbidden, "this is for a system that keeps its own record here: %s", d.Reasons[0].Text))
+}
+
+// Source is the id of the system.
+func (o *Own) Source() string { return o.source }
+
+// A Doing is what is remembered of one request.
+type Doing struct {
+	Kind  audit.Kind
+	Query string   // the request, without its host
+	Refs  []string // what was shown or written, "Patient/1/_history/2"
+	// Patients are the ids of the patients concerned.
+	Patients []string
+}
+
+// Remember audits what is about to be answered: one entry for each person concerned, so that each can see it, or one if nobody is. An error means that
+// nothing may be said.
+func (o *Own) Remember(ctx context.Context, d Doing) error {
+	base := o.g.event(o.s, string(d.Kind))
+	base.Outcome, base.Query = audit.Success, d.Query
+	base.What = []string{"policy: " + policy.Version, "permitted: own-source", "source: " + o.source}
+	for part := range slices.Chunk(d.Refs, 100) {
+		for i, r := range part {
+			if i == 0 {
+				base.What = append(base.What, "resources: "+r)
+			} else {
+				base.What[len(base.What)-1] += " " + r
+			}
+		}
+	}
+	var all []audit.Event
+	seen := map[string]bool{}
+	for _, id := range d.Patients {
+		person, err := o.g.o.People.PersonOf(ctx, id)
+		if err != nil && !fhir.Is(err, fhir.NotFound) {
+			return err
+		}
+		if person == "" || seen[person] {
+			continue
+		}
+		seen[person] = true
+		e := base
+		e.PersonID = person
+		all = append(all, e)
+	}
+	if len(all) == 0 {
+		all = append(all, base)
+	}
+	if _, err := o.g.o.Audit.AppendAll(ctx, all); err != nil {
+		return fhir.Errorf(fhir.NoStore, "the access could not be recorded, so nothing is shown: %w", err)
+	}
+	return nil
+}
+
+// show audits resources as they are about to be given out.
+func (o *Own) show(ctx context.Context, kind audit.Kind, query string, shown ...store.Stored) error {
+	d := Doing{Kind: kind, Query: query}
+	for _, s := range shown {
+		d.Refs = append(d.Refs, string(s.Ref)+"/_history/"+strconv.Itoa(s.Version))
+		if s.Deleted {
+			continue
+		}
+		r, err := s.Resource()
+		if err != nil {
+			return err
+		}
+		if p := PatientOf(r); p != "" && !slices.Contains(d.Patients, p) {
+			d.Patients = append(d.Patients, p)
+		}
+	}
+	return o.Remember(ctx, d)
+}
+
+func notHere(ref fhir.Ref) error { return fhir.Errorf(fhir.NotFound, "%s is not known here", ref) }
+
+// Read gives the current version. NotFound if there never was one, or another system holds it; Deleted if it was deleted.
+func (o *Own) Read(ctx context.Context, ref fhir.Ref) (store.Stored, error) {
+	s, err := o.g.o.Kept.ReadRaw(ctx, ref)
+	if err == nil && s.Source != o.source {
+		return store.Stored{}, notHere(ref)
+	}
+	if fhir.Is(err, fhir.Deleted) {
+		return store.Stored{}, o.gone(ctx, ref, err)
+	}
+	if err != nil {
+		return store.Stored{}, err
+	}
+	return s, o.show(ctx, audit.Read, string(ref), s)
+}
+
+// gone is how a deletion is told: to those whose it was.
+func (o *Own) gone(ctx context.Context, ref fhir.Ref, deleted error) error {
+	all, err := o.history(ctx, ref)
+	switch {
+	case err != nil:
+		return err
+	case len(all) == 0:
+		return notHere(ref)
+	}
+	return deleted
+}
+
+// Version gives one version.
+func (o *Own) Version(ctx context.Context, ref fhir.Ref, version int) (store.Stored, error) {
+	s, err := o.g.o.Kept.ReadVersionRaw(ctx, ref, version)
+	if err == nil && s.Source != o.source {
+		return store.Stored{}, notHere(ref)
+	}
+	if fhir.Is(err, fhir.Deleted) {
+		return store.Stored{}, o.gone(ctx, ref, err)
+	}
+	if err != nil {
+		return store.Stored{}, err
+	}
+	return s, o.show(ctx, audit.Read, string(ref)+"/_history/"+strconv.Itoa(version), s)
+}
+
+func (o *Own) history(ctx context.Context, ref fhir.Ref) ([]store.Stored, error) {
+	all, err := o.g.o.Kept.History(ctx, ref)
+	return slices.DeleteFunc(all, func(s store.Stored) bool { return s.Source != o.source }), err
+}
+
+// A Span of changes to look at: which versions, newest first.
+type Span struct {
+	Type, ID string     // "": all
+	Before   events.Seq // 0: from the newest
+	Count    int
+	Keep     func(at store.Stored) bool // nil: all
+}
+
+// History gives versions, newest first, deletions among them, and where to go on (0: at the end).
+func (o *Own) History(ctx context.Context, span Span, query string) (found []store.Stored, next events.Seq, err error) {
+	if span.ID != "" {
+		if found, next, err = o.instanceHistory(ctx, span); err != nil {
+			return nil, 0, err
+		}
+	} else {
+		changed, after, err := o.g.o.Kept.Before(ctx, span.Before, span.Count, func(e events.Event) bool {
+			return e.Source == o.source && (span.Type == "" || e.Ref.Type() == span.Type) && (span.Keep == nil || span.Keep(store.Stored{Ref: e.Ref, At: e.At}))
+		})
+		if err != nil {
+			return nil, 0, err
+		}
+		next = after
+		for _, e := range changed {
+			s, err := o.g.o.Kept.ReadVersionRaw(ctx, e.Ref, e.Version)
+			if fhir.Is(err, fhir.Deleted) {
+				s, err = store.Stored{Ref: e.Ref, Version: e.Version, At: e.At, Source: e.Source, Deleted: true}, nil
+			}
+			if err != nil {
+				return nil, 0, err
+			}
+			found = append(found, s)
+		}
+	}
+	return found, next, o.show(ctx, audit.Read, query, found...)
+}
+
+func (o *Own) instanceHistory(ctx context.Context, span Span) (found []store.Stored, next events.Seq, err error) {
+	ref := fhir.MakeRef(span.Type, span.ID)
+	all, err := o.history(ctx, ref)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(all) == 0 {
+		return nil, 0, notHere(ref)
+	}
+	for _, s := range all { // here the place to go on is a version
+		if span.Before > 0 && events.Seq(s.Version) >= span.Before || span.Keep != nil && !span.Keep(s) {
+			continue
+		}
+		if len(found) == span.Count {
+			return found, events.Seq(found[len(found)-1].Version), nil
+		}
+		found = append(found, s)
+	}
+	return found, 0, nil
+}
+
+// Searcher is what of the store this system's own searches see. What it finds has not been audited: whoever gives it out calls Show first.
+func (o *Own) Searcher() search.Searcher { return ownSearcher{o} }
+
+type ownSearcher struct{ o *Own }
+
+func (s ownSearcher) Search(ctx context.Context, q search.Query) (*search.Page, error) {
+	q.Source = s.o.source
+	return s.o.g.o.Kept.Search(ctx, q)
+}
+
+// Lookup gives current resources by reference, for a search's includes: those of others and those that are not there are left out.
+func (o *Own) Lookup(ctx context.Context, refs ...fhir.Ref) ([]*fhir.Resource, error) {
+	var out []*fhir.Resource
+	for _, ref := range refs {
+		s, err := o.g.o.Kept.ReadRaw(ctx, ref)
+		if fhir.Is(err, fhir.NotFound) || fhir.Is(err, fhir.Deleted) || err == nil && s.Source != o.source {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		r, err := s.Resource()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// Show audits what a search found, before it is given out.
+func (o *Own) Show(ctx context.Context, query string, found []*fhir.Resource) error {
+	d := Doing{Kind: audit.Search, Query: query}
+	for _, r := range found {
+		d.Refs = append(d.Refs, string(r.Ref())+"/_history/"+r.Text("meta.versionId"))
+		if p := PatientOf(r); p != "" && !slices.Contains(d.Patients, p) {
+			d.Patients = append(d.Patients, p)
+		}
+	}
+	return o.Remember(ctx, d)
+}
+
+// Tail is the position of the newest change: what a search's pages are pinned to.
+func (o *Own) Tail(ctx context.Context) (events.Seq, error) { return o.g.o.Kept.Tail(ctx) }
+
+// Written gives a version to the one who wrote it just now, and has been audited doing so.
+func (o *Own) Written(ctx context.Context, ref fhir.Ref, version int) (store.Stored, error) {
+	s, err := o.g.o.Kept.ReadVersionRaw(ctx, ref, version)
+	if err == nil && s.Source != o.source {
+		return store.Stored{}, notHere(ref)
+	}
+	return s, err
+}

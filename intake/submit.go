@@ -1,0 +1,332 @@
+package intake
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tombolo/connector"
+	"tombolo/dataset"
+	"tombolo/fhir"
+	"tombolo/region"
+	"tombolo/search"
+	"tombolo/store"
+)
+
+// BucketCriteria: <source>\x00<hash of a search> -> when it last decided that something was to be created. Two requests that create on the
+// same condition at the same moment both write it, so that one of them starts over and finds what the other made.
+const BucketCriteria = "intake-criteria"
+
+// A Submission is one request in which a system that keeps its record here writes it over this node's own FHIR API (ADR 10). It is a delivery like
+// any other: kept raw, once only, with provenance, in one transaction, and acknowledged when it can be found. Unlike others it keeps its own ids,
+// because there is no other server whose ids they could be.
+type Submission struct {
+	Source      string
+	Raw         []byte
+	ContentType string
+	// Key is the client's own name for this request, with which it may safely be sent again: an Idempotency-Key, or a Bundle's identifier. ""
+	// means that each request stands for itself.
+	Key string
+}
+
+// A Writing is one run of what a Submission does. Everything in it happens, or nothing does. Other systems' resources are not there for it.
+type Writing struct {
+	in     *Intake
+	tx     store.Tx
+	source string
+	refs   []fhir.Ref
+	homes  []string
+}
+
+// Submit runs fn in one transaction and returns its reply once all is durable and can be found. fn may be run several times, as in store.Update; an
+// error of it writes nothing. A Key that came before with the same bytes gives the reply that was given then, and runs nothing; with other
+// bytes it is an error of type BusinessRule.
+func (in *Intake) Submit(ctx context.Context, sub Submission, fn func(*Writing) (reply []byte, err error)) (connector.Receipt, error) {
+	sys := in.system(sub.Source)
+	if sys == nil {
+		return connector.Receipt{}, fhir.Errorf(fhir.NotFound, "system %q is not in the region file", sub.Source)
+	}
+	sum := sha256.Sum256(sub.Raw)
+	hash := hex.EncodeToString(sum[:])
+	var receipt connector.Receipt
+	seq, err := in.o.Store.Update(ctx, func(tx store.Tx) error {
+		receipt = connector.Receipt{}
+		return in.submit(ctx, tx, sys, sub, hash, &receipt, fn)
+	})
+	in.stats.add(sub.Source, in.o.Now(), func(s *Stat) {
+		switch {
+		case fhir.Is(err, fhir.Transient) || fhir.Is(err, fhir.NoStore):
+			s.Failed++
+		case err != nil:
+			s.Rejected++
+		case receipt.Duplicate:
+			s.Duplicates++
+		default:
+			s.Accepted++
+		}
+	})
+	if err != nil {
+		return connector.Receipt{}, err
+	}
+	receipt.Seq = seq
+	if in.awaits {
+		if err := in.o.Await(ctx, seq); err != nil {
+			return connector.Receipt{}, fhir.Errorf(fhir.Transient, "stored, and not yet findable: %w", err)
+		}
+	}
+	return receipt, nil
+}
+
+func (in *Intake) submit(ctx context.Context, tx store.Tx, sys *region.System, sub Submission, hash string, receipt *connector.Receipt, fn func(*Writing) ([]byte, error)) error {
+	var place string
+	if sub.Key != "" {
+		name := sha256.Sum256([]byte(sub.Key))
+		place = sub.Source + "\x00api:" + hex.EncodeToString(name[:16])
+		data, ok, err := tx.Bucket(BucketSeen).Get(ctx, place)
+		if err != nil {
+			return err
+		}
+		if ok {
+			return again(data, hash, receipt)
+		}
+	}
+	w := &Writing{in: in, tx: tx, source: sub.Source}
+	reply, err := fn(w)
+	if err != nil {
+		return err
+	}
+	receipt.Reply = reply
+	if sub.Key != "" {
+		data, err := json.Marshal(kept{seen{Reply: reply, Received: in.o.Now(), Refs: w.refs}, hash})
+		if err != nil {
+			return err
+		}
+		tx.Bucket(BucketSeen).Put(place, data)
+	}
+	if len(w.refs) == 0 {
+		return nil
+	}
+	tx.Bucket(BucketRaw).Put(hash, sub.Raw)
+	home := store.Home{Source: sub.Source}
+	if !slices.ContainsFunc(w.homes, func(h string) bool { return h != w.homes[0] }) {
+		home.Patient = w.homes[0]
+	}
+	d := connector.Delivery{Source: sub.Source, ID: NewID(), Received: tx.Now(), Map: "nothing: it came as it is"}
+	_, err = tx.Put(ctx, home, in.provenance(sys, &d, w.refs, hash))
+	return err
+}
+
+// kept is what is remembered of a Submission with a Key.
+type kept struct {
+	seen
+	Hash string `json:"hash"`
+}
+
+func again(data []byte, hash string, receipt *connector.Receipt) error {
+	var was kept
+	if err := json.Unmarshal(data, &was); err != nil {
+		return err
+	}
+	if was.Hash != hash {
+		return fhir.Errorf(fhir.BusinessRule, "this key was used for another request: give each request its own key, and repeat a request byte for byte")
+	}
+	*receipt = connector.Receipt{Duplicate: true, Reply: was.Reply}
+	return nil
+}
+
+var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// NewID makes an id for a resource that its client has not named.
+func NewID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	return idEncoding.EncodeToString(b[:])
+}
+
+// Now is the meta.lastUpdated of what is written.
+func (w *Writing) Now() time.Time { return w.tx.Now() }
+
+// Get returns a resource of this system, with what this Writing has done to it. One of another system is NotFound, as one that is not there.
+func (w *Writing) Get(ctx context.Context, ref fhir.Ref) (*fhir.Resource, error) {
+	r, err := w.tx.Get(ctx, ref)
+	if err == nil && connector.SourceOf(r) != w.source {
+		return nil, notHere(ref)
+	}
+	return r, err
+}
+
+func notHere(ref fhir.Ref) error { return fhir.Errorf(fhir.NotFound, "%s is not known here", ref) }
+
+// Version is the version that a resource has, or will have when this is committed; 0 if there never was one.
+func (w *Writing) Version(ctx context.Context, ref fhir.Ref) (int, error) {
+	return w.tx.Version(ctx, ref)
+}
+
+// Prefetch reads in one round trip what will be asked for of these resources.
+func (w *Writing) Prefetch(ctx context.Context, refs ...fhir.Ref) error {
+	return w.tx.Prefetch(ctx, refs...)
+}
+
+// Put writes a resource of this system; it must have an id. changed is false if it says what is there already.
+func (w *Writing) Put(ctx context.Context, r *fhir.Resource) (changed bool, err error) {
+	if _, err := fhir.ParseNHSNumber(r.ID()); err == nil {
+		return false, fhir.Errorf(fhir.BusinessRule, "a person's number must not be an id, which stands in URLs and logs: use another id, and put the number under identifier").At(r.Type() + ".id")
+	}
+	was, err := w.tx.Get(ctx, r.Ref())
+	switch {
+	case err == nil && connector.SourceOf(was) != w.source:
+		return false, fhir.Errorf(fhir.Conflict, "this id cannot be used: choose another, or POST and have one given").At(r.Type() + ".id")
+	case err != nil && !fhir.Is(err, fhir.NotFound) && !fhir.Is(err, fhir.Deleted):
+		return false, err
+	}
+	patient, err := w.home(ctx, r)
+	if err != nil {
+		return false, err
+	}
+	stamped, err := w.in.o.Stamper.StampOwn(w.source, r)
+	if err != nil {
+		return false, err
+	}
+	changed, err = w.tx.Put(ctx, store.Home{Source: w.source, Patient: patient, Heading: string(dataset.HeadingOf(stamped))}, stamped)
+	if changed {
+		w.did(r.Ref(), patient)
+	}
+	return changed, err
+}
+
+func (w *Writing) did(ref fhir.Ref, patient string) {
+	if !slices.Contains(w.refs, ref) {
+		w.refs, w.homes = append(w.refs, ref), append(w.homes, patient)
+	}
+}
+
+// home finds in whose record a resource stands. Every patient it is about must be one of this system's own: otherwise an entry would get
+// into the record of somebody whom another system means by that id (design law 9). One that is not there and one of another system are
+// refused in the same words.
+func (w *Writing) home(ctx context.Context, r *fhir.Resource) (string, error) {
+	if r.Type() == "Patient" {
+		return r.ID(), nil
+	}
+	home := ""
+	for _, of := range fhir.Subjects(r) {
+		id, ok := strings.CutPrefix(of.Reference, "Patient/")
+		if !ok {
+			continue // by identifier, or on another server: nobody's record here
+		}
+		id, _, _ = strings.Cut(id, "/")
+		if _, err := w.Get(ctx, fhir.MakeRef("Patient", id)); err != nil {
+			if fhir.Is(err, fhir.NotFound) || fhir.Is(err, fhir.Deleted) {
+				return "", fhir.Errorf(fhir.BusinessRule, "the patient whom this is about is not here: create the Patient first, or in the same transaction").At(r.Type())
+			}
+			return "", err
+		}
+		home = cmp.Or(home, id)
+	}
+	return home, nil
+}
+
+// Delete takes away a resource of this system. A Patient goes only with all that stands in their record.
+func (w *Writing) Delete(ctx context.Context, ref fhir.Ref) error {
+	r, err := w.Get(ctx, ref)
+	if err != nil {
+		return err
+	}
+	patient := ""
+	if ref.Type() == "Patient" {
+		if err := w.empty(ctx, ref.ID()); err != nil {
+			return err
+		}
+	} else if patient, err = w.home(ctx, r); err != nil && !fhir.Is(err, fhir.BusinessRule) {
+		return err
+	}
+	if err := w.tx.Delete(ctx, ref); err != nil {
+		return err
+	}
+	w.did(ref, patient)
+	return nil
+}
+
+func (w *Writing) empty(ctx context.Context, patientID string) error {
+	put, deleted := w.tx.Pending()
+	left := 0
+	for s, err := range w.in.o.Store.PatientRaw(ctx, patientID) {
+		if err != nil {
+			return err
+		}
+		if s.Ref.Type() != "Patient" && s.Ref.Type() != "Provenance" && !slices.Contains(deleted, s.Ref) {
+			left++
+		}
+	}
+	for _, r := range put {
+		for _, of := range fhir.Subjects(r) {
+			if of.Reference == "Patient/"+patientID {
+				left++
+			}
+		}
+	}
+	if left > 0 {
+		return fhir.Errorf(fhir.Conflict, "%d entries stand in this patient's record: delete them first, or in the same transaction", left).At("Patient")
+	}
+	return nil
+}
+
+// Find gives the resources of this system that a search on one type finds, with what this Writing has done; at most limit.
+func (w *Writing) Find(ctx context.Context, q search.Query, limit int) ([]*fhir.Resource, error) {
+	q.Source, q.Count = w.source, limit
+	m, err := search.Compile(q)
+	if err != nil {
+		return nil, err
+	}
+	put, deleted := w.tx.Pending()
+	var out []*fhir.Resource
+	touched := map[fhir.Ref]bool{}
+	for _, ref := range deleted {
+		touched[ref] = true
+	}
+	for _, r := range put {
+		touched[r.Ref()] = true
+		if m.Match(r) {
+			out = append(out, r)
+		}
+	}
+	for {
+		page, err := w.in.o.Store.Search(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range page.Resources {
+			if !touched[r.Ref()] {
+				out = append(out, r)
+			}
+		}
+		if len(out) >= limit || page.Next == "" {
+			return out[:min(limit, len(out))], nil
+		}
+		q.Cursor = page.Next
+	}
+}
+
+// FindOrCreate is Find for a condition on which something is created if nothing is found. It makes the condition a part of the transaction: of two
+// requests with the same condition at the same moment one starts over, and finds what the other made.
+// FHIR R4 http.html#ccreate
+func (w *Writing) FindOrCreate(ctx context.Context, q search.Query) ([]*fhir.Resource, error) {
+	sum := sha256.Sum256([]byte(q.Type + "?" + q.URLValues().Encode()))
+	key := w.source + "\x00" + hex.EncodeToString(sum[:16])
+	b := w.tx.Bucket(BucketCriteria)
+	if _, _, err := b.Get(ctx, key); err != nil { // before looking: what comes between is noticed
+		return nil, err
+	}
+	found, err := w.Find(ctx, q, 2)
+	if err == nil && len(found) == 0 {
+		b.Put(key, strconv.AppendInt(nil, w.tx.Now().UnixNano(), 10))
+	}
+	return found, err
+}
