@@ -61,7 +61,6 @@ type entry struct {
 	change  change
 	reads   bool
 	ref     fhir.Ref // what it is about, once known
-	old     fhir.Ref // what the client called it in the Bundle
 }
 
 func (e *entry) issue(t fhir.IssueType, where, format string, args ...any) *fhir.Issue {

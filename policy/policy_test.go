@@ -192,7 +192,7 @@ func TestWhatMustAlwaysHold(t *testing.T) {
 }
 
 func BenchmarkDecide(b *testing.B) {
-	f := Facts{Subject: Subject{HospitalDoctor, "RX1"}, Purpose: DirectCare, Relationships: []Relationship{KnownHere},
+	f := Facts{Subject: Subject{Role: HospitalDoctor, Organisation: "RX1"}, Purpose: DirectCare, Relationships: []Relationship{KnownHere},
 		Source: &Source{Organisation: "RW4", Release: region.Release{All: true}}, Heading: dataset.Allergies,
 		Agreements: []region.Agreement{{ID: "a", Parties: []string{"RX1", "RW4"}, Purposes: []string{"direct-care"}, AllHeadings: true}}, At: time.Now()}
 	b.ReportAllocs()
