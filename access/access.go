@@ -2,25 +2,29 @@
 // about a person into a policy decision.
 //
 // A Session is one user acting for one purpose. Faces hold Sessions and never a store, so what cannot be decided
-// cannot be read. Sessions are made here and nowhere else.
+// cannot be read. Sessions are made here and nowhere else: of a browser's cookie, of an access token that this node gave to an
+// application (access/oauth), of a small site's own bearer token, or of a neighbour's signed assertion about its user.
 package access
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
+	"tombolo/access/state"
+	"tombolo/access/token"
 	"tombolo/fhir"
 	"tombolo/policy"
 	"tombolo/region"
+	"tombolo/search/scope"
+	"tombolo/store"
 )
 
 // A Session is one user acting for one purpose. It is not changed once made.
@@ -39,29 +43,69 @@ type Session struct {
 	Address          string          // the network address it came from, as this node sees it
 	Dev              bool            // made by serve --dev: nobody signed in
 
-	glass map[string]grant // person id -> break-glass grant
-	token string           // key of the browser session, "" for bearer tokens
+	Client    string     // the application or system that asks for the user, "" for a browser or a small site's token
+	Scopes    *scope.Set // what that application may have; nil: whatever the user may
+	Locked    string     // id of the one person whose record this session may open, "" for any that the user may
+	Neighbour string     // id of the neighbouring region whose user this is, "" for our own
+	AuthTime  time.Time  // when the user last proved who they are; zero where the credential itself came with the request
+
+	principal Principal
+	can       scope.Can        // what is being done, in the letters of scopes; zero: read
+	stale     bool             // the user proved who they are too long ago to break the glass
+	glass     map[string]grant // person id -> break-glass grant
+	cookie    string           // the browser session's secret, "" for bearer tokens
 }
 
+// A grant is a glass broken: why, and until when.
 type grant struct {
-	reason  string
-	expires time.Time
+	Reason  string    `json:"reason"`
+	Expires time.Time `json:"expires"`
 }
 
 // GlassFor is the reason given for opening this person's record in an emergency, "" if none is in force at the time.
 func (s *Session) GlassFor(personID string, now time.Time) string {
-	if g, ok := s.glass[personID]; ok && now.Before(g.expires) {
-		return g.reason
+	if g, ok := s.glass[personID]; ok && now.Before(g.Expires) {
+		return g.Reason
 	}
 	return ""
 }
 
 // MayBreakGlass reports whether the role may open a record against an objection at all. It depends on the role alone, so
-// offering it tells nothing about any person.
+// offering it tells nothing about any person. A system by itself, with nobody signed in, may not.
 func (s *Session) MayBreakGlass() bool {
 	info, _ := s.Role.Info()
-	return info.BreaksGlass
+	return info.BreaksGlass && !s.principal.Service
 }
+
+// Stale reports whether the user must prove who they are again before they may break the glass.
+func (s *Session) Stale() bool { return s.stale }
+
+// Opens reports whether the session itself lets the user open this person's record: one that came of a launch opens its one person's.
+// Whether the user may is decided besides.
+func (s *Session) Opens(personID string) bool {
+	if s.Locked != "" && s.Locked != personID {
+		return false
+	}
+	return s.Scopes == nil || slices.ContainsFunc(s.Scopes.Data, func(d scope.Scope) bool { return d.Can&(scope.Read|scope.Search) != 0 })
+}
+
+// Shows reports whether the application that asks may have a resource that its user may see.
+func (s *Session) Shows(r *fhir.Resource) bool {
+	return s.Scopes == nil || s.Scopes.Permits(cmp.Or(s.can, scope.Read), r)
+}
+
+// ShowsAll reports whether everything that the user may see is shown. Where it is not, nobody is told that there is nothing.
+func (s *Session) ShowsAll() bool { return s.Scopes == nil || s.Scopes.Whole() }
+
+// Doing returns a copy of the session that does something else than reading: the letters of scopes are held to it.
+func (s *Session) Doing(can scope.Can) *Session {
+	c := *s
+	c.can = can
+	return &c
+}
+
+// FromNeighbour reports whether the question comes from another region's node: it goes on to no third one.
+func (s *Session) FromNeighbour() bool { return s.Role == policy.Neighbour || s.Neighbour != "" }
 
 // For returns a copy of the session acting for another purpose.
 func (s *Session) For(p policy.Purpose) *Session {
@@ -88,6 +132,9 @@ func (s *Session) InEmergency(personID, reason string, expires time.Time) (*Sess
 	if !s.MayBreakGlass() {
 		return nil, fhir.Errorf(fhir.Forbidden, "this role may not open records in an emergency")
 	}
+	if s.stale {
+		return nil, fhir.Errorf(fhir.Login, "sign in again first: a record is opened in an emergency only by somebody who has just said who they are")
+	}
 	if len(strings.TrimSpace(reason)) < 3 {
 		return nil, fhir.Errorf(fhir.Required, "say why this is an emergency").At("reason")
 	}
@@ -102,38 +149,44 @@ func (s *Session) Subject() policy.Subject {
 	return policy.Subject{Role: s.Role, Organisation: s.Organisation, System: s.System}
 }
 
-// Limits on browser sessions.
+// Limits on sessions.
 const (
 	IdleTimeout     = 30 * time.Minute
 	AbsoluteTimeout = 12 * time.Hour
 	GlassTimeout    = time.Hour
+	// FreshFor is how long after signing in the glass may be broken without signing in again.
+	FreshFor = 10 * time.Minute
 )
 
 // Options of a Manager.
 type Options struct {
 	Region *region.Region
+	// Store keeps sessions and tokens; nil: they are forgotten when the program ends.
+	Store *store.DB
+	// Audit remembers who got in and who did not; nil: nobody does.
+	Audit Auditor
+	// Issuer is this node's own base URL, "https://record.example.nhs.uk": it signs by it, and takes only what is meant for it.
+	Issuer string
 	// Demo lets anybody sign in as any of the region's users without a secret. Loopback only; node sees to that.
 	Demo bool
 	// Dev makes every request act as this user, without sign-in. Loopback only; node sees to that.
 	Dev string
-	// Secure marks cookies for TLS only.
+	// Secure marks cookies for TLS only; so does an https Issuer.
 	Secure bool
-	Now    func() time.Time
+	// Path resolves a path of the region file; nil leaves it.
+	Path func(string) string
+	// HTTP reads the keys of others; nil: the usual client.
+	HTTP *http.Client
+	Now  func() time.Time
 }
 
-// A Manager knows the users and the browser sessions. It may be used from many goroutines.
+// A Manager knows the users and the sessions. It may be used from many goroutines.
 type Manager struct {
-	opts  Options
-	users map[string]region.User
-
-	mu       sync.Mutex
-	sessions map[string]*browser // by SHA-256 of the cookie
-}
-
-type browser struct {
-	user          string
-	created, seen time.Time
-	glass         map[string]grant
+	opts       Options
+	users      map[string]region.User
+	state      *state.State
+	ring       *token.Ring
+	neighbours map[string]neighbour // by issuer
 }
 
 // New makes a Manager.
@@ -141,7 +194,12 @@ func New(o Options) (*Manager, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	m := &Manager{opts: o, users: map[string]region.User{}, sessions: map[string]*browser{}}
+	if o.Path == nil {
+		o.Path = func(p string) string { return p }
+	}
+	o.Secure = o.Secure || strings.HasPrefix(o.Issuer, "https://")
+	m := &Manager{opts: o, users: map[string]region.User{}, state: state.New(o.Store, o.Now), neighbours: map[string]neighbour{}}
+	m.ring = &token.Ring{Kept: m.state.Keys(), Now: o.Now}
 	for _, u := range o.Region.Users {
 		if !policy.Role(u.Role).Valid() {
 			return nil, fhir.Errorf(fhir.CodeInvalid, "user %s has the role %q, which there is not", u.ID, u.Role)
@@ -153,6 +211,11 @@ func New(o Options) (*Manager, error) {
 			return nil, fhir.Errorf(fhir.NotFound, "the developer user %q is not in the region file", o.Dev)
 		}
 	}
+	for _, n := range o.Region.Neighbours {
+		if n.Keys != "" && n.Issuer != "" {
+			m.neighbours[n.Issuer] = neighbour{n, m.KeysAt(n.Keys)}
+		}
+	}
 	return m, nil
 }
 
@@ -162,7 +225,28 @@ func (m *Manager) Users() []region.User { return m.opts.Region.Users }
 // Demo reports whether anybody may sign in as anybody.
 func (m *Manager) Demo() bool { return m.opts.Demo }
 
-const cookieName = "tombolo"
+// Region is the region whose users these are.
+func (m *Manager) Region() *region.Region { return m.opts.Region }
+
+// Issuer is this node's own base URL.
+func (m *Manager) Issuer() string { return m.opts.Issuer }
+
+// State is what getting in remembers.
+func (m *Manager) State() *state.State { return m.state }
+
+// Ring is this node's signing keys.
+func (m *Manager) Ring() *token.Ring { return m.ring }
+
+// Now is the time.
+func (m *Manager) Now() time.Time { return m.opts.Now() }
+
+// KeysAt are the public keys of somebody else, where the region file says that they are.
+func (m *Manager) KeysAt(place string) *token.Set {
+	if !strings.HasPrefix(place, "http://") && !strings.HasPrefix(place, "https://") {
+		place = m.opts.Path(place)
+	}
+	return &token.Set{Place: place, HTTP: m.opts.HTTP, Now: m.opts.Now}
+}
 
 // Session finds who is asking: a bearer token, or the browser session's cookie. With neither, or with one that is
 // not known, it returns an error of type fhir.Login.
@@ -170,6 +254,9 @@ func (m *Manager) Session(r *http.Request) (*Session, error) {
 	s, err := m.authenticate(r)
 	if err == nil {
 		s.Device, s.Address = client(r)
+		if s.Client != "" {
+			s.Device = s.Client + " " + s.Device
+		}
 	}
 	return s, err
 }
@@ -193,58 +280,24 @@ func client(r *http.Request) (device, address string) {
 }
 
 func (m *Manager) authenticate(r *http.Request) (*Session, error) {
-	now := m.opts.Now()
-	if auth := r.Header.Get("Authorization"); auth != "" {
-		token, ok := strings.CutPrefix(auth, "Bearer ")
-		if !ok {
-			return nil, fhir.Errorf(fhir.Login, "send the access token as Authorization: Bearer <token>")
-		}
-		if u, ok := m.byToken(token); ok {
-			return m.session(u), nil
-		}
-		return nil, fhir.Errorf(fhir.Login, "the access token is not known here")
+	switch auth := r.Header.Values("Authorization"); {
+	case len(auth) > 1:
+		return nil, fhir.Errorf(fhir.Login, "send one access token, not several")
+	case len(auth) == 1 && auth[0] != "":
+		return m.bearer(r, auth[0])
 	}
-	if c, err := r.Cookie(cookieName); err == nil {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		key := digest(c.Value)
-		if b, ok := m.sessions[key]; ok {
-			if now.Sub(b.seen) > IdleTimeout || now.Sub(b.created) > AbsoluteTimeout {
-				delete(m.sessions, key)
-				return nil, fhir.Errorf(fhir.Login, "the session has ended: sign in again")
-			}
-			b.seen = now
-			s := m.session(m.users[b.user])
-			s.token = key
-			s.glass = map[string]grant{}
-			for id, g := range b.glass {
-				s.glass[id] = g
-			}
-			return s, nil
-		}
+	if s, err := m.browserSession(r); s != nil || err != nil {
+		return s, err
 	}
 	if certificate(r) != nil {
 		return m.BySystem(r)
 	}
 	if m.opts.Dev != "" {
-		s := m.session(m.users[m.opts.Dev])
+		s := m.session(of(m.users[m.opts.Dev]))
 		s.Dev = true
 		return s, nil
 	}
 	return nil, fhir.Errorf(fhir.Login, "sign in first")
-}
-
-// ByToken finds the user to whom a bearer token belongs. Every user is compared, so that the time taken tells nothing.
-func (m *Manager) byToken(token string) (region.User, bool) {
-	sum := digest(token)
-	var found region.User
-	ok := false
-	for _, u := range m.users {
-		if u.TokenSHA256 != "" && subtle.ConstantTimeCompare([]byte(strings.ToLower(u.TokenSHA256)), []byte(sum)) == 1 {
-			found, ok = u, true
-		}
-	}
-	return found, ok
 }
 
 // As makes a session for a user by id: for commands run by whoever holds the machine, and for tests.
@@ -253,75 +306,66 @@ func (m *Manager) As(user string) (*Session, error) {
 	if !ok {
 		return nil, fhir.Errorf(fhir.NotFound, "there is no user %q in the region file", user)
 	}
-	return m.session(u), nil
+	return m.session(of(u)), nil
 }
 
-func (m *Manager) session(u region.User) *Session {
-	role := policy.Role(u.Role)
+// A Principal is who somebody is, as far as sessions and tokens must remember it: a user of the region file, somebody whom an
+// identity provider knows, or a system by itself.
+type Principal struct {
+	User         string          `json:"user"`
+	Name         string          `json:"name"`
+	Role         string          `json:"role"`
+	Organisation string          `json:"organisation,omitempty"` // ODS code
+	Person       fhir.Identifier `json:"person,omitzero"`        // a citizen: who they are
+	System       string          `json:"system,omitempty"`       // a program: the system whose record it keeps here
+	Provider     string          `json:"provider,omitempty"`     // who vouches for them; "" is the region file
+	Service      bool            `json:"service,omitempty"`      // a system, with nobody signed in
+}
+
+// of is a user of the region file as a Principal.
+func of(u region.User) Principal {
+	p := Principal{User: u.ID, Name: u.Name, Role: u.Role, Organisation: u.Organisation, System: u.System}
+	if u.PersonRef != "" {
+		system, value, _ := strings.Cut(u.PersonRef, "|")
+		p.Person = fhir.Identifier{System: system, Value: value}
+	}
+	return p
+}
+
+// Principal is who acts.
+func (s *Session) Principal() Principal { return s.principal }
+
+// Current is a remembered Principal as they are now: a user whom the region file no longer holds is nobody, and what it says of them now is
+// what holds.
+func (m *Manager) Current(p Principal) (Principal, bool) {
+	if p.Provider != "" {
+		_, ok := m.opts.Region.Provider(p.Provider)
+		return p, ok
+	}
+	if p.Service {
+		c, ok := m.opts.Region.Client(p.User)
+		return Principal{User: c.ID, Name: c.Name, Role: c.Role, Organisation: c.Organisation, Service: true}, ok && c.Kind == region.ServiceClient
+	}
+	u, ok := m.users[p.User]
+	return of(u), ok
+}
+
+func (m *Manager) session(p Principal) *Session {
+	role := policy.Role(p.Role)
 	info, _ := role.Info()
-	s := &Session{User: u.ID, Name: u.Name, Role: role, RoleName: info.Name, Organisation: u.Organisation, System: u.System, Trace: NewTrace()}
-	if i := slices.IndexFunc(m.opts.Region.Organisations, func(o region.Organisation) bool { return o.ODS == u.Organisation }); i >= 0 {
-		s.OrganisationName = m.opts.Region.Organisations[i].Name
+	s := &Session{User: p.User, Name: p.Name, Role: role, RoleName: info.Name, Organisation: p.Organisation, Person: p.Person, System: p.System, Trace: NewTrace(), principal: p}
+	if o, ok := m.opts.Region.Organisation(p.Organisation); ok {
+		s.OrganisationName = o.Name
 	}
 	if len(info.Purposes) > 0 {
 		s.Purpose = info.Purposes[0]
 	}
-	if u.PersonRef != "" {
-		system, value, _ := strings.Cut(u.PersonRef, "|")
-		s.Person = fhir.Identifier{System: system, Value: value}
-	}
 	return s
 }
 
-// SignIn starts a browser session for a user: with their token, or in a demo without.
-func (m *Manager) SignIn(w http.ResponseWriter, user, token string) (*Session, error) {
-	u, ok := m.users[user]
-	if token != "" {
-		u, ok = m.byToken(token)
-	} else if !m.opts.Demo {
-		ok = false
-	}
-	if !ok {
-		return nil, fhir.Errorf(fhir.Login, "that user or access token is not known here")
-	}
-	value := rand.Text() + rand.Text()
-	now := m.opts.Now()
-	m.mu.Lock()
-	m.sessions[digest(value)] = &browser{user: u.ID, created: now, seen: now, glass: map[string]grant{}}
-	for k, b := range m.sessions {
-		if now.Sub(b.seen) > IdleTimeout {
-			delete(m.sessions, k)
-		}
-	}
-	m.mu.Unlock()
-	http.SetCookie(w, &http.Cookie{Name: cookieName, Value: value, Path: "/", HttpOnly: true, Secure: m.opts.Secure, SameSite: http.SameSiteLaxMode})
-	return m.session(u), nil
-}
-
-// SignOut ends the browser session.
-func (m *Manager) SignOut(w http.ResponseWriter, r *http.Request) {
-	if c, err := r.Cookie(cookieName); err == nil {
-		m.mu.Lock()
-		delete(m.sessions, digest(c.Value))
-		m.mu.Unlock()
-	}
-	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1, HttpOnly: true, Secure: m.opts.Secure, SameSite: http.SameSiteLaxMode})
-}
-
-// BreakGlass records in the browser session that the user opens this person's record in an emergency. It lasts GlassTimeout, for this
-// person only. The caller audits it before anything is shown.
-func (m *Manager) BreakGlass(s *Session, personID, reason string) (*Session, error) {
-	expires := m.opts.Now().Add(GlassTimeout)
-	out, err := s.InEmergency(personID, reason, expires)
-	if err != nil {
-		return nil, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if b, ok := m.sessions[s.token]; ok {
-		b.glass[personID] = grant{reason, expires}
-	}
-	return out, nil
+// signedInAt says when the user proved who they are, and with it whether that is too long ago for an emergency.
+func (m *Manager) signedInAt(s *Session, at time.Time) {
+	s.AuthTime, s.stale = at, m.opts.Now().Sub(at) > FreshFor
 }
 
 func digest(s string) string {
@@ -329,11 +373,13 @@ func digest(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// NewTrace makes the UUID under which one request, or one run of a command, stands on every side's log.
-func NewTrace() string {
+func newUUID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:])
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	h := hex.EncodeToString(b[:])
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
+
+// Secret makes one that nobody guesses.
+func Secret() string { return rand.Text() + rand.Text() }

@@ -62,11 +62,11 @@ func TestATokenIsItsUserAndNothingElseIs(t *testing.T) {
 
 func TestWithoutTheDemoNobodySignsInByNameAlone(t *testing.T) {
 	w := httptest.NewRecorder()
-	if _, err := manager(t, Options{}).SignIn(w, "gp", ""); !fhir.Is(err, fhir.Login) || len(w.Result().Cookies()) > 0 {
+	if _, err := manager(t, Options{}).SignIn(w, request(""), "gp", ""); !fhir.Is(err, fhir.Login) || len(w.Result().Cookies()) > 0 {
 		t.Errorf("signed in by name: %v", err)
 	}
 	w = httptest.NewRecorder()
-	if s, err := manager(t, Options{Demo: true}).SignIn(w, "gp", ""); err != nil || s.User != "gp" {
+	if s, err := manager(t, Options{Demo: true}).SignIn(w, request(""), "gp", ""); err != nil || s.User != "gp" {
 		t.Errorf("the demo's sign-in: %v", err)
 	}
 	if c := w.Result().Cookies()[0]; !c.HttpOnly || c.SameSite != http.SameSiteLaxMode {
@@ -78,7 +78,7 @@ func TestWithoutTheDemoNobodySignsInByNameAlone(t *testing.T) {
 func signIn(t *testing.T, m *Manager, token string) *http.Cookie {
 	t.Helper()
 	w := httptest.NewRecorder()
-	if _, err := m.SignIn(w, "", token); err != nil {
+	if _, err := m.SignIn(w, request(""), "", token); err != nil {
 		t.Fatal(err)
 	}
 	return w.Result().Cookies()[0]
@@ -117,10 +117,10 @@ func TestTheGlassIsBrokenForOnePersonAndOneHour(t *testing.T) {
 		m := manager(t, Options{})
 		c := signIn(t, m, "gp")
 		s, _ := m.Session(request("", c))
-		if _, err := m.BreakGlass(s, "daniel", " "); !fhir.Is(err, fhir.Required) {
+		if _, err := m.BreakGlass(t.Context(), s, "daniel", " "); !fhir.Is(err, fhir.Required) {
 			t.Errorf("no reason was wanted: %v", err)
 		}
-		if _, err := m.BreakGlass(s, "daniel", "unconscious"); err != nil {
+		if _, err := m.BreakGlass(t.Context(), s, "daniel", "unconscious"); err != nil {
 			t.Fatal(err)
 		}
 		if s.GlassFor("daniel", time.Now()) != "" {

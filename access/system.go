@@ -64,7 +64,7 @@ func (m *Manager) BySystem(r *http.Request) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := m.session(region.User{ID: sys.ID, Name: m.nameOf(sys), Role: sys.Role, Organisation: sys.Organisation})
+	s := m.session(Principal{User: sys.ID, Name: m.nameOf(sys), Role: sys.Role, Organisation: sys.Organisation, Service: true})
 	s.Device, s.Address = client(r)
 	return s, nil
 }
@@ -87,7 +87,7 @@ func (m *Manager) Vouched(r *http.Request, a Asserted) (*Session, error) {
 		return nil, fhir.Errorf(fhir.Forbidden, "this certificate's system is not the one that its request says it comes from").From(sys.ID)
 	}
 	// The id is the system's own: it must not be taken for that of a user of this region, nor of another system.
-	s := m.session(region.User{ID: sys.ID + "/" + asserted(a.User), Name: asserted(a.Name) + ", by " + m.nameOf(sys), Role: sys.Role, Organisation: a.Organisation})
+	s := m.session(Principal{User: sys.ID + "/" + asserted(a.User), Name: asserted(a.Name) + ", by " + m.nameOf(sys), Role: sys.Role, Organisation: a.Organisation})
 	if s.OrganisationName == "" {
 		s.OrganisationName = asserted(a.OrganisationName)
 	}

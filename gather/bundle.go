@@ -56,7 +56,7 @@ func (r *Record) Searchset(base, self string, want func(*fhir.Resource) bool, al
 		}
 	}
 	person := r.patient()
-	if want(person) {
+	if !r.Person.Withheld && want(person) {
 		match = append([]*fhir.Resource{person}, match...)
 	}
 	w := fhir.NewBundle("searchset", base, len(match), size, fhir.Link{Relation: "self", URL: self})

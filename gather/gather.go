@@ -230,6 +230,9 @@ func (g *Gatherer) resolve(ctx context.Context, s *access.Session, id fhir.Ident
 			return "", err
 		}
 	}
+	if !s.Opens(personID) {
+		return "", g.deny(ctx, s, personID, id, notThisSession)
+	}
 	if d := policy.Decide(g.facts(s, p)); !d.Permit {
 		return "", g.deny(ctx, s, personID, id, d.Reasons)
 	}
@@ -319,6 +322,9 @@ func (g *Gatherer) open(ctx context.Context, s *access.Session, personID string,
 	if err != nil {
 		return nil, err
 	}
+	if !s.Opens(personID) {
+		return nil, g.deny(ctx, s, personID, fhir.Identifier{System: fhir.SystemNHSNumber, Value: p.NHSNumber}, notThisSession)
+	}
 	facts := g.facts(s, p)
 	d := policy.Decide(facts)
 	if !d.Permit {
@@ -328,6 +334,9 @@ func (g *Gatherer) open(ctx context.Context, s *access.Session, personID string,
 	op.plan()
 	return op, nil
 }
+
+// notThisSession is why a session refuses what its user may otherwise open: it is bound to another person, or its application may have nothing.
+var notThisSession = []policy.Reason{{Code: "session", Text: "the session is for another person or for nobody's record"}}
 
 func (g *Gatherer) organisation(ods string) region.Organisation {
 	i := slices.IndexFunc(g.o.Region.Organisations, func(o region.Organisation) bool { return o.ODS == ods })

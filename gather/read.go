@@ -26,6 +26,9 @@ func (g *Gatherer) Who(ctx context.Context, s *access.Session, personID string) 
 		}
 	}
 	rec := op.record()
+	if rec.Person.Withheld {
+		return Person{}, g.deny(ctx, s, personID, fhir.Identifier{}, notThisSession)
+	}
 	if err := g.audit(ctx, op, rec); err != nil {
 		return Person{}, err
 	}
@@ -48,6 +51,9 @@ func (g *Gatherer) Read(ctx context.Context, s *access.Session, ref fhir.Ref) (*
 	if patient == "" {
 		if fhir.NeedsPatient(r.Type()) {
 			return nil, g.deny(ctx, s, "", fhir.Identifier{}, nil)
+		}
+		if !s.Shows(r) {
+			return nil, g.deny(ctx, s, "", fhir.Identifier{}, notThisSession)
 		}
 		return r, nil // an organisation or practitioner is nobody's record
 	}

@@ -34,6 +34,7 @@ type Person struct {
 	Practice     string // ODS code of the registered GP practice
 	PracticeName string
 	Restricted   bool     // location withheld (PDS meta.security R)
+	Withheld     bool     // the application that asks may not have who this is (its scopes)
 	Merged       []string // identifiers that were superseded by this one, for the banner notice
 }
 

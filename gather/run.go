@@ -365,7 +365,7 @@ func (op *opening) take(a answered) {
 			r = withoutLocation(r, l.Source, l.Kind == string(region.KindGP))
 		}
 		l.members[h] = append(l.members[h], Member{Resource: r, Source: l.Source, Name: l.Name, Received: received})
-		if practice := op.practice(l, r); practice != nil {
+		if practice := op.practice(l, r); practice != nil && op.session.Shows(practice) {
 			l.members[dataset.GPPractice] = append(l.members[dataset.GPPractice], Member{Resource: practice, Source: l.Source, Name: l.Name, Received: received})
 		}
 	}
@@ -408,14 +408,17 @@ func (op *opening) recount(l *lane) {
 // honest keeps "none recorded" for those to whom everything would be shown. From others something may be withheld, always, so they
 // are never told "none": that is constant and tells them nothing.
 func (op *opening) honest(st dataset.State) dataset.State {
-	if info, _ := op.session.Role.Info(); st == dataset.NoneRecorded && !info.Clinical {
+	if info, _ := op.session.Role.Info(); st == dataset.NoneRecorded && (!info.Clinical || !op.session.ShowsAll()) {
 		return dataset.NotKnown
 	}
 	return st
 }
 
-// discloses decides once more with the resource in hand: its labels may refuse it.
+// discloses decides once more with the resource in hand: the application's scopes may refuse it, or its labels.
 func (op *opening) discloses(l *lane, h dataset.Heading, r *fhir.Resource) bool {
+	if !op.session.Shows(r) {
+		return false
+	}
 	var labels []string
 	for v := range r.Value().All("meta.security.code") {
 		labels = append(labels, v.Str())

@@ -15,6 +15,7 @@ import (
 func (op *opening) record() *Record {
 	now := op.g.o.Now()
 	rec := &Record{Person: op.banner(), At: now, Took: now.Sub(op.start), Notice: Notice, Supporting: map[fhir.Ref]*fhir.Resource{}, BrokeGlass: op.decision.Has(policy.AlertPrivacy)}
+	rec.Person.Withheld = !op.session.Shows(rec.Person.Resource())
 	for _, l := range op.lanes {
 		if l.Kind == string(region.KindGP) && l.Silent() && op.decision.Has(policy.WithholdLocation) {
 			continue // where they are not registered tells where they may be

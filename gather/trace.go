@@ -39,7 +39,7 @@ func (g *Gatherer) traceWindow(s *access.Session) time.Duration {
 			longest = max(longest, cmp.Or(sys.Deadline, DefaultDeadline))
 		}
 	}
-	if s.Role == policy.Neighbour { // whose user is waiting for us beside their own sources
+	if s.FromNeighbour() { // whose user is waiting for us beside their own sources
 		return min(longest, traceLimit/5)
 	}
 	return min(longest, traceLimit)

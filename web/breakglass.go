@@ -45,6 +45,9 @@ func (s *Site) breakGlass(w http.ResponseWriter, r *http.Request, session *acces
 	if !session.MayBreakGlass() {
 		return errNotFound
 	}
+	if session.Stale() {
+		return s.askSignIn(w, r, session, http.StatusUnauthorized, signInForm{Next: "/record", Error: "Sign in again first: a record is opened in an emergency only by somebody who has just said who they are"})
+	}
 	f := glassForm{System: r.PostFormValue("system"), Value: strings.TrimSpace(r.PostFormValue("value")), Reason: r.PostFormValue("reason"), Words: strings.TrimSpace(r.PostFormValue("words"))}
 	i := slices.IndexFunc(glassReasons, func(p pair) bool { return p.Label == f.Reason })
 	if i < 0 {
@@ -67,7 +70,7 @@ func (s *Site) breakGlass(w http.ResponseWriter, r *http.Request, session *acces
 	if err != nil {
 		return err
 	}
-	if _, err := s.opts.Access.BreakGlass(session, person, reason); err != nil {
+	if _, err := s.opts.Access.BreakGlass(r.Context(), session, person, reason); err != nil {
 		return err
 	}
 	// Opened anew, so that the opening that follows carries the emergency in its audit entry.

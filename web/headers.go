@@ -22,6 +22,9 @@ func (s *Site) open(h page) http.Handler {
 			s.fail(w, r, nil, err)
 			return
 		}
+		if session != nil && session.Client != "" {
+			session = nil // what an application was given is for the API, where its scopes are kept to
+		}
 		if err := h(w, r, session); err != nil {
 			s.fail(w, r, session, err)
 		}

@@ -54,12 +54,16 @@ func (s *Site) signIn(w http.ResponseWriter, r *http.Request, session *access.Se
 		s.viewings.forget(session)
 	}
 	s.opts.Access.SignOut(discardCookies{w}, r)
-	as, err := s.opts.Access.SignIn(w, r.PostFormValue("user"), strings.TrimSpace(r.PostFormValue("token")))
+	as, err := s.opts.Access.SignIn(w, r, r.PostFormValue("user"), strings.TrimSpace(r.PostFormValue("token")))
 	if fhir.Is(err, fhir.Login) {
 		f.Error = "That user or access token is not known here"
 		return s.askSignIn(w, r, nil, http.StatusUnauthorized, f)
 	}
+	if err == nil {
+		err = s.opts.Access.Entered(r.Context(), as, "sign-in page")
+	}
 	if err != nil {
+		s.opts.Access.SignOut(w, r)
 		return err
 	}
 	if f.Next == "/" {
@@ -80,6 +84,9 @@ func (s *Site) firstPage(as *access.Session) string {
 func (s *Site) signOut(w http.ResponseWriter, r *http.Request, session *access.Session) error {
 	if session != nil {
 		s.viewings.forget(session)
+		if err := s.opts.Access.Left(r.Context(), session); err != nil {
+			return err
+		}
 	}
 	s.opts.Access.SignOut(w, r)
 	h := w.Header()
