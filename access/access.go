@@ -165,13 +165,14 @@ type Options struct {
 	Store *store.DB
 	// Audit remembers who got in and who did not; nil: nobody does.
 	Audit Auditor
-	// Issuer is this node's own base URL, "https://record.example.nhs.uk": it signs by it, and takes only what is meant for it.
-	Issuer string
+	// Issuer gives this node's own base URL, "https://record.example.nhs.uk": it signs by it, and takes only what is meant for it. Never
+	// taken from a request: whoever sends one could then have meant any node.
+	Issuer func() string
 	// Demo lets anybody sign in as any of the region's users without a secret. Loopback only; node sees to that.
 	Demo bool
 	// Dev makes every request act as this user, without sign-in. Loopback only; node sees to that.
 	Dev string
-	// Secure marks cookies for TLS only; so does an https Issuer.
+	// Secure marks cookies for TLS only.
 	Secure bool
 	// Path resolves a path of the region file; nil leaves it.
 	Path func(string) string
@@ -197,7 +198,9 @@ func New(o Options) (*Manager, error) {
 	if o.Path == nil {
 		o.Path = func(p string) string { return p }
 	}
-	o.Secure = o.Secure || strings.HasPrefix(o.Issuer, "https://")
+	if o.Issuer == nil {
+		o.Issuer = func() string { return "" }
+	}
 	m := &Manager{opts: o, users: map[string]region.User{}, state: state.New(o.Store, o.Now), neighbours: map[string]neighbour{}}
 	m.ring = &token.Ring{Kept: m.state.Keys(), Now: o.Now}
 	for _, u := range o.Region.Users {
@@ -229,7 +232,7 @@ func (m *Manager) Demo() bool { return m.opts.Demo }
 func (m *Manager) Region() *region.Region { return m.opts.Region }
 
 // Issuer is this node's own base URL.
-func (m *Manager) Issuer() string { return m.opts.Issuer }
+func (m *Manager) Issuer() string { return m.opts.Issuer() }
 
 // State is what getting in remembers.
 func (m *Manager) State() *state.State { return m.state }
@@ -373,7 +376,8 @@ func digest(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func newUUID() string {
+// NewTrace makes the UUID under which one request, or one run of a command, stands on every side's log.
+func NewTrace() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:])
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80

@@ -3,13 +3,16 @@ package access
 import (
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"tombolo/fhir"
+	"tombolo/kv/pebble"
 	"tombolo/policy"
 	"tombolo/region"
+	"tombolo/store"
 )
 
 // The token of every user below is their id; these are its hashes.
@@ -153,5 +156,91 @@ func TestDeveloperModeNeedsAUserThereIs(t *testing.T) {
 	}
 	if _, err := manager(t, Options{Dev: "dev"}).Session(request("Bearer wrong")); err == nil {
 		t.Error("a wrong token is as good as none")
+	}
+}
+
+// A session, what it was locked to and the glass it broke are still there after a restart, and on another node of the store.
+func TestSessionsOutliveARestartAndAreTheSameOnEveryNode(t *testing.T) {
+	dir := t.TempDir()
+	open := func() (*Manager, func()) {
+		e, err := pebble.Open(pebble.Options{Dir: filepath.Join(dir, "store"), CacheBytes: 8 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		db, err := store.Open(store.Options{Engine: e})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return manager(t, Options{Store: db}), func() { _ = db.Close() }
+	}
+	m, done := open()
+	w := httptest.NewRecorder()
+	s, err := m.Begin(w, request(""), of(users[0]), "daniel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.BreakGlass(t.Context(), s, "daniel", "unconscious"); err != nil {
+		t.Fatal(err)
+	}
+	cookie := w.Result().Cookies()[0]
+	done()
+	m, done = open()
+	defer done()
+	other := manager(t, Options{Store: m.opts.Store})
+	for _, node := range []*Manager{m, other} {
+		s, err := node.Session(request("", cookie))
+		if err != nil || s.User != "gp" || s.Locked != "daniel" || s.GlassFor("daniel", time.Now()) == "" || s.Opens("margaret") || !s.Opens("daniel") {
+			t.Errorf("%+v %v", s, err)
+		}
+	}
+	other.SignOut(httptest.NewRecorder(), request("", cookie))
+	if _, err := m.Session(request("", cookie)); !fhir.Is(err, fhir.Login) {
+		t.Error("signed out at one node, still in at the other")
+	}
+}
+
+func TestSigningInEndsTheSessionBeforeIt(t *testing.T) {
+	m := manager(t, Options{})
+	first := signIn(t, m, "gp")
+	w := httptest.NewRecorder()
+	if _, err := m.SignIn(w, request("", first), "", "clerk"); err != nil {
+		t.Fatal(err)
+	}
+	if w.Result().Cookies()[0].Value == first.Value {
+		t.Error("the same session goes on: whoever planted it knows it")
+	}
+	if _, err := m.Session(request("", first)); !fhir.Is(err, fhir.Login) {
+		t.Error("the session before is still open")
+	}
+}
+
+func TestOverTLSTheCookieIsThisHostsAlone(t *testing.T) {
+	c := signIn(t, manager(t, Options{Secure: true}), "gp")
+	if c.Name != "__Host-tombolo" || !c.Secure || c.Path != "/" || c.Domain != "" || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode {
+		t.Errorf("cookie %+v", c)
+	}
+}
+
+func TestAnEmergencyWantsSomebodyWhoHasJustSignedIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := manager(t, Options{})
+		c := signIn(t, m, "gp")
+		time.Sleep(FreshFor + time.Second)
+		s, err := m.Session(request("", c))
+		if err != nil || !s.Stale() {
+			t.Fatalf("%+v %v", s, err)
+		}
+		if _, err := m.BreakGlass(t.Context(), s, "daniel", "unconscious"); !fhir.Is(err, fhir.Login) {
+			t.Errorf("whoever sits down at an open session breaks the glass: %v", err)
+		}
+	})
+}
+
+func TestAUserWhoLeavesTheRegionFileIsOut(t *testing.T) {
+	m := manager(t, Options{})
+	c := signIn(t, m, "gp")
+	delete(m.users, "gp")
+	if _, err := m.Session(request("", c)); !fhir.Is(err, fhir.Login) {
+		t.Errorf("still in: %v", err)
 	}
 }

@@ -122,7 +122,7 @@ func (m *Manager) asserted(ctx context.Context, raw string) (*Session, error) {
 	if err != nil || !ok {
 		return nil, refused
 	}
-	c, err := token.Verify(ctx, raw, token.Rules{Issuer: issuer, Audience: []string{m.opts.Issuer}, Keys: n.keys, Types: []string{AssertionType}, Lifetime: AssertionLifetime, ID: true, Now: m.opts.Now()})
+	c, err := token.Verify(ctx, raw, token.Rules{Issuer: issuer, Audience: []string{m.opts.Issuer()}, Keys: n.keys, Types: []string{AssertionType}, Lifetime: AssertionLifetime, ID: true, Now: m.opts.Now()})
 	if err != nil {
 		m.refuse(ctx, "neighbour "+n.ID, "an assertion was refused: "+err.Error())
 		return nil, refused

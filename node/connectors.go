@@ -59,6 +59,9 @@ func (n *Node) connect() (map[string]connector.Asker, error) {
 		}
 	}
 	for _, nb := range n.c.Region.Neighbours {
+		if nb.OnlyAsks {
+			continue
+		}
 		c, err := n.asking(nb.TLS)
 		if err != nil {
 			return nil, fmt.Errorf("neighbour %s: tls: %w", nb.ID, err)

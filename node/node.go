@@ -131,9 +131,11 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}
 
 	// The faces.
-	if n.Access, err = access.New(access.Options{Region: c.Region, Demo: c.Demo, Dev: c.Dev, Secure: c.TLS.Cert != "", Now: c.Now}); err != nil {
+	if n.Access, err = access.New(access.Options{Region: c.Region, Store: n.store, Audit: n.Audit, Issuer: n.issuer, Demo: c.Demo, Dev: c.Dev,
+		Secure: c.TLS.Cert != "" || strings.HasPrefix(n.issuer(), "https://"), Path: n.path, HTTP: client(), Now: c.Now}); err != nil {
 		return n, err
 	}
+	n.keepers = append(n.keepers, n.sweeper())
 	return n, n.listeners()
 }
 

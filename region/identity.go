@@ -177,8 +177,11 @@ func yesNo[T any](get func(*T) *bool) reader[T] {
 // identity checks who may get in.
 func (c *checker) identity() {
 	id := c.r.Identity
-	if id.Issuer != "" {
+	switch {
+	case id.Issuer != "":
 		c.secure("identity.issuer", id.Issuer, "others could be this node")
+	case len(id.Clients)+len(id.Providers)+len(id.Launchers) > 0:
+		c.warn("identity.issuer", "does not say what this node's public address is: the address on which it listens is taken", "Add issuer: https://record.example.nhs.uk")
 	}
 	for i, p := range id.Providers {
 		c.provider(fmt.Sprintf("identity.providers[%d]", i), p)
