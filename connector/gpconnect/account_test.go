@@ -61,6 +61,9 @@ func TestPublicSamplesConvertOrAreRefusedClearly(t *testing.T) {
 		for _, is := range done.Issues {
 			t.Logf("      report: %s: %s", is.Expression, is.Text)
 		}
+		for _, is := range done.Lacks {
+			t.Logf("      lacks: %s", is.Text)
+		}
 	}
 	t.Logf("ALL: %d bundles converted, %d files refused; %d leaves = %d mapped + %d carried + %d named + %d lost",
 		converted, refused, total.leaves, total.mapped, total.carried, total.named, total.lost)

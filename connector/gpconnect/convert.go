@@ -22,6 +22,7 @@ type Converted struct {
 	Content  []*fhir.Resource // R4 UK Core, by type and id whatever the order they came in
 	Sections []Section        // what each query of the source returned: the lists that GP Connect answers with
 	Issues   []*fhir.Issue    // what was not carried over, each kind of place once, with how often
+	Lacks    []*fhir.Issue    // why what came out is not valid R4 or UK Core where it is not: what they demand and was not sent, each kind once
 	In, Out  map[string]int   // resources by type: STU3 types in, R4 types out (the patient and the lists of sections among them)
 }
 
@@ -47,7 +48,7 @@ func Convert(bundle fhir.Value) (*Converted, error) {
 	if !bundle.IsObject() || bundle.Text("resourceType") != "Bundle" {
 		return nil, fhir.Errorf(fhir.Structure, "not a FHIR Bundle: a GP Connect structured record is a Bundle of type collection").At("Bundle")
 	}
-	c := &converter{report: map[string]*fhir.Issue{}, counts: map[string]int{}, within: map[string]int{}}
+	c := &converter{report: map[string]*fhir.Issue{}, counts: map[string]int{}, short: map[string]int{}, within: map[string]int{}}
 	if err := c.index(bundle); err != nil {
 		return nil, err
 	}
@@ -57,7 +58,7 @@ func Convert(bundle fhir.Value) (*Converted, error) {
 
 // convertAny is Convert for answers that are about no single person, such as free slots, or that leave the person out, as appointments do.
 func convertAny(bundle fhir.Value) (*Converted, error) {
-	c := &converter{anybody: true, report: map[string]*fhir.Issue{}, counts: map[string]int{}, within: map[string]int{}}
+	c := &converter{anybody: true, report: map[string]*fhir.Issue{}, counts: map[string]int{}, short: map[string]int{}, within: map[string]int{}}
 	if err := c.index(bundle); err != nil {
 		return nil, err
 	}
@@ -93,6 +94,7 @@ type converter struct {
 	nhs       string            // the patient's NHS number, if it is a valid one
 	report    map[string]*fhir.Issue
 	counts    map[string]int
+	short     map[string]int // lacks, and how often
 	issues    []*fhir.Issue
 	in        map[string]int
 	cur       *entry
@@ -374,6 +376,7 @@ func (c *converter) write(size int) (*Converted, error) {
 			return nil, fhir.Errorf(fhir.Exception, "the conversion made what is not R4: %w", err).At("Bundle.entry[" + strconv.Itoa(e.at) + "]")
 		}
 		done.Out[r.Type()]++
+		c.lacks(v, "")
 		if e.from == "Patient" {
 			done.Patient = r
 		} else if s, ok := c.section(e, r); ok {
@@ -385,7 +388,7 @@ func (c *converter) write(size int) (*Converted, error) {
 	for typ, n := range c.within {
 		done.Out[typ] += n
 	}
-	done.Issues = c.account()
+	done.Issues, done.Lacks = c.account(), c.shortfalls()
 	return done, nil
 }
 

@@ -1,157 +1,20 @@
 package gpconnect
 
 import (
-	"archive/tar"
-	"compress/gzip"
-	"encoding/json"
-	"errors"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"unicode"
 
 	"tombolo/fhir"
 )
 
-// The definitions of FHIR R4, as far as they say which elements there are, how often, and of what type.
-type definitions map[string]map[string]definition // type -> path -> element
-
-type definition struct {
-	Path             string
-	Min              int
-	Max              string
-	Type             []struct{ Code string }
-	ContentReference string
-}
-
-// r4 reads the published definitions beside the repository; the test skips where they are not.
-func r4(t testing.TB) definitions {
+// everything is what every fixture and public sample becomes.
+func everything(t *testing.T) map[string]*Converted {
 	t.Helper()
-	f, err := os.Open(filepath.Join(filepath.Dir(sharedData(t)), "02-fhir-definitions", "hl7.fhir.r4.core-4.0.1.tgz"))
-	if err != nil {
-		t.Skip("the FHIR R4 definitions are not here: skipped")
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defs := definitions{}
-	for tr := tar.NewReader(z); ; {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return defs
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(h.Name), "StructureDefinition-"), ".json")
-		if !strings.HasPrefix(filepath.Base(h.Name), "StructureDefinition-") || strings.ContainsAny(name, "-_") {
-			continue
-		}
-		var sd struct {
-			Type, Derivation, Kind string
-			Snapshot               struct{ Element []definition }
-		}
-		if err := json.NewDecoder(tr).Decode(&sd); err != nil {
-			t.Fatal(err)
-		}
-		if sd.Derivation == "constraint" || sd.Kind == "primitive-type" || sd.Kind == "logical" {
-			continue
-		}
-		m := map[string]definition{}
-		for _, e := range sd.Snapshot.Element {
-			m[e.Path] = e
-		}
-		defs[sd.Type] = m
-	}
-}
-
-// check says what in v is not R4: each kind of place once.
-func (d definitions) check(v fhir.Value, typ, path string, found map[string]bool) {
-	if !v.IsObject() {
-		found[path+": not an object"] = true
-		return
-	}
-	if path == typ && d[typ] == nil {
-		return // a primitive or Resource
-	}
-	for m := range v.Children() {
-		name := strings.TrimPrefix(m.Key(), "_")
-		if name == "resourceType" {
-			continue
-		}
-		e, as := d.element(typ, path, name)
-		if e.Path == "" {
-			found[path+"."+name+": no such element"] = true
-			continue
-		}
-		if m.IsArray() != (e.Max != "1") {
-			found[path+"."+name+": as often as it may not be"] = true
-			continue
-		}
-		if m.Key() != name {
-			continue
-		}
-		for item := range m.All("") {
-			switch next := d[as]; {
-			case e.ContentReference != "":
-				d.check(item, typ, strings.TrimPrefix(e.ContentReference, "#"), found)
-			case as == "BackboneElement" || as == "Element":
-				d.check(item, typ, e.Path, found)
-			case as == "Resource":
-				d.check(item, item.Text("resourceType"), item.Text("resourceType"), found)
-			case next != nil:
-				d.check(item, as, as, found)
-			}
-		}
-	}
-	for p, e := range d[typ] {
-		rest, ok := strings.CutPrefix(p, path+".")
-		if !ok || strings.Contains(rest, ".") || e.Min == 0 {
-			continue
-		}
-		present := false
-		for m := range v.Children() {
-			k := strings.TrimPrefix(m.Key(), "_")
-			present = present || k == rest || strings.HasSuffix(rest, "[x]") && strings.HasPrefix(k, strings.TrimSuffix(rest, "[x]"))
-		}
-		if !present {
-			found[p+": missing"] = true
-		}
-	}
-}
-
-func (d definitions) element(typ, path, name string) (definition, string) {
-	if e, ok := d[typ][path+"."+name]; ok {
-		if len(e.Type) > 0 {
-			return e, e.Type[0].Code
-		}
-		return e, ""
-	}
-	for i := len(name) - 1; i > 0; i-- {
-		if !unicode.IsUpper(rune(name[i])) {
-			continue
-		}
-		if e, ok := d[typ][path+"."+name[:i]+"[x]"]; ok {
-			for _, c := range e.Type {
-				if strings.EqualFold(c.Code, name[i:]) {
-					return e, c.Code
-				}
-			}
-		}
-	}
-	return definition{}, ""
-}
-
-// What comes out is R4 in its elements, their number and their types. What R4 demands and the practice did not send is missing still, and
-// nothing else is: nothing was made up to please a validator.
-func TestWhatComesOutIsR4(t *testing.T) {
-	defs := r4(t)
+	out := map[string]*Converted{}
 	bundles := map[string]fhir.Value{}
 	for _, name := range fixtures {
 		bundles["testdata/"+name] = fixture(t, name)
@@ -161,38 +24,214 @@ func TestWhatComesOutIsR4(t *testing.T) {
 			bundles[name] = v
 		}
 	}
-	checked, missing := 0, map[string]bool{}
-	for _, name := range slices.Sorted(maps.Keys(bundles)) {
-		done, err := Convert(bundles[name])
+	for name, v := range bundles {
+		done, err := Convert(v)
 		if err != nil { // appointments and slots come without a patient
-			if done, err = convertAny(bundles[name]); err != nil {
-				continue
-			}
+			done, err = convertAny(v)
 		}
-		all := slices.Clone(done.Content)
-		if done.Patient != nil {
-			all = append(all, done.Patient)
+		if err == nil {
+			out[name] = done
 		}
-		for _, s := range done.Sections {
-			all = append(all, s.List)
-		}
-		for _, r := range all {
-			found := map[string]bool{}
-			defs.check(r.Value(), r.Type(), r.Type(), found)
+	}
+	return out
+}
+
+// resources are all that came of a bundle.
+func (done *Converted) resources() []*fhir.Resource {
+	all := slices.Clone(done.Content)
+	if done.Patient != nil {
+		all = append(all, done.Patient)
+	}
+	for _, s := range done.Sections {
+		all = append(all, s.List)
+	}
+	return all
+}
+
+// What comes out is R4, and UK Core, in its elements, their number, their types and the codes that they must have. Where it is not, that is
+// because the practice did not send what is demanded, and the report names each such place, no more and no fewer: nothing was made up
+// to please a validator.
+func TestWhatComesOutIsR4(t *testing.T) {
+	defs := defined(t)
+	checked, lacks := 0, map[string]bool{}
+	for name, done := range everything(t) {
+		faults := map[string]bool{}
+		for _, r := range done.resources() {
 			checked++
-			for f := range found {
-				if strings.HasSuffix(f, ": missing") {
-					missing[f] = true
-				} else {
+			for f := range defs.check(r.Value()) {
+				faults[f.String()] = true
+				if f.what != faultMissing && f.what != faultCode {
 					t.Errorf("%s: %s: %s", name, r, f)
 				}
 			}
 		}
+		said := map[string]bool{}
+		for _, l := range done.Lacks {
+			said[lackOf(l)] = true
+			lacks[l.Text[:strings.IndexByte(l.Text+"(", '(')]] = true
+		}
+		if !maps.Equal(faults, said) {
+			t.Errorf("%s: the definitions find %v, the report says %v", name, slices.Sorted(maps.Keys(faults)), slices.Sorted(maps.Keys(said)))
+		}
 	}
-	t.Logf("%d resources were held to the definitions of R4", checked)
-	for _, m := range slices.Sorted(maps.Keys(missing)) {
-		t.Logf("R4 demands, and some practice did not send: %s", m)
+	t.Logf("%d resources were held to the definitions of R4 and UK Core", checked)
+	for _, m := range slices.Sorted(maps.Keys(lacks)) {
+		t.Logf("some practice's report: %s", m)
 	}
+	if checked < 2000 {
+		t.Errorf("only %d resources were looked at", checked)
+	}
+}
+
+func (f fault) String() string { return f.at + ": " + f.what }
+
+// lackOf is a line of the report as a fault.
+func lackOf(is *fhir.Issue) string {
+	f := fault{is.Expression, faultMissing}
+	if is.Type == fhir.CodeInvalid {
+		f.what = faultCode
+	}
+	return f.String()
+}
+
+// Whatever is taken out of a record, or put in a place of a code, the report and the definitions agree on what that leaves it short of.
+func TestEveryLackIsReported(t *testing.T) {
+	defs := defined(t)
+	kinds := map[string]bool{}
+	for _, name := range fixtures {
+		whole := fixture(t, name)
+		for _, mutant := range mutants(whole) {
+			v, err := fhir.ParseValue(mutant)
+			if err != nil {
+				t.Fatal(err)
+			}
+			done, err := Convert(v)
+			if err != nil {
+				continue
+			}
+			faults, said := map[string]bool{}, map[string]bool{}
+			for _, r := range done.resources() {
+				for f := range defs.check(r.Value()) {
+					if f.what == faultMissing || f.what == faultCode {
+						faults[f.String()] = true
+					}
+				}
+			}
+			for _, l := range done.Lacks {
+				said[lackOf(l)] = true
+				kinds[lackOf(l)] = true
+			}
+			if !maps.Equal(faults, said) {
+				t.Errorf("%s: the definitions find %v, the report says %v", name, slices.Sorted(maps.Keys(faults)), slices.Sorted(maps.Keys(said)))
+			}
+		}
+	}
+	t.Logf("%d kinds of lack were reported", len(kinds))
+	if len(kinds) < 40 {
+		t.Errorf("only %d kinds: %v", len(kinds), slices.Sorted(maps.Keys(kinds)))
+	}
+}
+
+// mutants are a document with each kind of member left out, and each kind of text replaced, once.
+func mutants(whole fhir.Value) (out [][]byte) {
+	kinds := map[string]bool{}
+	var walk func(v fhir.Value, path string)
+	walk = func(v fhir.Value, path string) {
+		for m := range v.Children() {
+			p := path
+			if m.Key() != "" {
+				p += "." + m.Key()
+			}
+			if typ := m.Text("resourceType"); typ != "" {
+				p = typ
+			}
+			if m.Key() != "" && !kinds[p] && p != ".entry" && m.Key() != "resourceType" {
+				kinds[p] = true
+				at := m.Raw()
+				change := func(to string) {
+					n := 0
+					out = append(out, whole.Rewrite(func(x fhir.Value) ([]byte, bool) {
+						if n == 0 && len(x.Raw()) > 0 && &x.Raw()[0] == &at[0] {
+							n++
+							return []byte(to), true
+						}
+						return nil, false
+					}))
+				}
+				change("null")
+				if m.IsString() {
+					change(`"zzz"`)
+				}
+			}
+			walk(m, p)
+		}
+	}
+	walk(whole, "")
+	return out
+}
+
+// demands.txt is what the definitions demand, no more and no less. Draw it anew with -update.
+func TestDemandsAreThoseOfTheDefinitions(t *testing.T) {
+	d := defined(t)
+	profiles := map[string]string{}
+	for _, f := range shapes {
+		profiles[f.to] = "https://fhir.hl7.org.uk/StructureDefinition/" + f.profile
+	}
+	var lines []string
+	for typ, profile := range profiles {
+		lines = append(lines, d.demanded(profile, typ, typ, typ, 0)...)
+	}
+	slices.Sort(lines)
+	want := "# Drawn from the published definitions of FHIR R4 4.0.1 and UK Core by TestDemandsAreThoseOfTheDefinitions. See lacks.go.\n" +
+		strings.Join(slices.Compact(lines), "\n") + "\n"
+	if *update {
+		if err := os.WriteFile("demands.txt", []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if demandsText != want {
+		t.Error("demands.txt is not what the definitions demand; look at them, and draw it anew with -update")
+	}
+}
+
+// demanded is the lines of demands.txt for one element and those in it.
+func (d *definitions) demanded(profile, typ, path, at string, depth int) (lines []string) {
+	for p, e := range d.types[typ] {
+		rest, ok := strings.CutPrefix(p, path+".")
+		if !ok || strings.Contains(rest, ".") || rest == "extension" || rest == "modifierExtension" || rest == "contained" || rest == "id" {
+			continue
+		}
+		by := "R4"
+		if e.Min == 0 {
+			by = "UK Core"
+		}
+		if e = d.constrained(profile, e); e.Min > 0 {
+			lines = append(lines, at+"."+rest+" "+by)
+		}
+		url, _, _ := strings.Cut(e.Binding.ValueSet, "|")
+		set := d.sets[url]
+		for _, t := range e.Type {
+			name := rest
+			if stem, choice := strings.CutSuffix(rest, "[x]"); choice {
+				name = stem + strings.ToUpper(t.Code[:1]) + t.Code[1:]
+			}
+			if e.Binding.Strength == "required" && set != nil && !set.open {
+				switch t.Code {
+				case "code":
+					lines = append(lines, at+"."+name+" code "+strings.Join(slices.Sorted(maps.Keys(set.codes)), ","))
+				case "CodeableConcept", "Coding":
+					lines = append(lines, at+"."+name+" code "+strings.Join(slices.Sorted(maps.Keys(set.full)), ","))
+				}
+			}
+			switch {
+			case depth > 4:
+			case t.Code == "BackboneElement" || t.Code == "Element":
+				lines = append(lines, d.demanded(profile, typ, p, at+"."+name, depth+1)...)
+			case d.types[t.Code] != nil && t.Code != "Reference" && t.Code != "Resource" && t.Code != "Meta":
+				lines = append(lines, d.demanded("", t.Code, t.Code, at+"."+name, depth+1)...)
+			}
+		}
+	}
+	return lines
 }
 
 // The names under which extensions and profiles go out are those that UK Core has.

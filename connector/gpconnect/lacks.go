@@ -1,0 +1,166 @@
+package gpconnect
+
+import (
+	_ "embed"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"tombolo/fhir"
+)
+
+// demands.txt is what FHIR R4 and UK Core demand of the types that come out: an element that must be there ("Type.path R4" or "Type.path UK
+// Core", there meaning wherever what it is in is there), or the codes that one may have ("Type.path code a,b"; "system|code" where it is
+// no plain code). It is drawn from the published definitions, and held to them, by TestDemandsAreThoseOfTheDefinitions.
+//
+//go:embed demands.txt
+var demandsText string
+
+// A demand is what is demanded of one element, and of those in it.
+type demand struct {
+	by    string   // R4 or UK Core, if the element must be there
+	codes []string // those it may have; nil: any
+	in    map[string]*demand
+	musts []string // the names in it that must be there
+}
+
+var demands = sync.OnceValue(func() *demand {
+	root := &demand{}
+	for line := range strings.Lines(demandsText) {
+		path, what, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if path == "" || path[0] == '#' {
+			continue
+		}
+		within, at, name := root, root, ""
+		for name = range strings.SplitSeq(path, ".") {
+			if at.in == nil {
+				at.in = map[string]*demand{}
+			}
+			if at.in[name] == nil {
+				at.in[name] = &demand{}
+			}
+			within, at = at, at.in[name]
+		}
+		if codes, ok := strings.CutPrefix(what, "code "); ok {
+			at.codes = strings.Split(codes, ",")
+		} else {
+			at.by = what
+			within.musts = append(within.musts, name)
+		}
+	}
+	return root
+})
+
+// Any element may have extensions, which must say what they are. FHIR R4 extensibility.html#Extension
+var (
+	noDemand     = &demand{}
+	anyExtension = &demand{musts: []string{"url"}, in: map[string]*demand{"url": {by: "R4"}}}
+)
+
+// lacks adds what a resource that came out is short of to the report: it was not made up to please a validator.
+func (c *converter) lacks(v fhir.Value, within string) {
+	typ := v.Text("resourceType")
+	d := demands().in[typ]
+	if d == nil {
+		d = noDemand
+	}
+	c.path = append(c.path[:0], within+typ)
+	c.lacking(v, d)
+	for r := range v.All("contained") {
+		c.lacks(r, within+typ+".contained:")
+	}
+}
+
+func (c *converter) lacking(v fhir.Value, d *demand) {
+	for m := range v.Children() {
+		next := d.in[m.Key()]
+		switch m.Key() {
+		case "extension", "modifierExtension":
+			next = anyExtension
+		case "contained":
+			continue // each has demands of its own
+		}
+		if next == nil && !m.IsObject() && !m.IsArray() {
+			continue
+		}
+		if next == nil {
+			next = noDemand
+		}
+		for item := range m.All("") {
+			if next.codes != nil && !next.allows(item) {
+				c.lack(m.Key(), "is none of the codes that R4 has for it")
+			}
+			if item.IsObject() {
+				c.path = append(c.path, strings.TrimPrefix(m.Key(), "_"))
+				c.lacking(item, next)
+				c.path = c.path[:len(c.path)-1]
+			}
+		}
+	}
+	for _, name := range d.musts {
+		if !there(v, name) {
+			c.lack(name, "is demanded by "+d.in[name].by+" and was not sent")
+		}
+	}
+}
+
+// there reports whether an element is there in any of its types, or is said to be absent by an extension.
+func there(v fhir.Value, name string) bool {
+	if v.Member(name).Exists() || v.Member("_"+name).Exists() {
+		return true
+	}
+	stem, choice := strings.CutSuffix(name, "[x]")
+	if !choice {
+		return false
+	}
+	for m := range v.Children() {
+		if strings.HasPrefix(strings.TrimPrefix(m.Key(), "_"), stem) {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *demand) allows(v fhir.Value) bool {
+	switch {
+	case v.IsString():
+		return slices.Contains(d.codes, v.Str())
+	case v.Member("coding").Exists():
+		for k := range v.All("coding") {
+			if slices.Contains(d.codes, k.Text("system")+"|"+k.Text("code")) {
+				return true
+			}
+		}
+		return false
+	}
+	return slices.Contains(d.codes, v.Text("system")+"|"+v.Text("code"))
+}
+
+// most kinds of lack that a report lists: far more than the kinds there are in the records that are known.
+const mostLacks = 300
+
+func (c *converter) lack(name, what string) {
+	key := strings.Join(c.path, ".") + "." + name + " " + what
+	if c.short[key]++; len(c.short) > mostLacks {
+		delete(c.short, key)
+	}
+}
+
+// shortfalls is the report of lacks, in the order of their places.
+func (c *converter) shortfalls() []*fhir.Issue {
+	var out []*fhir.Issue
+	for key, n := range c.short {
+		at, what, _ := strings.Cut(key, " ")
+		t := fhir.Required
+		if strings.HasPrefix(what, "is none") {
+			t = fhir.CodeInvalid
+		}
+		if n > 1 {
+			what += " (" + strconv.Itoa(n) + " times)"
+		}
+		out = append(out, &fhir.Issue{Type: t, Severity: fhir.Information, Expression: at, Text: at + " " + what})
+	}
+	slices.SortFunc(out, func(a, b *fhir.Issue) int { return strings.Compare(a.Text, b.Text) })
+	return out
+}
