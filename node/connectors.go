@@ -118,7 +118,10 @@ func newHL7(n *Node, s region.System) (connector.Runner, connector.Asker, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	o.Logger, o.Now, o.Directory = n.c.Logger, n.c.Now, n.directoryOf(s)
+	o.Logger, o.Now = n.c.Logger, n.c.Now
+	if o.Directory, err = n.directoryOf(s); err != nil {
+		return nil, nil, err
+	}
 	o.Wire.Folder, o.Wire.Address = n.c.Folder, s.Address
 	if !n.c.Feeds {
 		return nil, nil, nil // it would take the port

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"tombolo/audit"
+	"tombolo/connector"
 	"tombolo/connector/hl7v2"
 	"tombolo/fhir"
 	"tombolo/node"
@@ -37,7 +38,9 @@ func TestAFeedWithPDQTellsWhoSomebodyIsAndRemembersIt(t *testing.T) {
 	addr := l.Addr().String()
 	_ = l.Close()
 	c := config(t, t.TempDir())
-	with := strings.Replace(strings.Replace(north, "127.0.0.1:2575", addr, 1), "{processing: PT}", `{processing: PT, pdq: "yes"}`, 1)
+	other := "\n  - {id: other, organisation: RX2, product: Other, connector: document, listen: 127.0.0.1:0, gives: {demographics: push}, release: all}\nagreements:"
+	with := strings.Replace(strings.Replace(strings.Replace(north, "127.0.0.1:2575", addr, 1), "{processing: PT}", `{processing: PT, pdq: "yes"}`, 1), "\nagreements:", other, 1)
+	with = strings.Replace(with, "organisations:", "organisations:\n  - {ods: RX2, name: South Acute Trust, kind: acute}", 1)
 	r, problems := region.Parse("north.yaml", []byte(with))
 	for _, p := range problems {
 		if p.Severity == region.Error {
@@ -55,12 +58,23 @@ func TestAFeedWithPDQTellsWhoSomebodyIsAndRemembersIt(t *testing.T) {
 		{"@PID.3.1^9990000107~@PID.7^19500101", "QAK|T1|NF"}, // a number without the date of birth that goes with it
 		{"@PID.3.1^RX100001~@PID.3.4^RX1", "QAK|T1|OK"},
 		{"@PID.3.1^RX999999~@PID.3.4^RX1", "QAK|T1|NF"},
-		{"@PID.5.1^Taylor~@PID.7^19480312", "MSA|AE|Q1"}, // nobody is guessed at
+		{"@PID.5.1^Taylor~@PID.7^19480312", "PID|1||9990000107^^^NHS^NH~RX100001^^^RX1^PI||Taylor^Margaret"},
+		{"@PID.5.1^TAYL*~@PID.5.2^margaret~@PID.8^F", "QAK|T1|OK"},
+		{"@PID.5.1^Taylo~@PID.7^19480312", "QAK|T1|NF"}, // nobody is guessed at
+		{"@PID.5.1^Taylor~@PID.7^19480312~@PID.8^M", "QAK|T1|NF"},
+		{"@PID.5.1^Taylor", "QAK|T1|AE"}, // says too little
 	} {
 		if got := asking(t, addr, query(q.known)); !strings.Contains(got, q.want) {
 			t.Errorf("%s: answered\n%s\nwant %q", q.known, got, q.want)
 		}
 	}
+	pix := func(qpd string) string {
+		return asking(t, addr, "MSH|^~\\&|EPR|RX1|T|N|20260302||QBP^Q23^QBP_Q21|Q1|P|2.5\rQPD|IHE PIX Query|T1|"+qpd+"\rRCP|I\r")
+	}
+	if got := pix("RX100001^^^RX1^PI"); !strings.Contains(got, "PID|||9990000107^^^NHS^NH||~^^^^^^S") {
+		t.Errorf("asked for other identifiers, answered\n%s", got)
+	}
+	unknown := pix("RX100009^^^RX1^PI")
 	person, err := n.People.Resolve(t.Context(), fhir.Identifier{System: fhir.SystemNHSNumber, Value: "9990000107"})
 	if err != nil {
 		t.Fatal(err)
@@ -74,8 +88,36 @@ func TestAFeedWithPDQTellsWhoSomebodyIsAndRemembersIt(t *testing.T) {
 			searches++
 		}
 	}
-	if searches != 4 {
-		t.Errorf("the person can see %d of 4 questions about them", searches)
+	if searches != 7 {
+		t.Errorf("the person can see %d of 7 questions about them", searches)
+	}
+	// Somebody whom only an organisation without an agreement knows, and somebody who objects, are as unknown as a number that there is not.
+	elsewhere := fhir.New("Patient", "Y1", fhir.M{"identifier": []fhir.Identifier{{System: "urn:id:RX1", Value: "RX100777"}}, "birthDate": "1960-01-01", "name": []fhir.HumanName{{Family: "Fox", Given: []string{"Ada"}}}})
+	objects := fhir.New("Consent", "c1", fhir.M{"status": "active", "patient": fhir.Reference{Reference: "Patient/RX100001"},
+		"scope": fhir.Code("http://terminology.hl7.org/CodeSystem/consentscope", "patient-privacy", ""), "provision": fhir.M{"type": "deny"}})
+	for _, d := range []connector.Delivery{{Source: "other", Patient: "Y1", Content: []*fhir.Resource{elsewhere}, Raw: []byte("1")},
+		{Source: "pas", Patient: "RX100001", Content: []*fhir.Resource{objects}, Raw: []byte("2")}} {
+		if _, err := n.Intake.Accept(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := asking(t, addr, query("@PID.5.1^Fox~@PID.7^19600101")); !strings.Contains(got, "QAK|T1|NF") {
+		t.Errorf("somebody whom only another organisation knows is told of:\n%s", got)
+	}
+	same := func(a, b string) bool { // but for the number asked and the time
+		cut := func(s string) string {
+			_, s, _ = strings.Cut(s, "\n")
+			return s
+		}
+		return cut(strings.NewReplacer("RX100777", "RX100009", "RX100001", "RX100009").Replace(a)) == cut(b)
+	}
+	for _, number := range []string{"RX100001", "RX100777"} {
+		if got := pix(number + "^^^RX1^PI"); !same(got, unknown) {
+			t.Errorf("an answer about who must not be told of is\n%s\nabout who is not known it is\n%s", got, unknown)
+		}
+	}
+	if got := asking(t, addr, query("@PID.5.1^Taylor~@PID.7^19480312")); !strings.Contains(got, "QAK|T1|NF|IHE PDQ Query|0|0|0") {
+		t.Errorf("somebody who objects is told of:\n%s", got)
 	}
 }
 

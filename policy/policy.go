@@ -15,7 +15,7 @@ import (
 )
 
 // Version names the rules below; it goes into every audit entry. Change it when a rule changes.
-const Version = "2026-11-22"
+const Version = "2026-11-22/2"
 
 // A Purpose for which a record is opened.
 type Purpose string
@@ -58,6 +58,7 @@ const (
 	KnownHere          Relationship = "known-here"          // the user's organisation holds a record of the person
 	SelfClaimed        Relationship = "self-claimed"        // the user says so, and will be asked about it
 	Self               Relationship = "self"                // the person themselves
+	Identifying        Relationship = "identifying"         // none yet: a system asks who somebody is, so that one can be known
 )
 
 // A Subject is who asks.
@@ -184,6 +185,8 @@ func relationshipRule(f *Facts, d *Decision) (string, string, verdict) {
 		return "registered-practice", "registered with the user's practice", allow
 	case has(KnownHere):
 		return "known-here", "known to the user's organisation", allow
+	case has(Identifying) && f.Purpose == Administration && f.Source != nil && f.Heading == dataset.Demographics:
+		return "identifying", "who somebody is, and nothing else, may be asked before a relationship is known", allow
 	case role.Clinical && (has(SelfClaimed) || f.BreakGlass != ""):
 		d.Obligations = append(d.Obligations, RecordSelfClaim)
 		return "self-claimed", "the user says that the person is in their care", allow

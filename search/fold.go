@@ -8,6 +8,9 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
+// Fold is a text in the form in which strings are compared, for who has to compare as a search does.
+func Fold(s string) string { return fold(s) }
+
 // fold brings a text to the form in which strings are compared: no case, no accents, punctuation and runs of space as one
 // space, apostrophes gone, so that "O’Brien" and "OBRIEN", "Jönßon" and "jonsson", "Smith-Jones" and "smith jones" agree.
 // A text of punctuation only is kept as it is, lest it match everything. FHIR R4 search.html#string

@@ -135,6 +135,19 @@ func yes(v string) string {
 	return v
 }
 
+// Authorities are the systems of identifiers that the feed's messages may use by name: those of its own authority and of its settings.
+func (o Options) Authorities() []string {
+	o = o.withDefaults()
+	x := mapper{o: &o, mp: o.Mapping}
+	out := []string{x.systemOf(o.Authority)}
+	for _, known := range []map[string]string{o.Systems, o.Mapping.systems} {
+		for _, uri := range known {
+			out = append(out, uri)
+		}
+	}
+	return out
+}
+
 func (o Options) withDefaults() Options {
 	def := func(d *time.Duration, v time.Duration) {
 		if *d <= 0 {

@@ -16,7 +16,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -347,84 +346,4 @@ func TestAFeedTellsWhatItTolerated(t *testing.T) {
 	if s := f.Stats(); s.MissingCR != 1 || s.DoubledStart != 1 || s.LooseEnds != 1 || s.Frames != 3 {
 		t.Errorf("got %+v", s)
 	}
-}
-
-// people answers queries from a list, and remembers what it was asked.
-type people struct {
-	asked []PatientQuery
-	known []Candidate
-	fail  error
-}
-
-func (d *people) Candidates(_ context.Context, q PatientQuery) ([]Candidate, error) {
-	d.asked = append(d.asked, q)
-	return d.known, d.fail
-}
-
-func ask(control, known string) string {
-	return "MSH|^~\\&|EPR|RX1|TIE|SEVERN|20260302||QBP^Q22^QBP_Q21|" + control + "|P|2.5\rQPD|IHE PDQ Query|T1|" + known + "\rRCP|I|5^RD\r"
-}
-
-func TestWhoSomebodyIsCanBeAskedOfAFeedThatAnswers(t *testing.T) {
-	margaret := Candidate{Identifiers: []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: "9990000107"}, {System: "urn:id:RX1", Value: "RX|1"}},
-		Name: fhir.HumanName{Family: "Taylor^x", Given: []string{"Margaret", "Ann"}, Prefix: []string{"Mrs"}}, BirthDate: "1948-03-12", Gender: "female",
-		Address: &fhir.Address{Line: []string{"1 Ferry Lane"}, City: "Severnmouth", PostalCode: "GL99 1AA"}, Phone: "01632 960101"}
-	const pid = `PID|1||9990000107^^^NHS^NH~RX\F\1^^^RX1^PI||Taylor\S\x^Margaret^Ann^^Mrs^^L||19480312|F|||1 Ferry Lane^^Severnmouth^^GL99 1AA||01632 960101`
-	for _, c := range []struct {
-		name, known string
-		dir         people
-		want        string // what the answer must hold
-		not         string
-		q           PatientQuery
-	}{
-		{"by number", "@PID.3.1^9990000107~@PID.3.4^NHS", people{known: []Candidate{margaret}}, "MSA|AA|q\rQAK|T1|OK|IHE PDQ Query|1\rQPD|IHE PDQ Query|T1|@PID.3.1^9990000107~@PID.3.4^NHS\r" + pid, "ERR",
-			PatientQuery{Identifiers: []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: "9990000107"}}}},
-		{"by a local number", "@PID.3.1^RX1234", people{}, "QAK|T1|NF|IHE PDQ Query|0\r", "PID|", PatientQuery{Identifiers: []fhir.Identifier{{System: "urn:id:RX1", Value: "RX1234"}}}},
-		{"by what is on the form", "@PID.5.1^Taylor~@PID.5.2^Margaret~@PID.7^19480312~@PID.8^F~@PID.11.5^GL99 1AA", people{known: []Candidate{margaret}}, "QAK|T1|OK", "ERR",
-			PatientQuery{Family: "Taylor", Given: "Margaret", BirthDate: "1948-03-12", Gender: "female", Postcode: "GL99 1AA"}},
-		{"by nothing", "@PID.8^F", people{known: []Candidate{margaret}}, "MSA|AE|q\rERR||QPD^1^3|101", "PID|", PatientQuery{}},
-		{"by something not searched", "@PID.5.1^Taylor~@PID.13^01632", people{known: []Candidate{margaret}}, "QAK|T1|AE", "PID|", PatientQuery{}},
-		{"of who may not tell", "@PID.3.1^9990000107", people{fail: fhir.Errorf(fhir.Forbidden, "not for this feed")}, "QAK|T1|AE", "PID|", PatientQuery{Identifiers: []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: "9990000107"}}}},
-	} {
-		door := &record{}
-		serve(t, Options{Directory: &c.dir}, door, func(t *testing.T, p *pipes, _ context.CancelFunc) {
-			conn := p.dial()
-			go func() { _, _ = conn.Write([]byte(framed(ask("q", c.known)))) }()
-			answer, err := ReadFrame(conn.r, MaxMessage)
-			if err != nil {
-				t.Fatalf("%s: %v", c.name, err)
-			}
-			if s := string(answer); !strings.Contains(s, "|RSP^K22^RSP_K21|") || !strings.Contains(s, c.want) || c.not != "" && strings.Contains(s, "\r"+c.not) {
-				t.Errorf("%s: answered\n%s\nwant it to hold %q", c.name, strings.ReplaceAll(s, "\r", "\n"), c.want)
-			}
-		})
-		c.q.Source, c.q.Sender, c.q.Control, c.q.Limit = "rx1-pas", "EPR^RX1", "q", 5
-		if want := []PatientQuery{c.q}; strings.Contains(c.want, "AE|q") || c.name == "by something not searched" {
-			if len(c.dir.asked) > 0 {
-				t.Errorf("%s: a query that cannot be read was asked", c.name)
-			}
-		} else if !reflect.DeepEqual(c.dir.asked, want) {
-			t.Errorf("%s: asked %+v, want %+v", c.name, c.dir.asked, want)
-		}
-		if len(door.kept) > 0 {
-			t.Errorf("%s: the query was kept as if it were news", c.name)
-		}
-	}
-}
-
-func TestAQueryWhoseAuditFailsIsNotAnswered(t *testing.T) {
-	dir := &people{fail: fhir.Errorf(fhir.NoStore, "the audit log cannot be written")}
-	serve(t, Options{Directory: dir}, &record{}, func(t *testing.T, p *pipes, _ context.CancelFunc) {
-		if got := p.dial().ask(t, framed(ask("q", "@PID.3.1^9990000107"))); got != "closed" {
-			t.Errorf("answered %q", got)
-		}
-	})
-}
-
-func TestAFeedThatAnswersNoQueriesRefusesThem(t *testing.T) {
-	serve(t, Options{}, &record{}, func(t *testing.T, p *pipes, _ context.CancelFunc) {
-		if got := p.dial().ask(t, framed(ask("q", "@PID.3.1^9990000107"))); !strings.HasPrefix(got, "AR q") {
-			t.Errorf("answered %q", got)
-		}
-	})
 }

@@ -1,0 +1,119 @@
+package mpi
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"tombolo/fhir"
+	"tombolo/search"
+)
+
+// A Description is what somebody knows of a person whose number they do not have. Empty fields are not known. Names, Line and City may end in "*": begins so.
+type Description struct {
+	Family, Given string
+	BirthDate     string // YYYY-MM-DD, as far as it is known
+	Gender        string
+	Line, City    string // of the address
+	Postcode      string
+}
+
+// enough reports whether a description could mean few people: a surname or a birth date, and something beside it.
+func (d Description) enough() bool {
+	n := 0
+	for _, s := range []string{d.Family, d.BirthDate, d.Given, d.Postcode} {
+		if strings.Trim(s, "* ") != "" {
+			n++
+		}
+	}
+	return n >= 2 && (strings.Trim(d.Family, "* ") != "" || len(d.BirthDate) == len("2006-01-02"))
+}
+
+// examined is how many patients one description may lead to; whoever means more must say more.
+const examined = 1000
+
+// Find gives the people of whom some source says all of a description, in an order that stays the same. Nothing is guessed: a spelling that differs is
+// somebody else. from says which sources may be believed, and so told from. The error is of type Required for a description that is too thin, and
+// TooCostly for one that too many people answer.
+func (x *Index) Find(ctx context.Context, d Description, from func(source string) bool) ([]string, error) {
+	if !d.enough() {
+		return nil, fhir.Errorf(fhir.Required, "say more of who is meant: a surname and a date of birth, or one of them with a forename or postcode")
+	}
+	q := search.Query{Type: "Patient", Count: examined}
+	if f := strings.Trim(d.Family, "* "); f != "" {
+		q.Params = append(q.Params, search.Param{Name: "family", Values: []string{search.Escape(f)}})
+	}
+	if d.BirthDate != "" {
+		q.Params = append(q.Params, search.Param{Name: "birthdate", Values: []string{search.Escape(d.BirthDate)}})
+	}
+	page, err := x.db.Search(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	if page.Next != "" {
+		return nil, fhir.Errorf(fhir.TooCostly, "too many people answer to this: say more of who is meant")
+	}
+	var out []string
+	for _, r := range page.Resources {
+		id, err := x.PersonOf(ctx, r.ID())
+		if fhir.Is(err, fhir.NotFound) {
+			continue // not yet taken in
+		}
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(out, id) {
+			continue
+		}
+		p, err := x.Person(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(p.Patients, func(q Patient) bool { return q.ID == r.ID() && from(q.Source) && d.of(q) }) {
+			out = append(out, id)
+		}
+	}
+	return out, nil
+}
+
+// Answers reports whether one of the person's patients is described so.
+func (p *Person) Answers(d Description) bool { return slices.ContainsFunc(p.Patients, d.of) }
+
+// of reports whether a patient is described so.
+func (d Description) of(q Patient) bool {
+	a := q.Address
+	if a == nil {
+		a = &fhir.Address{}
+	}
+	return says(d.Family, q.Name.Family) && says(d.Given, q.Name.Given...) && (d.BirthDate == "" || strings.HasPrefix(q.BirthDate, d.BirthDate)) &&
+		(d.Gender == "" || q.Gender == d.Gender) && says(d.Line, slices.Concat(a.Line, []string{strings.Join(a.Line, " ")})...) && says(d.City, a.City) &&
+		(d.Postcode == "" || postcode(d.Postcode) == postcode(a.PostalCode))
+}
+
+// says reports whether one of the values is the one wanted, whatever its capitals and accents, or begins as wanted.
+func says(wanted string, values ...string) bool {
+	stem, begins := strings.CutSuffix(strings.TrimSpace(wanted), "*")
+	if stem = search.Fold(stem); stem == "" {
+		return true
+	}
+	return slices.ContainsFunc(values, func(v string) bool { v = search.Fold(v); return v == stem || begins && strings.HasPrefix(v, stem) })
+}
+
+func postcode(s string) string { return strings.ToUpper(strings.ReplaceAll(s, " ", "")) }
+
+// ToldBy is the person as only some of their sources describe them; nil if none of those knows them. An objection to sharing and a restriction hold
+// whichever source told of it.
+func (p *Person) ToldBy(from func(source string) bool) *Person {
+	out := &Person{ID: p.ID}
+	for _, q := range p.Patients {
+		if from(q.Source) {
+			out.Patients = append(out.Patients, q)
+		}
+	}
+	if len(out.Patients) == 0 {
+		return nil
+	}
+	out.settle()
+	out.Restricted, out.Objects = p.Restricted, p.Objects
+	return out
+}
