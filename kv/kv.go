@@ -95,6 +95,11 @@ type Reader interface {
 // A Snapshot is one moment of the store, held until closed.
 type Snapshot interface {
 	Reader
+
+	// Parts yields the name of every partition that has a key, each once, in no particular order. It is for upkeep: a call a thousand or
+	// so partitions. An error ends the sequence.
+	Parts(ctx context.Context) iter.Seq2[Part, error]
+
 	// Tail is the position of the last log record visible in this snapshot.
 	Tail() Position
 	Close() error
@@ -111,7 +116,8 @@ type Engine interface {
 	Commit(ctx context.Context, b Batch) (Position, error)
 
 	// Log yields the records after the given position, in order, up to the newest that is durable. No record is
-	// ever yielded such that one with a lower position becomes visible later. An error ends the sequence.
+	// ever yielded such that one with a lower position becomes visible later. An error ends the sequence; what stands before a missing
+	// record is yielded before the error.
 	Log(ctx context.Context, after Position) iter.Seq2[Record, error]
 
 	// Tail is the position of the newest durable record.

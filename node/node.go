@@ -23,6 +23,7 @@ import (
 	"tombolo/fhir"
 	"tombolo/gather"
 	"tombolo/intake"
+	"tombolo/kv"
 	"tombolo/locator"
 	"tombolo/mpi"
 	"tombolo/pki"
@@ -58,6 +59,7 @@ type Config struct {
 // A Node is a running node. Close undoes New.
 type Node struct {
 	c         Config
+	engine    kv.Engine
 	store     *store.DB
 	followers []*events.Follower
 	runners   []runner
@@ -97,8 +99,9 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err != nil {
 		return n, err
 	}
+	n.engine = engine
 	if n.store, err = store.Open(store.Options{Engine: engine, Now: c.Now}); err != nil {
-		return n, err
+		return n, errors.Join(err, engine.Close())
 	}
 	if n.Audit, err = audit.Open(ctx, engine, audit.Options{Now: c.Now, Node: c.Region.ID}); err != nil {
 		return n, err
@@ -251,6 +254,8 @@ func (n *Node) Start(ctx context.Context) {
 			}
 		})
 	}
+	n.background.Go(func() { n.renewIndex(ctx) })
+	n.serveUpkeep(ctx)
 	n.background.Go(func() { _ = n.Watch.Run(ctx) })
 	for _, k := range n.keepers {
 		n.background.Go(func() { n.keep(ctx, k) })

@@ -1,6 +1,8 @@
 package search
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"iter"
 	"slices"
 	"strings"
@@ -14,6 +16,15 @@ import (
 //	if q matches r, then each plan of Keys(q) has a Range that holds one of r's Values.
 //
 // Parameters that look at the same elements share entries (patient those of subject), so a resource has few.
+
+// indexRules is raised whenever Values yields other values for the same definitions.
+const indexRules = "1"
+
+// IndexRules changes with the definitions of the parameters and with how Values writes them: an index made under others is not complete.
+func IndexRules() string {
+	sum := sha256.Sum256([]byte(paramsText))
+	return indexRules + "." + hex.EncodeToString(sum[:8])
+}
 
 // A Range is the index entries of one parameter with From <= value < To.
 type Range struct{ Name, From, To string }

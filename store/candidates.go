@@ -48,7 +48,10 @@ func (f *finder) segments(ctx context.Context, after place) iter.Seq2[segment, e
 	if f.q.Patient != "" {
 		return func(yield func(segment, error) bool) { yield(segment{part: patientPart(f.q.Patient)}, nil) }
 	}
-	plans := f.plans(ctx)
+	var plans []plan
+	if !f.db.IndexIsStale() {
+		plans = f.plans(ctx)
+	}
 	return func(yield func(segment, error) bool) {
 		// A plan that finds few is as good as any; they come with the one that should find fewest first.
 		for _, p := range plans[:min(len(plans), 4)] {

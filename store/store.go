@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"sync/atomic"
 	"time"
 
 	"tombolo/events"
@@ -22,6 +23,8 @@ import (
 type Options struct {
 	Engine kv.Engine        // Close closes it
 	Now    func() time.Time // time.Now if nil
+	// ReadOnly writes nothing, not even the format of an empty or older store.
+	ReadOnly bool
 }
 
 // A DB is one store. It may be used from many goroutines.
@@ -29,6 +32,7 @@ type DB struct {
 	engine kv.Engine
 	now    func() time.Time
 	limits limits
+	stale  atomic.Bool // the index is not to be relied on, see IndexIsStale
 }
 
 var (
@@ -36,7 +40,7 @@ var (
 	_ events.Log      = (*DB)(nil)
 )
 
-// Open makes a store of an engine.
+// Open makes a store of an engine, and brings one of an earlier version to the format of this.
 func Open(o Options) (*DB, error) {
 	if o.Engine == nil {
 		return nil, errors.New("open store: no engine given")
@@ -44,7 +48,11 @@ func Open(o Options) (*DB, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &DB{engine: o.Engine, now: o.Now, limits: usualLimits}, nil
+	db := &DB{engine: o.Engine, now: o.Now, limits: usualLimits}
+	if err := db.openFormat(context.Background(), o.ReadOnly, formatNow, migrations); err != nil {
+		return nil, err
+	}
+	return db, nil
 }
 
 // Close closes the engine.

@@ -7,6 +7,8 @@ package enginetest
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +16,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	files "github.com/cockroachdb/pebble/v2"
 
 	"tombolo/kv"
 	"tombolo/kv/pebble"
@@ -44,12 +48,7 @@ func Open(t TB, dir string) kv.Engine {
 		}
 		return e
 	}
-	url, err := pgtest.Shared()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256([]byte(dir))
-	o := postgres.Options{URL: fmt.Sprintf("%s&search_path=d%x", url, sum[:8]), Log: quiet}
+	o := postgres.Options{URL: schemaOf(t, dir), Log: quiet}
 	if _, err := os.Stat(filepath.Join(dir, "checkpoint.json")); err == nil && first(dir) {
 		if err := postgres.Restore(context.Background(), o, dir); err != nil {
 			t.Fatal(err)
@@ -61,6 +60,42 @@ func Open(t TB, dir string) kv.Engine {
 	}
 	return e
 }
+
+// schemaOf is the address of the schema that stands for a folder.
+func schemaOf(t TB, dir string) string {
+	t.Helper()
+	url, err := pgtest.Shared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte(dir))
+	return fmt.Sprintf("%s&search_path=d%x", url, sum[:8])
+}
+
+// LoseEvent takes a record out of the log of the closed engine in dir, as damage would: no engine does so by itself.
+func LoseEvent(t TB, dir string, at kv.Position) {
+	t.Helper()
+	if PostgreSQL() {
+		if err := pgtest.LoseEvent(schemaOf(t, dir), at); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	db, err := files.Open(dir, &files.Options{FormatMajorVersion: files.FormatNewest, Logger: silent{}})
+	if err == nil {
+		// The key as docs/storage.md has it, so that this notices when it changes.
+		err = errors.Join(db.Delete(binary.BigEndian.AppendUint64([]byte{2}, uint64(at)), files.Sync), db.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+type silent struct{}
+
+func (silent) Infof(string, ...any)         {}
+func (silent) Errorf(string, ...any)        {}
+func (silent) Fatalf(f string, args ...any) { panic(fmt.Sprintf(f, args...)) }
 
 var restored sync.Map
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -203,6 +204,36 @@ func changed(t *testing.T, open Open) {
 	await("after 2, asked late", e.Changed(2))
 	if isClosed(e.Changed(3)) {
 		t.Error("Changed(3) is closed while there are three records")
+	}
+}
+
+func partitions(t *testing.T, open Open) {
+	e, ctx := fresh(t, open)
+	b := kv.Batch{Append: [][]byte{{1}}, Put: []kv.Entry{put("p", "a", "1"), put("p", "b", "1"), put("p\xff", "c", ""), put("gone", "x", "")}}
+	want := []string{"p", "p\xff"}
+	for i := range 2500 { // more than one page, each with several keys
+		name := fmt.Sprintf("q/%04d", i)
+		b.Put, want = append(b.Put, put(name, "", ""), put(name, "\xff\xff", "")), append(want, name)
+	}
+	commit(t, ctx, e, b)
+	commit(t, ctx, e, kv.Batch{Delete: []kv.Key{key("gone", "x")}})
+	s, err := e.Snapshot(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	commit(t, ctx, e, kv.Batch{Put: []kv.Entry{put("late", "x", "")}, Delete: []kv.Key{key("p\xff", "c")}})
+	var got []string
+	for part, err := range s.Parts(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(part))
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%d partitions, want %d; the first: %q", len(got), len(want), got[:min(len(got), 5)])
 	}
 }
 

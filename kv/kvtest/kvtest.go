@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T, dir string) kv.Engine) {
 		{"a long log reads back whole", longLog},
 		{"Changed wakes who waits", changed},
 		{"a snapshot is one moment", snapshotIsolation},
+		{"a snapshot lists its partitions", partitions},
 		{"a commit is seen whole or not at all", commitsAreSeenWhole},
 		{"a checkpoint opens as an engine", checkpoint},
 		{"closing and opening keeps everything", reopen},

@@ -235,6 +235,15 @@ func (e *Engine) Checkpoint(ctx context.Context, dir string) error {
 	return nil
 }
 
+// DiskBytes is the room that the store takes on its disk.
+func (e *Engine) DiskBytes(ctx context.Context) (int64, error) {
+	if err := e.gate.Enter(ctx); err != nil {
+		return 0, err
+	}
+	defer e.gate.Leave()
+	return int64(e.db.Metrics().DiskSpaceUsage()), nil
+}
+
 // Close waits for calls under way (a Scan that is being read is one, so do not call it from inside one's loop), then closes
 // the store and whatever snapshots are still open. A second Close does nothing.
 func (e *Engine) Close() error {

@@ -39,6 +39,14 @@ func appendEnd(b []byte, part kv.Part) []byte {
 	}
 }
 
+// partOf reads the partition of a Pebble key.
+func partOf(key []byte) (kv.Part, error) {
+	if len(key) < 3 || len(key) < 3+int(binary.BigEndian.Uint16(key[1:])) {
+		return "", fmt.Errorf("read: a key of %d bytes is none of this program's: restore a checkpoint", len(key))
+	}
+	return kv.Part(key[3 : 3+int(binary.BigEndian.Uint16(key[1:]))]), nil
+}
+
 // prefixLen is how much of a Pebble key of this partition comes before the kv key.
 func prefixLen(part kv.Part) int { return 3 + len(part) }
 

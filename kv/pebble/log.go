@@ -74,6 +74,9 @@ func (e *Engine) logPage(ctx context.Context, after kv.Position, end *kv.Positio
 			return nil, readError(err)
 		}
 		at := logPosition(it.Key())
+		if at != after+1 && len(page) > 0 {
+			return page, nil // what is missing is told of by the next page
+		}
 		if at != after+1 {
 			return nil, fmt.Errorf("read the log: record %d is missing: the store is damaged, restore a checkpoint", after+1)
 		}

@@ -124,6 +124,36 @@ func (s *snapshot) Scan(ctx context.Context, ranges []kv.Range, limit int) iter.
 	}
 }
 
+// Parts yields the partitions, shorter names first: it seeks from one to the next.
+func (s *snapshot) Parts(ctx context.Context) iter.Seq2[kv.Part, error] {
+	return func(yield func(kv.Part, error) bool) {
+		if err := s.enter(ctx); err != nil {
+			yield("", err)
+			return
+		}
+		defer s.leave()
+		it, err := s.snap.NewIter(&pebble.IterOptions{LowerBound: []byte{tagData}, UpperBound: logKey(0)})
+		if err != nil {
+			yield("", readError(err))
+			return
+		}
+		defer func() { _ = it.Close() }()
+		for ok := it.First(); ok; {
+			part, err := partOf(it.Key())
+			if err == nil {
+				err = ctx.Err()
+			}
+			if !yield(part, err) || err != nil {
+				return
+			}
+			ok = it.SeekGE(appendEnd(nil, part))
+		}
+		if err := it.Error(); err != nil {
+			yield("", readError(err))
+		}
+	}
+}
+
 func (s *snapshot) Tail() kv.Position { return s.tail }
 
 // Close lets go of the moment, once reads of it under way are done.

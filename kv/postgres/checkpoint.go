@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -173,6 +175,35 @@ func Restore(ctx context.Context, o Options, dir string) error {
 		return fmt.Errorf("restore %s: %w", dir, explain(err))
 	}
 	return nil
+}
+
+// Rehearse restores a checkpoint into a schema of its own in the same database and opens it; end removes the schema, after Close.
+func Rehearse(ctx context.Context, o Options, dir string) (_ *Engine, end func() error, err error) {
+	config, err := pgx.ParseConfig(o.URL)
+	if err != nil {
+		return nil, nil, badURL(err)
+	}
+	var random [8]byte
+	_, _ = rand.Read(random[:])
+	o.schema = "tombolo_rehearsal_" + hex.EncodeToString(random[:])
+	end = func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		conn, err := pgx.ConnectConfig(ctx, config)
+		if err != nil {
+			return err
+		}
+		_, err = conn.Exec(ctx, "drop schema if exists "+quote(o.schema)+" cascade")
+		return errors.Join(err, conn.Close(ctx))
+	}
+	if err := Restore(ctx, o, dir); err != nil {
+		return nil, nil, errors.Join(err, end())
+	}
+	e, err := Open(ctx, o)
+	if err != nil {
+		return nil, nil, errors.Join(err, end())
+	}
+	return e, end, nil
 }
 
 func readCheckpoint(dir string) (*checkpoint, error) {

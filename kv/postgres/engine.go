@@ -7,6 +7,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,8 @@ type Options struct {
 	// Tracer is told of every statement; nil for none.
 	Tracer pgx.QueryTracer
 	Log    *slog.Logger // slog.Default() if nil
+
+	schema string // instead of that of the URL
 }
 
 // An Engine is an open schema. It implements kv.Engine.
@@ -108,10 +111,10 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 func (e *Engine) connect(ctx context.Context) error {
 	config, err := pgxpool.ParseConfig(e.opts.URL)
 	if err != nil {
-		return fmt.Errorf("open store: the database's address is not understood (it looks like postgres://user:password@host/database): %w", err)
+		return badURL(err)
 	}
 	c := config.ConnConfig
-	if e.schema = c.RuntimeParams["search_path"]; e.schema == "" {
+	if e.schema = cmp.Or(e.opts.schema, c.RuntimeParams["search_path"]); e.schema == "" {
 		e.schema = "tombolo"
 	}
 	c.RuntimeParams["search_path"] = quote(e.schema)
@@ -174,6 +177,10 @@ func (e *Engine) prepare(ctx context.Context, c *pgx.ConnConfig) (lost bool, err
 		e.opts.ByPartition, err = distributed(ctx, conn)
 	}
 	return false, err
+}
+
+func badURL(err error) error {
+	return fmt.Errorf("open store: the database's address is not understood (it looks like postgres://user:password@host/database): %w", err)
 }
 
 func (e *Engine) openError(err error) error {
@@ -260,6 +267,26 @@ func distributed(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	}
 	err := conn.QueryRow(ctx, "select exists (select from pg_dist_partition where logicalrel = 'entry'::regclass and partmethod = 'h')").Scan(&citus)
 	return citus, err
+}
+
+// DiskBytes is the room that the tables take on the server's disk, or on those of all machines of a Citus cluster.
+func (e *Engine) DiskBytes(ctx context.Context) (n int64, err error) {
+	if err := e.gate.Enter(ctx); err != nil {
+		return 0, err
+	}
+	defer e.gate.Leave()
+	err = reading(ctx, func() error {
+		var spread bool
+		if err := e.short.QueryRow(ctx, "select to_regproc('citus_total_relation_size') is not null").Scan(&spread); err != nil {
+			return err
+		}
+		of := "pg_total_relation_size('entry')"
+		if spread && e.opts.ByPartition {
+			of = "citus_total_relation_size('entry')"
+		}
+		return e.short.QueryRow(ctx, "select "+of+" + pg_total_relation_size('log')").Scan(&n)
+	})
+	return n, err
 }
 
 // Close waits for calls under way, then closes all connections. Whoever reads a long scan or holds a snapshot finds out at its next

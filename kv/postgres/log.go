@@ -197,6 +197,9 @@ func (e *Engine) logPage(ctx context.Context, after, end kv.Position, first bool
 			page = page[:i]
 			break
 		}
+		if r.At != after+kv.Position(i)+1 && i > 0 {
+			return page[:i], tail, nil // what is missing is told of by the next page
+		}
 		if r.At != after+kv.Position(i)+1 {
 			return nil, 0, missing(after + kv.Position(i) + 1)
 		}

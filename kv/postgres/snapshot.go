@@ -138,6 +138,50 @@ func (s *snapshot) Scan(ctx context.Context, ranges []kv.Range, limit int) iter.
 	}
 }
 
+// How a page of partitions is found. PostgreSQL does not skip through an index by itself, so each is looked up from the one before;
+// over machines that cannot be pushed down, and each machine reads its index.
+const (
+	partsSQL = `with recursive p (part) as (
+			(select part from entry where part > $1 order by part limit 1)
+			union all
+			select (select e.part from entry e where e.part > p.part order by e.part limit 1) from p where p.part is not null
+		) select part from p where part is not null limit $2`
+	partsFarSQL = "select distinct part from entry where part > $1 order by part limit $2"
+	partsPage   = 2000
+)
+
+// Parts yields the partitions in their order, a page of them at a time.
+func (s *snapshot) Parts(ctx context.Context) iter.Seq2[kv.Part, error] {
+	sql := partsSQL
+	if s.e.opts.ByPartition {
+		sql = partsFarSQL
+	}
+	return func(yield func(kv.Part, error) bool) {
+		for after := []byte{}; ; {
+			var page []kv.Part
+			var b pgx.Batch
+			b.Queue(sql, after, partsPage).Query(func(rows pgx.Rows) error {
+				var part []byte
+				_, err := pgx.ForEachRow(rows, []any{&part}, func() error { page = append(page, kv.Part(part)); return nil })
+				return err
+			})
+			if err := s.send(ctx, &b); err != nil {
+				yield("", err)
+				return
+			}
+			for _, part := range page {
+				if !yield(part, nil) {
+					return
+				}
+			}
+			if len(page) < partsPage {
+				return
+			}
+			after = []byte(page[len(page)-1])
+		}
+	}
+}
+
 func (s *snapshot) Tail() kv.Position { return s.tail }
 
 // Close ends the transaction.
