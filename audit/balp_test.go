@@ -50,6 +50,9 @@ func TestBALPExamplesRoundTrip(t *testing.T) {
 		if err != nil || s.At.IsZero() || s.Outcome != want[i].Text("outcome") {
 			t.Errorf("%s: read as %+v (%v)", filepath.Base(files[i]), s, err)
 		}
+		if _, err := e.DICOM(); err != nil {
+			t.Errorf("%s as a DICOM message: %v", filepath.Base(files[i]), err)
+		}
 		if s.Who != "" || s.User != "" || s.Device != "" {
 			who++
 		}

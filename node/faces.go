@@ -145,6 +145,7 @@ var (
 	deliveriesDesc = prometheus.NewDesc("tombolo_deliveries_total", "Deliveries from a source by what became of them.", []string{"source", "outcome"}, nil)
 	asksDesc       = prometheus.NewDesc("tombolo_asks_total", "Questions to a live source by result.", []string{"source", "result"}, nil)
 	openDesc       = prometheus.NewDesc("tombolo_source_open", "1 while a source fails so often that it is not asked.", []string{"source"}, nil)
+	unsentDesc     = prometheus.NewDesc("tombolo_audit_unsent", "Audit entries that are still to be sent to the audit repository.", nil, nil)
 	behindDesc     = prometheus.NewDesc("tombolo_follower_behind", "Events that a follower of the log has yet to take in.", []string{"follower"}, nil)
 )
 
@@ -172,6 +173,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(openDesc, prometheus.GaugeValue, open, id)
 	}
 	c.n.collectFeeds(ch)
+	if f := c.n.auditFeed; f != nil {
+		if left, err := f.Behind(context.Background()); err == nil {
+			ch <- prometheus.MustNewConstMetric(unsentDesc, prometheus.GaugeValue, float64(left))
+		}
+	}
 	tail, err := c.n.store.Tail(context.Background())
 	if err != nil {
 		return

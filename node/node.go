@@ -78,6 +78,8 @@ type Node struct {
 	heads   http.Handler // the audit log's signed heads; nil if this node signs none
 	keepers []keeper
 
+	auditFeed *feed // nil if the audit log goes nowhere else
+
 	background sync.WaitGroup
 	stop       context.CancelFunc
 }

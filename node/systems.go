@@ -182,13 +182,18 @@ func (b byNumber) Record(ctx context.Context, s *access.Session, nhs fhir.NHSNum
 	return b.g.Record(ctx, s, id, gather.Ask{Headings: slices.Clone(headings), Query: "$gpc.getstructuredrecord"})
 }
 
+// keys are the certificates that the region file gives for connections that we make.
+func (n *Node) keys(t region.TLS) (*pki.Keyring, error) {
+	return pki.Open(pki.Files{Folder: n.c.Folder, Cert: t.Certificate, Key: t.Key, CA: t.CA, CRL: t.CRL}, n.c.Logger, nil)
+}
+
 // asking is the HTTP client of one source, with the certificates that the region file gives for it.
 func (n *Node) asking(t region.TLS) (*http.Client, error) {
 	c := client()
 	if t == (region.TLS{}) {
 		return c, nil
 	}
-	keys, err := pki.Open(pki.Files{Folder: n.c.Folder, Cert: t.Certificate, Key: t.Key, CA: t.CA, CRL: t.CRL}, n.c.Logger, nil)
+	keys, err := n.keys(t)
 	if err != nil {
 		return nil, err
 	}

@@ -9,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"tombolo/audit"
 	"tombolo/fhir"
+	"tombolo/region"
 	"tombolo/store"
 	"tombolo/watch"
 )
@@ -59,7 +61,10 @@ func (n *Node) trust() error {
 	}
 	n.Watch = watch.New(o)
 	if n.c.Listen != "" && n.c.Region.Audit.Feed != "" {
-		n.keepers = append(n.keepers, keeper{feedEvery, "send the audit log to its repository", n.feed().all})
+		if n.auditFeed, err = n.feed(); err != nil {
+			return err
+		}
+		n.keepers = append(n.keepers, keeper{feedEvery, "send the audit log to its repository", n.auditFeed.all})
 	}
 	if n.c.Data == "" || n.c.Listen == "" {
 		return nil // a command, or a node without a folder of its own: others sign
@@ -121,11 +126,26 @@ const (
 
 type feed struct{ audit.Feed }
 
-// feed sends the audit log to the repository that the region file names.
-func (n *Node) feed() *feed {
-	f := &feed{audit.Feed{Log: n.Audit, URL: n.c.Region.Audit.Feed, HTTP: client()}}
-	if t := n.c.Region.Audit.Token; t != "" {
-		f.Token = n.c.Secret(t)
+// feed sends the audit log to the repository that the region file names: FHIR over HTTP, or DICOM messages by syslog over TLS.
+func (n *Node) feed() (*feed, error) {
+	a := n.c.Region.Audit
+	f := &feed{audit.Feed{Log: n.Audit}}
+	if address, ok := strings.CutPrefix(a.Feed, region.SyslogTLS); ok {
+		keys, err := n.keys(a.TLS)
+		if err != nil {
+			return nil, err
+		}
+		f.To = &audit.Syslog{Address: address, Node: n.c.Region.ID, TLS: keys.Client}
+	} else {
+		c, err := n.asking(a.TLS)
+		if err != nil {
+			return nil, err
+		}
+		to := audit.FHIR{URL: a.Feed, HTTP: c}
+		if a.Token != "" {
+			to.Token = n.c.Secret(a.Token)
+		}
+		f.To = to
 	}
 	f.Load = func(ctx context.Context) (audit.Seq, error) {
 		v, ok, err := n.store.View(feedBucket).Get(ctx, feedCursor)
@@ -142,7 +162,7 @@ func (n *Node) feed() *feed {
 		})
 		return err
 	}
-	return f
+	return f, nil
 }
 
 // all sends until nothing is left to send.

@@ -289,16 +289,32 @@ func (c *checker) tls(path, address string, t TLS) {
 		c.err(path+".tls", "a certificate is of no use without its key, nor a key without its certificate", "Give both, or neither")
 	case t.CRL != "" && t.CA == "":
 		c.err(path+".tls.crl", "revocation lists need the authorities that signed them", "Add ca: their certificates, a PEM file")
-	case address != "" && !strings.HasPrefix(address, "https://"):
+	case address != "" && !strings.HasPrefix(address, "https://") && !strings.HasPrefix(address, SyslogTLS):
 		c.err(path+".tls", "certificates are of no use over an address that is not https", "Write https://, or remove tls")
 	}
 }
 
 // audit checks what the file says of the audit log.
 func (c *checker) audit() {
-	c.address("audit.feed", c.r.Audit.Feed)
-	if c.r.Audit.Token != "" && c.r.Audit.Feed == "" {
+	a := c.r.Audit
+	address, syslog := strings.CutPrefix(a.Feed, SyslogTLS)
+	if _, port, err := net.SplitHostPort(address); syslog && (err != nil || port == "") {
+		c.err("audit.feed", "not an address of syslog over TLS", "Write "+SyslogTLS+"host:6514")
+	}
+	switch {
+	case syslog && a.Token != "":
+		c.err("audit.token", "syslog takes no token", "Remove token: a repository knows us by certificate and key")
+	case !syslog && strings.HasPrefix(a.Feed, "syslog"):
+		c.err("audit.feed", "patients' data would cross the network in clear", "Write "+SyslogTLS+"host:6514")
+	case !syslog:
+		c.address("audit.feed", a.Feed)
+	}
+	c.tls("audit", a.Feed, a.TLS)
+	if a.Feed == "" && a.Token != "" {
 		c.err("audit.token", "is a credential for no audit repository", "Give feed, its address, or remove token")
+	}
+	if a.Feed == "" && a.TLS != (TLS{}) {
+		c.err("audit.tls", "are certificates for no audit repository", "Give feed, its address, or remove tls")
 	}
 }
 

@@ -53,8 +53,9 @@ var fileShape = block("A region: who is in it, what each system gives and how, w
 )
 
 var auditShape = block("The audit log and the watching of it.",
-	field[Region]{"feed", "FHIR base URL of an audit repository that is sent every AuditEvent (IHE ATNA, ITI-20)", false, text(func(r *Region) *string { return &r.Audit.Feed }, anyText)},
+	field[Region]{"feed", "address of an audit repository that is sent every event (IHE ATNA, ITI-20): a FHIR base URL, or syslog+tls://host:port for DICOM messages by syslog", false, text(func(r *Region) *string { return &r.Audit.Feed }, anyText)},
 	field[Region]{"token", "where our credential for it is kept: an environment variable or a file, never the secret itself", false, text(func(r *Region) *string { return &r.Audit.Token }, placeText)},
+	field[Region]{"tls", "certificates for it", false, tlsShape(func(r *Region) *TLS { return &r.Audit.TLS })},
 	field[Region]{"staff", "the staff register, a CSV file with the columns user, surname, forename, nhs_number, organisation, address, postcode", false, text(func(r *Region) *string { return &r.Audit.Staff }, anyText)},
 	field[Region]{"watched", "a file of NHS numbers, one a line, of people whose every reading is looked at", false, text(func(r *Region) *string { return &r.Audit.Watched }, anyText)},
 	field[Region]{"keep", "for how many months the content of what was shown is kept; 96 if not given", false, text(func(r *Region) *string { return &r.Audit.Keep }, monthsText)},

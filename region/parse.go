@@ -118,9 +118,9 @@ func missingMappings(r *Region, dir string) []Problem {
 	return c.problems
 }
 
-// certificates are the certificate files of each system and neighbour, by its place.
+// certificates are the certificate files of the audit repository, and of each system and neighbour, by its place.
 func (r *Region) certificates() map[string]TLS {
-	out := map[string]TLS{}
+	out := map[string]TLS{"audit": r.Audit.TLS}
 	for i, s := range r.Systems {
 		out[fmt.Sprintf("systems[%d]", i)] = s.TLS
 	}

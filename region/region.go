@@ -172,9 +172,13 @@ func (r *Region) SystemsGiving(h dataset.Heading) []System {
 
 // Audit is where the audit log goes besides, and what misuse watching knows of.
 type Audit struct {
-	Feed    string // base URL of an audit repository; "" for none
+	Feed    string // address of an audit repository: a FHIR base URL, or syslog+tls://host:port; "" for none
 	Token   string // where the credential for it is kept
+	TLS     TLS    // certificates for it
 	Staff   string // the staff register, a CSV file; "" for none
 	Watched string // a file of NHS numbers, one a line, of people whose every reading is looked at; "" for none
 	Keep    string // months for which the content of what was shown is kept; "" for the usual
 }
+
+// SyslogTLS begins the address of an audit repository that takes syslog over TLS. RFC 5425
+const SyslogTLS = "syslog+tls://"
