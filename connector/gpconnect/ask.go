@@ -137,7 +137,9 @@ func (c *Client) structured(ctx context.Context, q connector.Question, nhs fhir.
 	if err := in.Check(c.o.Now()); err != nil {
 		return nil, nil, err
 	}
-	bundle, size, err := c.ask(ctx, q.Requester, call{method: http.MethodPost, path: "/Patient/$gpc.getstructuredrecord", interaction: InteractionStructured,
+	var t turn
+	defer t.done()
+	bundle, size, err := c.ask(ctx, q.Requester, call{turn: &t, method: http.MethodPost, path: "/Patient/$gpc.getstructuredrecord", interaction: InteractionStructured,
 		scope: "patient/*.read", body: in.parameters(nhs)}, "Bundle")
 	if err != nil {
 		return nil, nil, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -249,7 +250,7 @@ func TestTheSameIdTwice(t *testing.T) {
 // large makes a record of about a megabyte out of the fixtures.
 func large(t testing.TB, size int) []byte {
 	var entries []json.RawMessage
-	total := 0
+	total, seen := 0, map[string]bool{}
 	for n := 0; total < size; n++ {
 		for _, name := range fixtures {
 			for e := range fixture(t, name).All("entry") {
@@ -262,6 +263,10 @@ func large(t testing.TB, size int) []byte {
 				}
 				var small bytes.Buffer
 				_ = json.Compact(&small, raw)
+				if seen[small.String()] { // the fixtures share their practice
+					continue
+				}
+				seen[small.String()] = true
 				entries = append(entries, small.Bytes())
 				total += small.Len()
 			}
@@ -314,6 +319,87 @@ func TestALargeRecordStaysWithinBounds(t *testing.T) {
 	}
 	if len(done.Issues) > 310 {
 		t.Errorf("the report has %d lines", len(done.Issues))
+	}
+}
+
+// Whatever shape a bundle of some megabytes has, reading it costs a bounded multiple of its size, or it is refused.
+func TestHostileBundlesCostABoundedMultiple(t *testing.T) {
+	const size = 4 << 20
+	patient := `{"resource":{"resourceType":"Patient","id":"1"}}`
+	fill := func(one string) string { return strings.Repeat(","+one, size/(len(one)+1)) }
+	bundle := func(rest string) string { return `{"resourceType":"Bundle","entry":[` + patient + rest + `]}` }
+	inside := func(typ, member, list string) string {
+		return bundle(`,{"resource":{"resourceType":"` + typ + `","id":"x","` + member + `":[` + list + `]}}`)
+	}
+	for what, data := range map[string]string{
+		"empty entries":           bundle(strings.Repeat(",{}", 90_000)),
+		"empty resources":         bundle(fill(`{"resource":{"resourceType":"Location"}}`)),
+		"one resource many times": bundle(fill(`{"resource":{"resourceType":"Location","id":"a","name":"x"}}`)),
+		"one id, many versions":   bundle(versions(20_000)),
+		"zeros":                   inside("Observation", "category", "0"+fill("0")),
+		"unknown members":         bundle(`,{"resource":{"resourceType":"Observation","id":"x"` + unknownMembers(60_000) + `}}`),
+		"unknown types":           bundle(strings.Repeat(`,{"resource":{"resourceType":"Zzz","id":"1"}}`, 90_000)),
+		"extensions":              inside("Observation", "extension", `{"url":"x"}`+fill(`{"url":"x"}`)),
+		"modifiers":               inside("Observation", "modifierExtension", `{"url":"x"}`+fill(`{"url":"x"}`)),
+		"contained":               inside("List", "contained", `{"resourceType":"AllergyIntolerance"}`+fill(`{"resourceType":"AllergyIntolerance","id":"y"}`)),
+		"contained in contained":  inside("List", "contained", strings.Repeat(`{"resourceType":"List","contained":[`, 20)+`7`+strings.Repeat(`]}`, 20)),
+		"references":              inside("List", "entry", `{"item":{"reference":"a/b"}}`+fill(`{"item":{"reference":"Observation/b"}}`)),
+		"codings":                 bundle(`,{"resource":{"resourceType":"Condition","id":"x","code":{"coding":[7` + fill(`{"system":"http://snomed.info/sct"}`) + `]}}}`),
+		"a long id":               bundle(`,{"resource":{"resourceType":"Condition","id":"` + strings.Repeat("ä", size/2) + `"}}`),
+		"a long name":             bundle(`,{"resource":{"resourceType":"Condition","id":"1","` + strings.Repeat("a", size) + `":1}}`),
+		"a long text":             bundle(`,{"resource":{"resourceType":"Condition","id":"1","note":[{"text":"` + strings.Repeat(`\u0001`, size/6) + `"}]}}`),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var done *Converted
+		err := checkDensity([]byte(data))
+		if err == nil {
+			v, perr := fhir.ParseValue([]byte(data))
+			if perr != nil {
+				t.Fatalf("%s: %v", what, perr)
+			}
+			done, err = Convert(v)
+		}
+		runtime.ReadMemStats(&after)
+		if fhir.Is(err, fhir.Exception) {
+			t.Errorf("%s: %v", what, err)
+		}
+		used := int(after.TotalAlloc - before.TotalAlloc)
+		t.Logf("%-24s %4d MiB for %4d KiB (%v)", what, used>>20, len(data)>>10, err)
+		if used > 40<<20+25*len(data) {
+			t.Errorf("%s: %d MiB were allocated for %d KiB", what, used>>20, len(data)>>10)
+		}
+		if done != nil && len(done.Issues)+len(done.Lacks) > 620 {
+			t.Errorf("%s: a report of %d lines", what, len(done.Issues)+len(done.Lacks))
+		}
+	}
+}
+
+func versions(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,{"resource":{"resourceType":"Location","id":"a","name":"%d"}}`, i)
+	}
+	return b.String()
+}
+
+func unknownMembers(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"m%d":1`, i)
+	}
+	return b.String()
+}
+
+// No real record is taken for a hostile one.
+func TestRealRecordsAreNotTooDense(t *testing.T) {
+	all := samples(t)
+	all["large"] = large(t, 1<<20)
+	for name, raw := range all {
+		var small bytes.Buffer
+		if json.Compact(&small, raw) == nil && checkDensity(small.Bytes()) != nil {
+			t.Errorf("%s would be refused", name)
+		}
 	}
 }
 

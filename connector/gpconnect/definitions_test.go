@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -280,10 +279,6 @@ func (d *definitions) list(url string, raw map[string]setDefinition) *codeSet {
 	s.open = !ok || len(def.Compose.Include) == 0
 	for _, p := range def.Compose.Include {
 		codes, known := d.systems[p.System]
-		for _, c := range p.Concept {
-			codes = append(codes[:0:0], codes...)
-			_ = c
-		}
 		if len(p.Concept) > 0 {
 			codes, known = nil, true
 			for _, c := range p.Concept {
@@ -476,12 +471,4 @@ func (d *definitions) element(typ, path, name string) (definition, string) {
 		}
 	}
 	return definition{}, ""
-}
-
-func sortedFaults(m map[fault]bool) (out []fault) {
-	for f := range m {
-		out = append(out, f)
-	}
-	slices.SortFunc(out, func(a, b fault) int { return strings.Compare(a.at+a.what, b.at+b.what) })
-	return out
 }

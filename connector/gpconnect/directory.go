@@ -148,7 +148,7 @@ func (d *Directory) only(ctx context.Context, typ string, q url.Values) (fhir.Va
 	}
 	defer resp.Body.Close()
 	const limit = 1 << 20
-	body, err := readAll(resp.Body, resp.ContentLength, limit)
+	body, err := readAll(ctx, resp.Body, resp.ContentLength, limit, nil)
 	switch {
 	case err != nil && err != io.EOF:
 		return fhir.Value{}, fhir.Errorf(netFailure(ctx, err).Type, "SDS broke off in the middle of its answer")

@@ -52,6 +52,39 @@ type call struct {
 	ifMatch      string
 	old          fhir.NHSNumber // Access Record HTML: whose record, for its older token; zero otherwise
 	most         int64          // bytes of the answer; Options.MaxBytes if 0
+	turn         *turn          // taken by a large answer, for the caller to give back when it is done with; nil: none is
+}
+
+// Large answers take turns, whichever practice they are from: the tree and the conversion of one cost several times its size, and many at
+// once would be more than a machine has. Records of general practice are hardly ever as large.
+const (
+	largeAnswer = 4 << 20
+	largeAtOnce = 2
+)
+
+var turns = make(chan struct{}, largeAtOnce)
+
+// A turn is what a large answer waits for. The zero turn has not been taken.
+type turn struct{ taken bool }
+
+func (t *turn) take(ctx context.Context) error {
+	if t == nil || t.taken {
+		return nil
+	}
+	select {
+	case turns <- struct{}{}:
+		t.taken = true
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t *turn) done() {
+	if t != nil && t.taken {
+		<-turns
+		t.taken = false
+	}
 }
 
 // endpoint finds where an interaction is answered. An issue of type NotSupported: the practice does not offer it.
@@ -128,10 +161,10 @@ func (c *Client) send(ctx context.Context, by connector.Requester, k call) ([]by
 	h.Set("Ssp-To", to.ASID)
 	h.Set("Ssp-InteractionID", k.interaction)
 	h.Set("User-Agent", "Tombolo/"+c.o.Version)
-	return c.read(ctx, req, k.most)
+	return c.read(ctx, req, k.most, k.turn)
 }
 
-func (c *Client) read(ctx context.Context, req *http.Request, most int64) ([]byte, error) {
+func (c *Client) read(ctx context.Context, req *http.Request, most int64, t *turn) ([]byte, error) {
 	if most == 0 {
 		most = c.o.MaxBytes
 	}
@@ -151,7 +184,7 @@ func (c *Client) read(ctx context.Context, req *http.Request, most int64) ([]byt
 	if resp.ContentLength > most {
 		return nil, tooLong
 	}
-	data, err := readAll(resp.Body, resp.ContentLength, most)
+	data, err := readAll(ctx, resp.Body, resp.ContentLength, most, t)
 	if err != nil {
 		return nil, netFailure(ctx, err)
 	}
@@ -161,8 +194,14 @@ func (c *Client) read(ctx context.Context, req *http.Request, most int64) ([]byt
 	return data, nil
 }
 
-// maxValues is how many values an answer may have; a record of 32 MiB has one and a half million.
-const maxValues = 2_000_000
+// checkDensity refuses what has far more values to the byte than any record: a tree costs some fifty bytes a value. Records have one in twenty
+// bytes or more; an answer of nothing but zeros has one in two.
+func checkDensity(body []byte) error {
+	if n := bytes.Count(body, []byte{','}) + bytes.Count(body, []byte{'{'}) + bytes.Count(body, []byte{'['}); n > 10_000+len(body)/10 {
+		return fhir.Errorf(fhir.TooCostly, "the practice's answer has more parts than any record: it was not read")
+	}
+	return nil
+}
 
 // ask sends and reads the answer as JSON of one of the wanted resource types; an OperationOutcome in its place is a failure.
 func (c *Client) ask(ctx context.Context, by connector.Requester, k call, want ...string) (fhir.Value, int64, error) {
@@ -170,9 +209,8 @@ func (c *Client) ask(ctx context.Context, by connector.Requester, k call, want .
 	if err != nil {
 		return fhir.Value{}, 0, err
 	}
-	// A tree costs some fifty bytes a value. Records have one in twenty bytes or more; an answer of nothing but zeros has one in two.
-	if n := bytes.Count(body, []byte{','}) + bytes.Count(body, []byte{'{'}) + bytes.Count(body, []byte{'['}); n > maxValues {
-		return fhir.Value{}, 0, fhir.Errorf(fhir.TooCostly, "the practice's answer has more parts than any record: it was not read")
+	if err := checkDensity(body); err != nil {
+		return fhir.Value{}, 0, err
 	}
 	v, err := fhir.ParseValue(body)
 	if err != nil {
@@ -188,12 +226,18 @@ func (c *Client) ask(ctx context.Context, by connector.Requester, k call, want .
 }
 
 // readAll reads one byte more than allowed at the most, and allocates no more than what comes.
-func readAll(r io.Reader, length, most int64) ([]byte, error) {
+func readAll(ctx context.Context, r io.Reader, length, most int64, t *turn) ([]byte, error) {
 	var b bytes.Buffer
 	if length > 0 && length <= most {
 		b.Grow(int(min(length, 1<<20)) + bytes.MinRead)
 	}
-	_, err := b.ReadFrom(io.LimitReader(r, most+1))
+	if _, err := b.ReadFrom(io.LimitReader(r, min(most+1, largeAnswer))); err != nil || b.Len() < largeAnswer {
+		return b.Bytes(), err
+	}
+	if err := t.take(ctx); err != nil {
+		return nil, err
+	}
+	_, err := b.ReadFrom(io.LimitReader(r, most+1-largeAnswer))
 	return b.Bytes(), err
 }
 
