@@ -63,13 +63,16 @@ func (c Claims) Text(path string) string {
 	return s
 }
 
-// Claim is a claim by its path; nil if there is none. A number goes into a list: "roles.0.code". A name that holds dots is found whole first.
+// Claim is a claim by its path; nil if there is none. A number goes into a list: "roles.0.code". So does the value of another claim:
+// "nhsid_nrbac_roles[person_roleid=selected_roleid].org_code" is that of the role which the user has selected. A name that holds dots is
+// found whole first.
 func (c Claims) Claim(path string) any {
 	var at any = c.All
 	if v, ok := c.All[path]; ok {
 		return v
 	}
 	for part := range strings.SplitSeq(path, ".") {
+		part, chosen, choose := strings.Cut(strings.TrimSuffix(part, "]"), "[")
 		switch in := at.(type) {
 		case map[string]any:
 			at = in[part]
@@ -82,8 +85,27 @@ func (c Claims) Claim(path string) any {
 		default:
 			return nil
 		}
+		if choose {
+			at = c.choose(at, chosen)
+		}
 	}
 	return at
+}
+
+// choose finds the element of a list whose member is the value of another claim: "member=claim".
+func (c Claims) choose(list any, by string) any {
+	member, claim, ok := strings.Cut(by, "=")
+	want, said := c.All[claim].(string)
+	in, isList := list.([]any)
+	if !ok || !said || !isList {
+		return nil
+	}
+	for _, x := range in {
+		if m, isObject := x.(map[string]any); isObject && m[member] == want {
+			return m
+		}
+	}
+	return nil
 }
 
 type header struct {
