@@ -1,12 +1,16 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 
 	"tombolo/access"
 	"tombolo/fhir"
+	"tombolo/gather"
 	"tombolo/search"
 )
 
@@ -32,16 +36,50 @@ func (s *server) ownSearch(w http.ResponseWriter, r *http.Request, session *acce
 	if err != nil {
 		return err
 	}
-	page, err := own.Searcher().Search(r.Context(), q)
+	page, included, err := find(r.Context(), own, q)
 	if err != nil {
 		return err
 	}
-	asked := q.URLValues()
-	if err := own.Show(r.Context(), typ+"?"+encodeQuery(asked), page.Resources); err != nil {
+	if err := own.Show(r.Context(), typ+"?"+encodeQuery(q.URLValues()), append(slices.Clip(page.Resources), included...)); err != nil {
 		return err
 	}
-	write(w, r, http.StatusOK, s.searchset(r, q, page, append(warnings, page.Issues...)))
+	write(w, r, http.StatusOK, s.searchset(r, q, page, included, append(warnings, page.Issues...)))
 	return nil
+}
+
+// find does a search, with what its chains mean and what comes with its matches. All pages of one search are of the moment of its first: a cursor is
+// the position of the log at that moment, and where the page begins.
+func find(ctx context.Context, own *gather.Own, q search.Query) (*search.Page, []*fhir.Resource, error) {
+	if q.Cursor != "" {
+		at, rest, ok := strings.Cut(q.Cursor, ".")
+		n, err := strconv.ParseUint(at, 36, 63)
+		if !ok || err != nil || n == 0 {
+			return nil, nil, fhir.Errorf(fhir.ValueError, "this is not a cursor of this search: take the next link as it was given").At("_cursor")
+		}
+		q.AsOf, q.Cursor = n, rest
+	} else {
+		tail, err := own.Tail(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		q.AsOf = uint64(tail)
+	}
+	asked, err := search.Resolve(ctx, own.Searcher(), q)
+	if err != nil {
+		return nil, nil, err
+	}
+	page, err := own.Searcher().Search(ctx, asked)
+	if i := fhir.IssueOf(err); i != nil && i.Expression == "" && q.Cursor != "" {
+		err = i.At("_cursor")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if page.Next != "" {
+		page.Next = strconv.FormatUint(q.AsOf, 36) + "." + page.Next
+	}
+	included, err := search.Included(ctx, own.Searcher(), own.Lookup, q, page.Resources)
+	return page, included, err
 }
 
 // noNumbers refuses a person's number in a URL (design law 9).
@@ -70,7 +108,7 @@ func allErrors(issues []*fhir.Issue, first error) error {
 }
 
 // searchset is the answer to a search. Its self link says what was understood and used. FHIR R4 search.html#conformance
-func (s *server) searchset(r *http.Request, q search.Query, page *search.Page, issues []*fhir.Issue) []byte {
+func (s *server) searchset(r *http.Request, q search.Query, page *search.Page, included []*fhir.Resource, issues []*fhir.Issue) []byte {
 	asked := q.URLValues()
 	address := s.base(r) + "/" + q.Type
 	links := []fhir.Link{{Relation: "self", URL: withQuery(address, asked)}}
@@ -93,6 +131,9 @@ func (s *server) searchset(r *http.Request, q search.Query, page *search.Page, i
 	}
 	for _, res := range page.Resources {
 		b.Add(v.of(res), "match")
+	}
+	for _, res := range included {
+		b.Add(v.of(res), "include")
 	}
 	if len(issues) > 0 {
 		b.Add(fhir.Outcome(issues...), "outcome")

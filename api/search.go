@@ -96,6 +96,9 @@ func (s *server) search(w http.ResponseWriter, r *http.Request, session *access.
 	if err != nil {
 		return err
 	}
+	if len(q.Chains)+len(q.Include)+len(q.RevInclude) > 0 {
+		return fhir.Errorf(fhir.NotSupported, "a joined record is searched one type at a time: leave chains and includes out, or use $everything").At(typ)
+	}
 	rec, err := s.o.Gather.Record(r.Context(), session, patient, gather.Ask{Query: typ + "?" + v.Encode()})
 	if err != nil {
 		return err

@@ -125,6 +125,8 @@ func TestTableAgreesWithR4(t *testing.T) {
 var differs = map[string]string{
 	"Consent.source-reference":   "sourceAttachment is no reference",
 	"RiskAssessment.probability": "probabilityRange is no number",
+	"InsurancePlan.name":         "published without the type's name",
+	"InsurancePlan.phonetic":     "published without alias",
 }
 
 // Each path names elements that R4 has, and says [x] exactly where R4 has a choice.
@@ -206,7 +208,7 @@ var (
 	asType   = regexp.MustCompile(`^\((.*) as (\w+)\)(.*)$`)
 	asCall   = regexp.MustCompile(`\.as\((\w+)\)`)
 	resolves = regexp.MustCompile(`\.where\(resolve\(\) is (\w+)\)`)
-	where    = regexp.MustCompile(`\.where\((\w+)='(\w+)'\)`)
+	where    = regexp.MustCompile(`\.where\((\w+)='([\w-]+)'\)`)
 )
 
 // theirPaths writes R4's FHIRPath the way params.txt does.

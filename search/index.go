@@ -113,6 +113,13 @@ func Keys(q Query) [][]Range {
 		ranges []Range
 	}
 	var plans []plan
+	if q.Any != nil { // by id: none of them has a plan of no ranges, which finds nothing
+		ranges := make([]Range, 0, len(q.Any))
+		for ref := range q.Any {
+			ranges = append(ranges, exactRange("_id", foldCode(ref.ID())+"|"))
+		}
+		plans = append(plans, plan{-1, ranges})
+	}
 	for _, p := range q.Params {
 		if d := lookup(q.Type, p.Name); d != nil {
 			if ranges := paramRanges(q, d, p); len(ranges) > 0 {

@@ -12,12 +12,16 @@ type valueTest func(fhir.Value) bool
 // A Matcher is a compiled Query, for matching many resources. It may be used from many goroutines.
 type Matcher struct {
 	typ   string
+	any   map[fhir.Ref]bool // nil: all
 	tests []func(fhir.Value) bool
 }
 
 // Compile makes a Matcher of q. It fails where Parse would: an unknown parameter, an unsupported modifier, an unreadable value.
 func Compile(q Query) (*Matcher, error) {
-	m := &Matcher{typ: q.Type}
+	if len(q.Chains) > 0 {
+		return nil, fhir.Errorf(fhir.NotSupported, "a chain is about other resources, which are not asked here").At(q.Chains[0].Via)
+	}
+	m := &Matcher{typ: q.Type, any: q.Any}
 	for _, p := range q.Params {
 		t, err := compileParam(q, p)
 		if err != nil {
@@ -30,7 +34,7 @@ func Compile(q Query) (*Matcher, error) {
 
 // Match reports whether the resource answers the query.
 func (m *Matcher) Match(r *fhir.Resource) bool {
-	if m.typ != "" && r.Type() != m.typ {
+	if m.typ != "" && r.Type() != m.typ || m.any != nil && !m.any[r.Ref()] {
 		return false
 	}
 	for _, t := range m.tests {
@@ -62,6 +66,9 @@ func compileParam(q Query, p Param) (func(fhir.Value) bool, error) {
 	if p.Modifier == "missing" {
 		return missingTest(d, p)
 	}
+	if p.refs != nil {
+		return refsTest(d, p.refs, q.Base), nil
+	}
 	tests := make([]valueTest, 0, len(p.Values))
 	for _, v := range p.Values {
 		t, err := compileValue(q, d, p.Modifier, v)
@@ -84,6 +91,16 @@ func compileParam(q Query, p Param) (func(fhir.Value) bool, error) {
 		return func(root fhir.Value) bool { return !any(root) }, nil
 	}
 	return any, nil
+}
+
+// refsTest is one test for many references.
+func refsTest(d *Def, refs map[fhir.Ref]bool, base string) func(fhir.Value) bool {
+	return func(root fhir.Value) bool {
+		return !d.expr.each(root, func(v found) bool {
+			ref := parseReference(literal(v))
+			return ref.id == "" || ref.base != "" && ref.base != base || !refs[fhir.MakeRef(ref.typ, ref.id)]
+		})
+	}
 }
 
 func missingTest(d *Def, p Param) (func(fhir.Value) bool, error) {

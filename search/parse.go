@@ -83,10 +83,22 @@ func (p *parser) add(name, value string) {
 		}
 		return
 	}
-	if why, ok := notOffered[base]; ok || strings.Contains(name, ".") {
-		if !ok {
-			base, why = "", "chained searches (a.b) are not offered: search for b first, then for a by reference"
+	if base == "_has" || strings.Contains(name, ".") {
+		c, err := parseChain(p.q.Type, name, value, 0)
+		if err != nil {
+			p.lenient(fhir.IssueOf(err))
+			return
 		}
+		p.q.Chains = append(p.q.Chains, c)
+		return
+	}
+	if base == "_include" || base == "_revinclude" {
+		if err := p.include(base, modifier, value); err != nil {
+			p.lenient(fhir.IssueOf(err).At(base))
+		}
+		return
+	}
+	if why, ok := notOffered[base]; ok {
 		p.lenient(fhir.Errorf(fhir.NotSupported, "%s.", why).At(base))
 		return
 	}
@@ -173,9 +185,6 @@ func parseSort(q *Query, v string) error {
 
 // notOffered are R4's parameters that this program knows and does not do.
 var notOffered = map[string]string{
-	"_has":           "reverse chaining is not offered: search for the other type first",
-	"_include":       "_include is not offered: read what the references name, or use $everything",
-	"_revinclude":    "_revinclude is not offered: search for the other type by reference, or use $everything",
 	"_filter":        "_filter is not offered: use ordinary parameters",
 	"_query":         "named queries are not offered",
 	"_text":          "search in narratives is not offered",
@@ -198,7 +207,7 @@ func unknownParam(typ, name string) *fhir.Issue {
 	if n := fhir.Nearest(name, names); n != "" {
 		hint = " Did you mean " + n + "?"
 	}
-	return fhir.Errorf(fhir.Invalid, "%s has no search parameter %s.%s", typ, readable(name), hint)
+	return fhir.Errorf(fhir.Invalid, "%s has no search parameter %s.%s", typ, readable(name), hint).At(named(name))
 }
 
 // paramError says which parameter an error is about. The value is never repeated: it may name a person.
@@ -240,6 +249,15 @@ func (q Query) URLValues() url.Values {
 		if value != "" {
 			v.Set(name, value)
 		}
+	}
+	for _, c := range q.Chains {
+		v.Add(c.Name, c.Raw)
+	}
+	for _, inc := range q.Include {
+		v.Add(inc.text("_include"))
+	}
+	for _, inc := range q.RevInclude {
+		v.Add(inc.text("_revinclude"))
 	}
 	keys := make([]string, len(q.Sort))
 	for i, k := range q.Sort {

@@ -32,8 +32,8 @@ func TestWhatMatchesIsIndexed(t *testing.T) {
 		for range rapid.IntRange(1, 2).Draw(t, "params") {
 			d := rapid.SampledFrom(append(used, defs...)[:max(len(used), 1)]).Draw(t, "asked")
 			if d.Kind != KindComposite {
-				q.Params = append(q.Params, Param{d.Name, rapid.SampledFrom([]string{"", "", "", modifierFor(d.Kind)}).Draw(t, "mod"),
-					rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string { return drawValue(t, d.Kind) }), 1, 2).Draw(t, "values")})
+				q.Params = append(q.Params, Param{Name: d.Name, Modifier: rapid.SampledFrom([]string{"", "", "", modifierFor(d.Kind)}).Draw(t, "mod"),
+					Values: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string { return drawValue(t, d.Kind) }), 1, 2).Draw(t, "values")})
 			}
 		}
 		ok, err := Matches(q, r)
@@ -139,8 +139,8 @@ func TestURLValuesRoundTrip(t *testing.T) {
 	}
 	want := Query{Type: "Patient", Count: 20, Total: "none", Elements: []string{"name", "gender"},
 		Sort: []SortKey{{"birthdate", true}, {"family", false}},
-		Params: []Param{{"birthdate", "", []string{"ge1940"}}, {"birthdate", "", []string{"lt1950"}}, {"family", "", []string{`o\,b`, "pike"}},
-			{"identifier", "", []string{"https://x|1"}}, {"name", "exact", []string{`A\|B`}}}}
+		Params: []Param{{Name: "birthdate", Modifier: "", Values: []string{"ge1940"}}, {Name: "birthdate", Modifier: "", Values: []string{"lt1950"}}, {Name: "family", Modifier: "", Values: []string{`o\,b`, "pike"}},
+			{Name: "identifier", Modifier: "", Values: []string{"https://x|1"}}, {Name: "name", Modifier: "exact", Values: []string{`A\|B`}}}}
 	if !reflect.DeepEqual(q, want) {
 		t.Errorf("parsed %+v\nwant   %+v", q, want)
 	}

@@ -15,13 +15,21 @@ type Searcher interface {
 type Query struct {
 	Type   string
 	Params []Param // all must hold
+	Chains []Chain // of other resources that must be there; Resolve turns them into Params
 	Sort   []SortKey
+	// Include and RevInclude are what else to give of what is linked. Who answers calls Included.
+	Include, RevInclude []Include
+	// Any, if not nil, holds the only references that may be found: what Resolve made of Chains.
+	Any    map[fhir.Ref]bool
 	Count  int    // page size wanted; 0: the searcher's own
 	Cursor string // opaque, from Page.Next
 
 	// Patient, if set, keeps the search inside one source patient's compartment: its id on this server. It says where to
 	// look, which the searcher knows best (a Medication names no patient), so Matches does not judge it.
 	Patient string
+
+	// AsOf, if not 0, is a position of the log: the answer is as it was then, whatever was written since. Pages of one search share it.
+	AsOf uint64
 
 	// Source, if set, keeps the search inside what one source holds: the id of its system. Like Patient it is the searcher's business.
 	Source string
@@ -40,6 +48,28 @@ type Param struct {
 	Name     string
 	Modifier string
 	Values   []string
+
+	refs map[fhir.Ref]bool // of a chain: Values as a set of relative references
+}
+
+// A Chain is a condition on resources linked with the one that is searched for. FHIR R4 search.html#chaining, search.html#has
+type Chain struct {
+	Name string // as it was written, for the self link: "subject:Patient.name"
+	Raw  string // its values, likewise
+
+	Via    string   // the reference parameter: of the searched type, or, if Has, of Query.Type
+	Has    bool     // the others refer to the one searched for
+	Types  []string // the types of the others
+	Params []Param  // what the others must answer
+	Chains []Chain  // and what must be linked with them
+}
+
+// An Include asks for what is linked with what was found. FHIR R4 search.html#revinclude
+type Include struct {
+	Type    string // that has the reference; "*": any
+	Name    string // the reference parameter; "*": any
+	Target  string // only resources of this type; "": any
+	Iterate bool   // also of what was included
 }
 
 // A SortKey is one key of _sort.

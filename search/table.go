@@ -29,6 +29,8 @@ type Def struct {
 	Name string
 	Kind Kind
 	Path string // as in params.txt
+	// Targets are the types that a reference may be to; none: any.
+	Targets []string
 
 	expr  expr
 	parts []part // of a composite
@@ -90,7 +92,11 @@ func readDef(kind Kind, word string) (*Def, error) {
 	if !ok {
 		path = name
 	}
-	d := &Def{Name: name, Kind: kind, Path: path}
+	d := &Def{Name: name, Kind: kind}
+	if i := strings.LastIndexByte(path, '>'); i > 0 && kind == KindReference {
+		d.Targets, path = strings.Split(path[i+1:], ","), path[:i]
+	}
+	d.Path = path
 	var err error
 	switch kind {
 	case KindToken, KindReference, KindDate, KindString, KindNumber, KindQuantity, KindURI:

@@ -52,6 +52,7 @@ type finder struct {
 	m      *search.Matcher
 	count  int
 	issues []*fhir.Issue
+	past   *past // once read
 }
 
 // page is the page after the cursor.
@@ -99,7 +100,7 @@ func (f *finder) page(ctx context.Context) (*search.Page, error) {
 // total counts all matches, or answers -1 and says why.
 func (f *finder) total(ctx context.Context) (int, error) {
 	n := 0
-	counter := &finder{db: f.db, q: f.q, m: f.m}
+	counter := &finder{db: f.db, q: f.q, m: f.m, past: f.past}
 	end, err := counter.matches(ctx, place{}, func(place, *fhir.Resource) bool { n++; return true })
 	if err != nil {
 		return -1, err
@@ -160,8 +161,14 @@ type ending struct {
 	at      place // the last one looked at, if cut
 }
 
-// matches calls visit with each match after a place, in order.
+// matches calls visit with each match after a place, in order. With AsOf, what was changed since is passed over where it stands now, and
+// given in its old version where it stood then.
 func (f *finder) matches(ctx context.Context, after place, visit func(place, *fhir.Resource) bool) (ending, error) {
+	old, err := f.before(ctx)
+	if err != nil {
+		return ending{}, err
+	}
+	were := old.after(after)
 	examined := 0
 	last := after
 	for c, err := range f.candidates(ctx, after) {
@@ -171,26 +178,46 @@ func (f *finder) matches(ctx context.Context, after place, visit func(place, *fh
 		if examined == f.db.limits.examine {
 			return ending{cut: true, at: last}, nil
 		}
+		for len(were) > 0 && were[0].at.compare(c.at) < 0 {
+			if !f.judge(were[0].at, were[0].stored, nil, visit) {
+				return ending{stopped: true}, nil
+			}
+			were = were[1:]
+		}
 		examined++
 		last = c.at
-		s, err := decode(fhir.MakeRef(f.q.Type, c.at.id), c.value)
-		if err == nil && f.q.Source != "" && s.Source != f.q.Source {
+		ref := fhir.MakeRef(f.q.Type, c.at.id)
+		if old.changed[ref] {
 			continue
 		}
-		var r *fhir.Resource
-		if err == nil {
-			r, err = s.Resource()
+		s, err := decode(ref, c.value)
+		if !f.judge(c.at, s, err, visit) {
+			return ending{stopped: true}, nil
 		}
-		if err != nil {
-			i := *fhir.IssueOf(err)
-			f.issues = append(f.issues, &i)
-			continue
-		}
-		if f.m.Match(r) && !visit(c.at, r) {
+	}
+	for _, w := range were {
+		if !f.judge(w.at, w.stored, nil, visit) {
 			return ending{stopped: true}, nil
 		}
 	}
 	return ending{}, nil
+}
+
+// judge visits a resource if it matches; what is damaged is told of. It reports whether more is wanted.
+func (f *finder) judge(at place, s Stored, err error, visit func(place, *fhir.Resource) bool) bool {
+	if err == nil && f.q.Source != "" && s.Source != f.q.Source {
+		return true
+	}
+	var r *fhir.Resource
+	if err == nil {
+		r, err = s.Resource()
+	}
+	if err != nil {
+		i := *fhir.IssueOf(err)
+		f.issues = append(f.issues, &i)
+		return true
+	}
+	return !f.m.Match(r) || visit(at, r)
 }
 
 // A candidate may match.

@@ -130,13 +130,19 @@ func (db *DB) ReadVersion(ctx context.Context, ref fhir.Ref, version int) (*fhir
 
 // ReadVersionRaw is ReadVersion for those who only pass the bytes on.
 func (db *DB) ReadVersionRaw(ctx context.Context, ref fhir.Ref, version int) (Stored, error) {
+	s, _, err := db.findVersion(ctx, ref, version)
+	return s, err
+}
+
+// findVersion reads a version, and says in which record it stood.
+func (db *DB) findVersion(ctx context.Context, ref fhir.Ref, version int) (Stored, kv.Part, error) {
 	for range 3 {
 		e, _, err := readEntry(ctx, db.engine, ref)
 		if err != nil {
-			return Stored{}, err
+			return Stored{}, "", err
 		}
 		if e == nil || version < 1 || version > e.version {
-			return Stored{}, fhir.Errorf(fhir.NotFound, "%s has no version %d", ref, version)
+			return Stored{}, "", fhir.Errorf(fhir.NotFound, "%s has no version %d", ref, version)
 		}
 		keys := []kv.Key{}
 		for _, part := range e.parts() {
@@ -144,7 +150,7 @@ func (db *DB) ReadVersionRaw(ctx context.Context, ref fhir.Ref, version int) (St
 		}
 		values, err := db.engine.MultiGet(ctx, keys)
 		if err != nil {
-			return Stored{}, readError(err)
+			return Stored{}, "", readError(err)
 		}
 		for i, v := range values {
 			if v == nil {
@@ -152,18 +158,18 @@ func (db *DB) ReadVersionRaw(ctx context.Context, ref fhir.Ref, version int) (St
 			}
 			s, err := decode(ref, v)
 			if err != nil && i%2 == 0 {
-				return Stored{}, err // this very version is damaged
+				return Stored{}, "", err // this very version is damaged
 			}
 			if err != nil || s.Version != version {
 				continue
 			}
 			if s.Deleted {
-				return Stored{}, fhir.Errorf(fhir.Deleted, "%s was deleted in version %d", ref, version)
+				return Stored{}, "", fhir.Errorf(fhir.Deleted, "%s was deleted in version %d", ref, version)
 			}
-			return s, nil
+			return s, keys[i].Part, nil
 		}
 	}
-	return Stored{}, fhir.Errorf(fhir.Exception, "%s: version %d is damaged or missing", ref, version)
+	return Stored{}, "", fhir.Errorf(fhir.Exception, "%s: version %d is damaged or missing", ref, version)
 }
 
 // History returns all versions, newest first, deletions among them. A damaged version is left out and told of in err, which comes
