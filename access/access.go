@@ -50,24 +50,10 @@ type Session struct {
 	AuthTime  time.Time  // when the user last proved who they are; zero where the credential itself came with the request
 
 	principal Principal
-	can       scope.Can        // what is being done, in the letters of scopes; zero: read
-	stale     bool             // the user proved who they are too long ago to break the glass
-	glass     map[string]grant // person id -> break-glass grant
-	cookie    string           // the browser session's secret, "" for bearer tokens
-}
-
-// A grant is a glass broken: why, and until when.
-type grant struct {
-	Reason  string    `json:"reason"`
-	Expires time.Time `json:"expires"`
-}
-
-// GlassFor is the reason given for opening this person's record in an emergency, "" if none is in force at the time.
-func (s *Session) GlassFor(personID string, now time.Time) string {
-	if g, ok := s.glass[personID]; ok && now.Before(g.Expires) {
-		return g.Reason
-	}
-	return ""
+	can       scope.Can               // what is being done, in the letters of scopes; zero: read
+	stale     bool                    // the user proved who they are too long ago to break the glass
+	glass     map[string]policy.Glass // by person id
+	cookie    string                  // the browser session's secret, "" for bearer tokens
 }
 
 // MayBreakGlass reports whether the role may open a record against an objection at all. It depends on the role alone, so
@@ -127,23 +113,6 @@ func (s *Session) OnBehalf(user, role, organisation string) *Session {
 	return &c
 }
 
-// InEmergency returns a copy of the session that has broken the glass for one person until expires. The caller audits it.
-func (s *Session) InEmergency(personID, reason string, expires time.Time) (*Session, error) {
-	if !s.MayBreakGlass() {
-		return nil, fhir.Errorf(fhir.Forbidden, "this role may not open records in an emergency")
-	}
-	if s.stale {
-		return nil, fhir.Errorf(fhir.Login, "sign in again first: a record is opened in an emergency only by somebody who has just said who they are")
-	}
-	if len(strings.TrimSpace(reason)) < 3 {
-		return nil, fhir.Errorf(fhir.Required, "say why this is an emergency").At("reason")
-	}
-	c := *s
-	c.Purpose = policy.Emergency
-	c.glass = map[string]grant{personID: {reason, expires}}
-	return &c, nil
-}
-
 // Subject is the session as policy sees it.
 func (s *Session) Subject() policy.Subject {
 	return policy.Subject{Role: s.Role, Organisation: s.Organisation, System: s.System}
@@ -153,7 +122,6 @@ func (s *Session) Subject() policy.Subject {
 const (
 	IdleTimeout     = 30 * time.Minute
 	AbsoluteTimeout = 12 * time.Hour
-	GlassTimeout    = time.Hour
 	// FreshFor is how long after signing in the glass may be broken without signing in again.
 	FreshFor = 10 * time.Minute
 )

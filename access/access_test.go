@@ -120,28 +120,28 @@ func TestTheGlassIsBrokenForOnePersonAndOneHour(t *testing.T) {
 		m := manager(t, Options{})
 		c := signIn(t, m, "gp")
 		s, _ := m.Session(request("", c))
-		if _, err := m.BreakGlass(t.Context(), s, "daniel", " "); !fhir.Is(err, fhir.Required) {
+		if _, err := m.BreakGlass(t.Context(), s, "daniel", Emergency(" ", time.Now())); !fhir.Is(err, fhir.Required) {
 			t.Errorf("no reason was wanted: %v", err)
 		}
-		if _, err := m.BreakGlass(t.Context(), s, "daniel", "unconscious"); err != nil {
+		if _, err := m.BreakGlass(t.Context(), s, "daniel", Emergency("unconscious", time.Now())); err != nil {
 			t.Fatal(err)
 		}
-		if s.GlassFor("daniel", time.Now()) != "" {
+		if s.Glass("daniel", time.Now()) != nil {
 			t.Error("a session changed under those who hold it")
 		}
 		s, _ = m.Session(request("", c))
-		if s.GlassFor("daniel", time.Now()) != "unconscious" || s.GlassFor("margaret", time.Now()) != "" {
+		if g := s.Glass("daniel", time.Now()); g == nil || g.Words != "unconscious" || s.Glass("margaret", time.Now()) != nil {
 			t.Error("the grant is not for that person alone")
 		}
 		for range 3 {
 			time.Sleep(21 * time.Minute)
 			s, _ = m.Session(request("", c))
 		}
-		if s.GlassFor("daniel", time.Now()) != "" {
+		if s.Glass("daniel", time.Now()) != nil {
 			t.Error("the grant outlived its hour")
 		}
 		clerk, _ := m.Session(request("Bearer clerk"))
-		if _, err := clerk.InEmergency("daniel", "unconscious", time.Now().Add(time.Hour)); !fhir.Is(err, fhir.Forbidden) {
+		if _, err := clerk.InEmergency("daniel", Emergency("unconscious", time.Now())); !fhir.Is(err, fhir.Forbidden) {
 			t.Errorf("a receptionist broke the glass: %v", err)
 		}
 	})
@@ -179,7 +179,7 @@ func TestSessionsOutliveARestartAndAreTheSameOnEveryNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.BreakGlass(t.Context(), s, "daniel", "unconscious"); err != nil {
+	if _, err := m.BreakGlass(t.Context(), s, "daniel", Emergency("unconscious", time.Now())); err != nil {
 		t.Fatal(err)
 	}
 	cookie := w.Result().Cookies()[0]
@@ -189,7 +189,7 @@ func TestSessionsOutliveARestartAndAreTheSameOnEveryNode(t *testing.T) {
 	other := manager(t, Options{Store: m.opts.Store})
 	for _, node := range []*Manager{m, other} {
 		s, err := node.Session(request("", cookie))
-		if err != nil || s.User != "gp" || s.Locked != "daniel" || s.GlassFor("daniel", time.Now()) == "" || s.Opens("margaret") || !s.Opens("daniel") {
+		if err != nil || s.User != "gp" || s.Locked != "daniel" || s.Glass("daniel", time.Now()) == nil || s.Opens("margaret") || !s.Opens("daniel") {
 			t.Errorf("%+v %v", s, err)
 		}
 	}
@@ -230,7 +230,7 @@ func TestAnEmergencyWantsSomebodyWhoHasJustSignedIn(t *testing.T) {
 		if err != nil || !s.Stale() {
 			t.Fatalf("%+v %v", s, err)
 		}
-		if _, err := m.BreakGlass(t.Context(), s, "daniel", "unconscious"); !fhir.Is(err, fhir.Login) {
+		if _, err := m.BreakGlass(t.Context(), s, "daniel", Emergency("unconscious", time.Now())); !fhir.Is(err, fhir.Login) {
 			t.Errorf("whoever sits down at an open session breaks the glass: %v", err)
 		}
 	})

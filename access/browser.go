@@ -8,16 +8,17 @@ import (
 
 	"tombolo/access/state"
 	"tombolo/fhir"
+	"tombolo/policy"
 )
 
 // A browser session, as it is remembered.
 type browser struct {
-	Principal Principal        `json:"principal"`
-	CreatedAt time.Time        `json:"created"`
-	SeenAt    time.Time        `json:"seen"`
-	Signed    time.Time        `json:"signed"` // when they proved who they are
-	Locked    string           `json:"locked,omitempty"`
-	Glass     map[string]grant `json:"glass,omitempty"`
+	Principal Principal               `json:"principal"`
+	CreatedAt time.Time               `json:"created"`
+	SeenAt    time.Time               `json:"seen"`
+	Signed    time.Time               `json:"signed"` // when they proved who they are
+	Locked    string                  `json:"locked,omitempty"`
+	Glass     map[string]policy.Glass `json:"glass,omitempty"`
 }
 
 // seenEvery is how often it is written down that a session is in use: not with every request, which would each be a write.
@@ -115,25 +116,4 @@ func (m *Manager) end(ctx context.Context, r *http.Request) {
 	if c, err := r.Cookie(m.cookieName()); err == nil {
 		_ = m.state.Delete(ctx, state.Session, c.Value)
 	}
-}
-
-// BreakGlass records in the browser session that the user opens this person's record in an emergency. It lasts GlassTimeout, for this
-// person only. The caller audits it before anything is shown.
-func (m *Manager) BreakGlass(ctx context.Context, s *Session, personID, reason string) (*Session, error) {
-	expires := m.opts.Now().Add(GlassTimeout)
-	out, err := s.InEmergency(personID, reason, expires)
-	if err != nil || s.cookie == "" {
-		return out, err
-	}
-	var b browser
-	if _, err := m.state.Change(ctx, state.Session, s.cookie, &b, func() (time.Time, error) {
-		if b.Glass == nil {
-			b.Glass = map[string]grant{}
-		}
-		b.Glass[personID] = grant{reason, expires}
-		return b.ends(), nil
-	}); err != nil {
-		return nil, fhir.Errorf(fhir.NoStore, "the emergency could not be kept: %w", err)
-	}
-	return out, nil
 }

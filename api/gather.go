@@ -51,6 +51,8 @@ type gatherRequest struct {
 	headings   []dataset.Heading
 	purpose    policy.Purpose
 	reason     string
+	alert      policy.AlertType // SCR-AlertType and SCR-AlertReason of an emergency; an access alert in an emergency if not given
+	why        policy.AlertReason
 }
 
 func parseGather(params fhir.Value) (q gatherRequest, err error) {
@@ -83,8 +85,12 @@ func parseGather(params fhir.Value) (q gatherRequest, err error) {
 			if q.reason = p.Text("valueString"); len(q.reason) > 1000 {
 				return q, fhir.Errorf(fhir.TooLong, "say the reason in at most 1000 characters").At("reason")
 			}
+		case "alertType":
+			q.alert = policy.AlertType(p.Text("valueCode"))
+		case "alertReason":
+			q.why = policy.AlertReason(p.Text("valueCode"))
 		default:
-			return q, fhir.Errorf(fhir.NotSupported, "$gather takes identifier, heading, purpose and reason").At(name)
+			return q, fhir.Errorf(fhir.NotSupported, "$gather takes identifier, heading, purpose, reason, alertType and alertReason").At(name)
 		}
 		if err != nil {
 			return q, err
@@ -126,7 +132,7 @@ func (s *server) gather(w http.ResponseWriter, r *http.Request, session *access.
 		return err
 	}
 	if q.purpose == policy.Emergency && q.reason != "" {
-		if session, err = session.InEmergency(personID, q.reason, time.Now().Add(time.Minute)); err != nil {
+		if session, err = session.InEmergency(personID, q.glass()); err != nil {
 			return err
 		}
 	}
@@ -142,7 +148,17 @@ func (s *server) gather(w http.ResponseWriter, r *http.Request, session *access.
 // find resolves the identifier. In an emergency the record may be one that is shut to ordinary finding.
 func (s *server) find(r *http.Request, session *access.Session, q gatherRequest) (string, error) {
 	if q.purpose == policy.Emergency && q.reason != "" {
-		return s.o.Gather.FindInEmergency(r.Context(), session, q.identifier, q.reason)
+		return s.o.Gather.FindInEmergency(r.Context(), session, q.identifier, q.glass())
 	}
 	return s.o.Gather.Find(r.Context(), session, q.identifier)
+}
+
+// glass is the breaking of the glass that the request asks for: for the headings it names, and for this one request.
+func (q gatherRequest) glass() policy.Glass {
+	g := policy.Glass{Type: q.alert, Reason: q.why, Words: q.reason, Headings: q.headings, From: time.Now().Add(-time.Second)}
+	if g.Type == "" && g.Reason == "" {
+		g.Type, g.Reason = policy.AccessAlert, policy.EmergencyReason
+	}
+	g.Until = g.From.Add(time.Minute)
+	return g
 }

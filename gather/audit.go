@@ -49,7 +49,7 @@ func (g *Gatherer) disclosure(op *opening, rec *Record, kind audit.Kind) audit.E
 		e.What = append(e.What, "obligation: "+string(o))
 	}
 	if op.decision.Has(policy.AlertPrivacy) {
-		e.What = append(e.What, "emergency: "+op.facts.BreakGlass)
+		e.What = append(e.What, "emergency: "+op.facts.Glass.Words, "alert: "+string(op.facts.Glass.Type)+"/"+string(op.facts.Glass.Reason))
 	}
 	for _, l := range rec.Lanes {
 		s := fmt.Sprintf("source %s: %s, %d entries", l.Source, l.State, l.Count)

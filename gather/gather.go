@@ -22,6 +22,7 @@ import (
 	"tombolo/policy"
 	"tombolo/region"
 	"tombolo/search"
+	"tombolo/standing"
 	"tombolo/store"
 )
 
@@ -39,6 +40,21 @@ type People interface {
 type Pointers interface {
 	// Since tells when a source last sent or gave anything about any of these source patients; zero if it never has.
 	Since(ctx context.Context, patientIDs ...string) (time.Time, error)
+}
+
+// Standing tells what policy must know before any record is looked at: choices, proxies and relationships. standing.Index is one.
+type Standing interface {
+	Of(ctx context.Context, patientIDs ...string) (policy.Standing, []standing.Tie, error)
+}
+
+// Agreed is what has been agreed, as it is in force now.
+type Agreed interface {
+	InForce() (*region.Region, *policy.Sensitivity, policy.Data)
+}
+
+// OptOuts is the National Data Opt-Out, which is asked for secondary uses and for nothing else. standing.Register is one.
+type OptOuts interface {
+	Ask(ctx context.Context, nhsNumber string) (policy.OptOut, error)
 }
 
 // Kept is where pushed records lie. store.DB is one.
@@ -67,10 +83,14 @@ type Options struct {
 	Region   *region.Region
 	People   People
 	Pointers Pointers
-	Kept     Kept
-	Audit    Auditor
-	Askers   map[string]connector.Asker // by system id, and neighbours by neighbour id
-	Stamper  connector.Stamper
+	Standing Standing
+	// Agreed is where agreements come from while they may change; nil: from Region, which does not.
+	Agreed  Agreed
+	OptOuts OptOuts // nil: nobody's data may be used for research and planning
+	Kept    Kept
+	Audit   Auditor
+	Askers  map[string]connector.Asker // by system id, and neighbours by neighbour id
+	Stamper connector.Stamper
 	// Learn is told of each patient that a live source turned out to hold, so that identity and pointers know next time: it returns
 	// once they do. nil: nobody is told.
 	Learn  func(ctx context.Context, source string, patient *fhir.Resource) error
@@ -92,11 +112,24 @@ func New(o Options) *Gatherer {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Agreed == nil {
+		o.Agreed = fixed{o.Region, policy.NewSensitivity(policy.BuiltInLists(), o.Region.Policy.Sensitive)}
+	}
 	g := &Gatherer{o: o, breakers: map[string]*breaker{}}
 	for id := range o.Askers {
 		g.breakers[id] = newBreaker(id)
 	}
 	return g
+}
+
+// fixed is what was agreed when the program was started.
+type fixed struct {
+	region    *region.Region
+	sensitive *policy.Sensitivity
+}
+
+func (f fixed) InForce() (*region.Region, *policy.Sensitivity, policy.Data) {
+	return f.region, f.sensitive, policy.Data{}
 }
 
 // DefaultDeadline is how long a source may take when the region file does not say.
@@ -173,18 +206,18 @@ func (g *Gatherer) Watch(ctx context.Context, s *access.Session, personID string
 // Find gives the id of the person with an identifier, if the session may open their record. Somebody unknown and somebody
 // refused give the same error.
 func (g *Gatherer) Find(ctx context.Context, s *access.Session, id fhir.Identifier) (string, error) {
-	return g.find(ctx, s, id, "")
+	return g.find(ctx, s, id, nil)
 }
 
 // FindInEmergency is Find by somebody who gives a reason to open the record whatever the person's choice was. Opening it
 // still needs a session that is InEmergency for the person.
-func (g *Gatherer) FindInEmergency(ctx context.Context, s *access.Session, id fhir.Identifier, reason string) (string, error) {
-	return g.find(ctx, s, id, reason)
+func (g *Gatherer) FindInEmergency(ctx context.Context, s *access.Session, id fhir.Identifier, glass policy.Glass) (string, error) {
+	return g.find(ctx, s, id, &glass)
 }
 
 // find decides first what depends on the session alone, so that those refusals are the same whoever is looked for. Answers that nobody
 // was found, for whichever reason, come after the same time.
-func (g *Gatherer) find(ctx context.Context, s *access.Session, id fhir.Identifier, emergency string) (string, error) {
+func (g *Gatherer) find(ctx context.Context, s *access.Session, id fhir.Identifier, emergency *policy.Glass) (string, error) {
 	id = id.Canonical()
 	if err := id.Check(); err != nil {
 		return "", err // says what is wrong with what was typed, and nothing of who exists
@@ -192,8 +225,8 @@ func (g *Gatherer) find(ctx context.Context, s *access.Session, id fhir.Identifi
 	if err := g.mayOpen(ctx, s); err != nil {
 		return "", err
 	}
-	if emergency != "" {
-		if _, err := s.InEmergency("", emergency, g.o.Now()); err != nil {
+	if emergency != nil {
+		if _, err := s.InEmergency("", *emergency); err != nil {
 			return "", g.forbid(ctx, s, err)
 		}
 	}
@@ -210,7 +243,7 @@ func (g *Gatherer) find(ctx context.Context, s *access.Session, id fhir.Identifi
 	return personID, err
 }
 
-func (g *Gatherer) resolve(ctx context.Context, s *access.Session, id fhir.Identifier, emergency string, window time.Duration) (string, error) {
+func (g *Gatherer) resolve(ctx context.Context, s *access.Session, id fhir.Identifier, emergency *policy.Glass, window time.Duration) (string, error) {
 	personID, err := g.o.People.Resolve(ctx, id)
 	if fhir.Is(err, fhir.NotFound) && window > 0 {
 		personID, err = g.trace(ctx, s, id, window)
@@ -225,15 +258,19 @@ func (g *Gatherer) resolve(ctx context.Context, s *access.Session, id fhir.Ident
 	if err != nil {
 		return "", err
 	}
-	if emergency != "" {
-		if s, err = s.InEmergency(personID, emergency, g.o.Now().Add(time.Minute)); err != nil {
+	if emergency != nil {
+		if s, err = s.InEmergency(personID, *emergency); err != nil {
 			return "", err
 		}
 	}
 	if !s.Opens(personID) {
 		return "", g.deny(ctx, s, personID, id, notThisSession)
 	}
-	if d := policy.Decide(g.facts(s, p)); !d.Permit {
+	facts, err := g.facts(ctx, s, p)
+	if err != nil {
+		return "", err
+	}
+	if d := policy.Decide(facts); !d.Permit {
 		return "", g.deny(ctx, s, personID, id, d.Reasons)
 	}
 	return personID, nil
@@ -255,40 +292,6 @@ func (g *Gatherer) forbid(ctx context.Context, s *access.Session, why error) err
 		return fhir.Errorf(fhir.NoStore, "the access could not be recorded, so nothing is shown: %w", err)
 	}
 	return why
-}
-
-// facts are what policy must know before anything is looked at.
-func (g *Gatherer) facts(s *access.Session, p *mpi.Person) policy.Facts {
-	now := g.o.Now()
-	f := policy.Facts{
-		Subject: s.Subject(), Purpose: s.Purpose, Agreements: g.o.Region.Agreements, At: now,
-		Person: policy.Person{Objects: p.Objects, Restricted: p.Restricted},
-	}
-	if reason := s.GlassFor(p.ID, now); reason != "" {
-		f.BreakGlass, f.Purpose = reason, policy.Emergency
-	}
-	if p.Practice != "" && p.Practice == s.Organisation {
-		f.Relationships = append(f.Relationships, policy.RegisteredPractice)
-	}
-	for _, sys := range g.o.Region.Systems {
-		if _, ok := p.At(sys.ID); ok && sys.Organisation == s.Organisation {
-			f.Relationships = append(f.Relationships, policy.KnownHere)
-			break
-		}
-	}
-	if s.Role == policy.Citizen {
-		for _, id := range p.Identifiers {
-			if id.System == s.Person.System && id.Value == s.Person.Value && id.Value != "" {
-				f.Relationships = append(f.Relationships, policy.Self)
-			}
-		}
-		return f
-	}
-	// Opening a record *is* the claim to care for the person: it is recorded as such where no system confirms it.
-	if info, _ := s.Role.Info(); info.Clinical && len(f.Relationships) == 0 {
-		f.Relationships = append(f.Relationships, policy.SelfClaimed)
-	}
-	return f
 }
 
 // deny audits a refusal and gives the one answer to it.
@@ -325,7 +328,10 @@ func (g *Gatherer) open(ctx context.Context, s *access.Session, personID string,
 	if !s.Opens(personID) {
 		return nil, g.deny(ctx, s, personID, fhir.Identifier{System: fhir.SystemNHSNumber, Value: p.NHSNumber}, notThisSession)
 	}
-	facts := g.facts(s, p)
+	facts, err := g.facts(ctx, s, p)
+	if err != nil {
+		return nil, err
+	}
 	d := policy.Decide(facts)
 	if !d.Permit {
 		return nil, g.deny(ctx, s, personID, fhir.Identifier{System: fhir.SystemNHSNumber, Value: p.NHSNumber}, d.Reasons)

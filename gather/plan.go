@@ -76,7 +76,8 @@ func (op *opening) planSystem(sys region.System) *lane {
 		l.Source, l.Name, l.Organisation = "gp-practice", "GP practice (location withheld)", ""
 	}
 	l.facts = op.facts
-	l.facts.Source = &policy.Source{System: sys.ID, Organisation: sys.Organisation, Release: sys.Release, Gives: sys.Gives}
+	agreed, _, _ := op.g.o.Agreed.InForce()
+	l.facts.Source = source(sys, agreed)
 	live := false
 	for _, info := range dataset.All {
 		h := info.Heading

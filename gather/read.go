@@ -91,7 +91,13 @@ func (g *Gatherer) disclose(ctx context.Context, s *access.Session, personID str
 		return nil, err
 	}
 	i := slices.IndexFunc(op.lanes, func(l *lane) bool { return l.key == connector.SourceOf(r) })
-	if i < 0 || !slices.Contains(op.lanes[i].permits, h) || !op.discloses(op.lanes[i], h, r) {
+	if i < 0 || !slices.Contains(op.lanes[i].permits, h) {
+		return nil, g.deny(ctx, s, personID, fhir.Identifier{}, []policy.Reason{{Code: "not-shared"}})
+	}
+	if r, err = g.among(ctx, op, op.lanes[i], h, r); err != nil {
+		return nil, err
+	}
+	if r == nil {
 		return nil, g.deny(ctx, s, personID, fhir.Identifier{}, []policy.Reason{{Code: "not-shared"}})
 	}
 	for _, l := range op.lanes {
@@ -108,6 +114,24 @@ func (g *Gatherer) disclose(ctx context.Context, s *access.Session, personID str
 		r = withoutLocation(r, op.lanes[i].Source, op.lanes[i].Kind == string(region.KindGP))
 	}
 	return r, nil
+}
+
+// among decides on one kept resource among all that its source has sent about the person: what belongs to something sensitive is too.
+func (g *Gatherer) among(ctx context.Context, op *opening, l *lane, h dataset.Heading, r *fhir.Resource) (*fhir.Resource, error) {
+	at, all := -1, []*fhir.Resource(nil)
+	for other, err := range g.o.Kept.Patient(ctx, l.patients...) {
+		if err != nil {
+			continue // a damaged entry is nobody's to show, and hides no other
+		}
+		if other.Ref() == r.Ref() {
+			at = len(all)
+		}
+		all = append(all, other)
+	}
+	if at < 0 {
+		at, all = len(all), append(all, r)
+	}
+	return op.discloser(l, all)(at, h), ctx.Err()
 }
 
 // A Document is content that can be opened.
@@ -162,7 +186,7 @@ func (g *Gatherer) fetch(ctx context.Context, s *access.Session, personID, sourc
 	ctx, cancel := context.WithTimeout(ctx, 5*cmp.Or(g.o.Region.Systems[i].Deadline, DefaultDeadline)) // a file may be large
 	defer cancel()
 	purpose := s.Purpose
-	if s.GlassFor(personID, g.o.Now()) != "" {
+	if s.Glass(personID, g.o.Now()) != nil {
 		purpose = policy.Emergency
 	}
 	return f.Fetch(ctx, requester(s, purpose), address)

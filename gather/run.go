@@ -346,14 +346,18 @@ func (op *opening) take(a answered) {
 		l.Headings[h] = op.honest(st)
 	}
 	l.support = map[fhir.Ref]*fhir.Resource{}
-	for _, r := range a.content {
-		if supporting[r.Type()] && op.discloses(l, "", r) {
+	shown := op.discloser(l, a.content)
+	for i, r := range a.content {
+		if r = shown(i, ""); supporting[a.content[i].Type()] && r != nil {
 			l.support[r.Ref()] = r
 		}
 	}
-	for _, r := range a.content {
+	for i, r := range a.content {
 		h := dataset.HeadingOf(r)
-		if h == "" || supporting[r.Type()] || !op.discloses(l, h, r) {
+		if h == "" || supporting[r.Type()] {
+			continue
+		}
+		if r = shown(i, h); r == nil {
 			continue
 		}
 		r = op.ofPerson(named(r, l.support), l)
@@ -412,26 +416,6 @@ func (op *opening) honest(st dataset.State) dataset.State {
 		return dataset.NotKnown
 	}
 	return st
-}
-
-// discloses decides once more with the resource in hand: the application's scopes may refuse it, or its labels.
-func (op *opening) discloses(l *lane, h dataset.Heading, r *fhir.Resource) bool {
-	if !op.session.Shows(r) {
-		return false
-	}
-	var labels []string
-	for v := range r.Value().All("meta.security.code") {
-		labels = append(labels, v.Str())
-	}
-	if len(labels) == 0 {
-		return true
-	}
-	f := l.facts
-	f.Heading, f.Labels = h, labels
-	if l.Kind == "neighbour" {
-		f.Source = nil // its own node has decided on agreement and release
-	}
-	return policy.Decide(f).Permit
 }
 
 // supporting are the types that entries refer to and that are not entries themselves.

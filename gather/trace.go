@@ -67,10 +67,10 @@ func (g *Gatherer) mayTrace(s *access.Session, sys region.System) bool {
 	for _, way := range sys.Gives {
 		live = live || way == region.Live
 	}
+	agreed, _, data := g.o.Agreed.InForce()
 	return live && policy.Decide(policy.Facts{
-		Subject: s.Subject(), Purpose: s.Purpose, Relationships: []policy.Relationship{policy.SelfClaimed},
-		Source:  &policy.Source{System: sys.ID, Organisation: sys.Organisation, Release: sys.Release, Gives: sys.Gives},
-		Heading: dataset.Demographics, Agreements: g.o.Region.Agreements, At: g.o.Now(),
+		Subject: subject(s, agreed), Purpose: s.Purpose, Relationships: []policy.Relationship{policy.SelfClaimed}, Source: source(sys, agreed),
+		Heading: dataset.Demographics, Agreements: agreed.Agreements, Data: data, At: g.o.Now(), Channel: channel(s),
 	}).Permit
 }
 

@@ -18,16 +18,18 @@ import (
 	"tombolo/locator"
 	"tombolo/mpi"
 	"tombolo/region"
+	"tombolo/standing"
 	"tombolo/store"
 )
 
 // A house is the door with all that stands behind it, on a real store.
 type house struct {
 	*intake.Intake
-	db      *store.DB
-	people  *mpi.Index
-	where   *locator.Locator
-	stamper connector.Stamper
+	db       *store.DB
+	people   *mpi.Index
+	standing *standing.Index
+	where    *locator.Locator
+	stamper  connector.Stamper
 }
 
 var twoTrusts = &region.Region{ID: "test", Systems: []region.System{
@@ -45,15 +47,15 @@ func open(t *testing.T) house {
 		t.Fatal(err)
 	}
 	h := house{db: db, stamper: connector.Stamper{Key: []byte("test")}}
-	h.people, h.where = mpi.New(db, h.stamper), locator.New(db)
+	h.people, h.where, h.standing = mpi.New(db, h.stamper), locator.New(db), standing.New(db)
 	ctx, stop := context.WithCancel(context.Background())
-	followers := []*events.Follower{db.Follower("mpi", h.people.Handle), db.Follower("locator", h.where.Handle)}
+	followers := []*events.Follower{db.Follower("mpi", h.people.Handle), db.Follower("locator", h.where.Handle), db.Follower("standing", h.standing.Handle)}
 	done := make(chan struct{}, len(followers))
 	for _, f := range followers {
 		go func() { _ = f.Run(ctx); done <- struct{}{} }()
 	}
 	h.Intake = intake.New(intake.Options{Store: db, Region: twoTrusts, Stamper: h.stamper, Await: func(ctx context.Context, seq events.Seq) error {
-		return errors.Join(followers[0].Await(ctx, seq), followers[1].Await(ctx, seq))
+		return errors.Join(followers[0].Await(ctx, seq), followers[1].Await(ctx, seq), followers[2].Await(ctx, seq))
 	}})
 	t.Cleanup(func() {
 		stop()
@@ -286,8 +288,12 @@ func TestAnObjectionIsKnownAsSoonAsItIsIn(t *testing.T) {
 			t.Fatal(err)
 		}
 		id, _ := h.people.Resolve(t.Context(), fhir.Identifier{System: fhir.SystemNHSNumber, Value: annsNumber})
-		if p, err := h.people.Person(t.Context(), id); err != nil || p.Objects != c.objects {
-			t.Errorf("consent %s: objects = %v (%v), want %v", c.status, p.Objects, err, c.objects)
+		p, err := h.people.Person(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, _, err := h.standing.Of(t.Context(), p.PatientIDs("trust")...); err != nil || (len(s.Choices) == 1) != c.objects {
+			t.Errorf("consent %s: %d choices (%v), want %v", c.status, len(s.Choices), err, c.objects)
 		}
 	}
 }

@@ -114,6 +114,6 @@ func (p *Person) ToldBy(from func(source string) bool) *Person {
 		return nil
 	}
 	out.settle()
-	out.Restricted, out.Objects = p.Restricted, p.Objects
+	out.Restricted = p.Restricted
 	return out
 }

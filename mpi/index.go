@@ -38,13 +38,10 @@ func New(db *store.DB, stamper connector.Stamper) *Index { return &Index{db, sta
 
 // Handle takes one event of the log into the index, in the transaction in which the follower's cursor moves.
 func (x *Index) Handle(ctx context.Context, tx store.Tx, e events.Event) error {
-	switch e.Ref.Type() {
-	case "Patient":
-		return x.patient(ctx, tx, e)
-	case "Consent":
-		return x.consent(ctx, tx, e)
+	if e.Ref.Type() != "Patient" {
+		return nil
 	}
-	return nil
+	return x.patient(ctx, tx, e)
 }
 
 func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error {
@@ -68,7 +65,6 @@ func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error 
 		}
 	}
 	old, others := before.without(pt.ID)
-	pt.Objects = old.Objects
 	if pt.ReplacedBy != "" {
 		pt.remember(old)
 	}
@@ -273,35 +269,6 @@ func (x *Index) store(ctx context.Context, b store.TxBucket, p *Person) error {
 		}
 	}
 	return nil
-}
-
-// consent reads an objection to sharing. FHIR R4 consent.html: scope patient-privacy, provision deny.
-func (x *Index) consent(ctx context.Context, tx store.Tx, e events.Event) error {
-	b := tx.Bucket(Bucket)
-	person, err := getString(ctx, b, "patient/"+e.Patient)
-	if err != nil || person == "" {
-		return err
-	}
-	r, err := tx.Get(ctx, e.Ref)
-	objects := false
-	if err == nil {
-		if r.Text("scope.coding.code") != "patient-privacy" {
-			return nil
-		}
-		objects = r.Text("status") == "active" && r.Text("provision.type") == "deny"
-	} else if !fhir.Is(err, fhir.Deleted) && !fhir.Is(err, fhir.NotFound) {
-		return err
-	}
-	p := &Person{}
-	if err := getJSON(ctx, b, personPrefix+person, p); err != nil {
-		return err
-	}
-	for i := range p.Patients {
-		if p.Patients[i].ID == e.Patient {
-			p.Patients[i].Objects = objects
-		}
-	}
-	return x.store(ctx, b, p)
 }
 
 // Person returns what is known of a person, or an issue of type NotFound.

@@ -31,7 +31,6 @@ type Person struct {
 	Deceased    string            `json:"deceased,omitempty"` // date, "true", or ""
 	Practice    string            `json:"practice,omitempty"` // ODS code
 	Restricted  bool              `json:"restricted,omitempty"`
-	Objects     bool              `json:"objects,omitempty"`
 	Superseded  []string          `json:"superseded,omitempty"` // national numbers this person had before
 }
 
@@ -49,7 +48,6 @@ type Patient struct {
 	Deceased    string            `json:"deceased,omitempty"`
 	Practice    string            `json:"practice,omitempty"`
 	Restricted  bool              `json:"restricted,omitempty"`
-	Objects     bool              `json:"objects,omitempty"`
 	ReplacedBy  string            `json:"replacedBy,omitempty"` // id of the Patient that took over
 	Active      bool              `json:"active"`
 	Doubted     []string          `json:"doubted,omitempty"` // identifiers, system|value, that are not believed of this patient
@@ -180,7 +178,7 @@ func foldName(s string) string {
 }
 
 // settle works out what the person is called and where they live from the patients linked: the newest active source that
-// says a thing is believed, and what one leaves open another fills. Warnings (death, restriction, objection) from any source hold.
+// says a thing is believed, and what one leaves open another fills. Warnings (death, restriction) from any source hold.
 func (p *Person) settle() {
 	slices.SortFunc(p.Patients, func(a, b Patient) int {
 		return cmp.Or(-boolCompare(a.Active && a.ReplacedBy == "", b.Active && b.ReplacedBy == ""), -a.At.Compare(b.At), cmp.Compare(a.ID, b.ID))
@@ -200,7 +198,6 @@ func (p *Person) settle() {
 			p.Address = q.Address
 		}
 		p.Restricted = p.Restricted || q.Restricted
-		p.Objects = p.Objects || q.Objects
 		for _, id := range q.Identifiers {
 			k := id.System + "|" + id.Value
 			if seen[k] || q.doubts(id) {

@@ -67,7 +67,11 @@ func (d *directory) Candidates(ctx context.Context, q hl7v2.PatientQuery) (hl7v2
 			return hl7v2.Found{}, err
 		}
 		shown := p.ToldBy(told)
-		if shown == nil || !d.may(policy.Person{Objects: p.Objects, Restricted: p.Restricted}, &d.s).Permit || !answers(q, shown) {
+		stands, err := d.stands(ctx, p)
+		if err != nil {
+			return hl7v2.Found{}, err
+		}
+		if shown == nil || !d.may(stands, &d.s).Permit || !answers(q, shown) {
 			denied = append(denied, p)
 			continue
 		}
@@ -97,6 +101,17 @@ func (d *directory) may(person policy.Person, s *region.System) policy.Decision 
 	return policy.Decide(policy.Facts{Subject: policy.Subject{Role: policy.Receptionist, Organisation: d.s.Organisation}, Purpose: policy.Administration,
 		Person: person, Relationships: []policy.Relationship{policy.Identifying}, Heading: dataset.Demographics, Agreements: d.n.c.Region.Agreements, At: d.n.c.Now(),
 		Source: &policy.Source{System: s.ID, Organisation: s.Organisation, Release: s.Release, Gives: s.Gives}})
+}
+
+// stands is what the person has chosen.
+func (d *directory) stands(ctx context.Context, p *mpi.Person) (policy.Person, error) {
+	var ids []string
+	for _, pt := range p.Patients {
+		ids = append(ids, pt.ID)
+	}
+	s, _, err := d.n.Standing.Of(ctx, ids...)
+	s.Restricted = p.Restricted
+	return s.Person, err
 }
 
 // people are those whom a question may mean: by a number, else by all that is said of them.

@@ -28,6 +28,7 @@ import (
 	"tombolo/mpi"
 	"tombolo/pki"
 	"tombolo/region"
+	"tombolo/standing"
 	"tombolo/store"
 	"tombolo/watch"
 	"tombolo/web"
@@ -67,13 +68,14 @@ type Node struct {
 	pages     served
 	systems   served
 
-	Audit   *audit.Log
-	Access  *access.Manager
-	Intake  *intake.Intake
-	Gather  *gather.Gatherer
-	People  *mpi.Index
-	Locator *locator.Locator
-	Watch   *watch.Watcher
+	Audit    *audit.Log
+	Access   *access.Manager
+	Intake   *intake.Intake
+	Gather   *gather.Gatherer
+	People   *mpi.Index
+	Locator  *locator.Locator
+	Standing *standing.Index
+	Watch    *watch.Watcher
 
 	heads   http.Handler // the audit log's signed heads; nil if this node signs none
 	keepers []keeper
@@ -116,9 +118,11 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	// Who follows the log.
 	n.People = mpi.New(n.store, stamper)
 	n.Locator = locator.New(n.store)
+	n.Standing = standing.New(n.store)
 	n.followers = []*events.Follower{
 		n.follower("mpi", n.People.Handle),
 		n.follower("locator", n.Locator.Handle),
+		n.follower("standing", n.Standing.Handle),
 	}
 
 	// The two doors.
@@ -127,7 +131,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err != nil {
 		return n, err
 	}
-	n.Gather = gather.New(gather.Options{Region: c.Region, People: n.People, Pointers: n.Locator, Kept: n.store, Audit: n.Audit,
+	n.Gather = gather.New(gather.Options{Region: c.Region, People: n.People, Pointers: n.Locator, Standing: n.Standing, Kept: n.store, Audit: n.Audit,
 		Askers: askers, Stamper: stamper, Learn: n.learn, Now: c.Now, Logger: c.Logger})
 
 	// Who watches over the audit log.

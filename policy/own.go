@@ -6,7 +6,7 @@ package policy
 func DecideOwn(s Subject, src Source) Decision {
 	d := Decision{Version: Version}
 	refuse := func(code, text string) { d.Reasons = append(d.Reasons, Reason{code, text}) }
-	if !roles[s.Role].Keeps {
+	if !s.Role.info().Keeps {
 		refuse("role", "this role keeps no record of its own here")
 	}
 	if s.System == "" || s.System != src.System {

@@ -1,140 +1,40 @@
 package policy
 
 import (
-	"bufio"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"tombolo/dataset"
+	"tombolo/fhir"
 	"tombolo/region"
 )
 
-// The files in testdata are for people who answer for confidentiality to read: "given" lines set facts, "expect" lines
-// say what must come out. Facts last until the next blank line.
-func TestPolicyFiles(t *testing.T) {
-	files, _ := filepath.Glob("testdata/*.policy")
-	if len(files) == 0 {
-		t.Fatal("no policy files")
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".policy"), func(t *testing.T) { runFile(t, file) })
-	}
-}
+var june = time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
 
-func runFile(t *testing.T, file string) {
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	sc := bufio.NewScanner(f)
-	var facts Facts
-	n, expects := 0, 0
-	for sc.Scan() {
-		n++
-		line := strings.TrimSpace(sc.Text())
-		verb, rest, _ := strings.Cut(line, " ")
-		switch {
-		case line == "":
-			facts = Facts{}
-		case strings.HasPrefix(line, "#"):
-		case verb == "given":
-			if err := give(&facts, rest); err != nil {
-				t.Fatalf("%s:%d: %v", file, n, err)
-			}
-		case verb == "expect":
-			expects++
-			got := say(Decide(facts))
-			if !slices.Equal(strings.Fields(got), strings.Fields(rest)) {
-				t.Errorf("%s:%d: got %q, want %q", file, n, got, rest)
-			}
-		default:
-			t.Fatalf("%s:%d: what is %q?", file, n, verb)
+func anyProvision(t *rapid.T, depth int) Provision {
+	some := func(name string, from ...string) []string {
+		if !rapid.Bool().Draw(t, name+"?") {
+			return nil
 		}
+		return []string{rapid.SampledFrom(from).Draw(t, name)}
 	}
-	if expects == 0 {
-		t.Fatalf("%s expects nothing", file)
+	p := Provision{Permit: rapid.Bool().Draw(t, "permit"), Recipients: some("to", fhir.SystemODS+"|RX1", fhir.SystemODS+"|918", "Practitioner/u"),
+		Holders: some("from", fhir.SystemODS+"|RX1", fhir.SystemODS+"|RW4"), Purposes: some("for", "TREAT", "BTG", "HRESCH", "PATADMIN"),
+		Labels: rapid.SampledFrom([]Labels{0, 0, 0, Normal, RestrictedLabel, byCode["PSY"]}).Draw(t, "labels")}
+	for _, h := range some("heading", "allergies", "legal") {
+		p.Headings = append(p.Headings, dataset.Heading(h))
 	}
-}
-
-func give(f *Facts, words string) error {
-	if f.At.IsZero() {
-		f.At = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	for _, a := range some("author", "Practitioner/a") {
+		p.Data = append(p.Data, Datum{"authoredby", a})
 	}
-	for word := range strings.FieldsSeq(words) {
-		k, v, _ := strings.Cut(word, "=")
-		switch k {
-		case "role":
-			f.Subject.Role = Role(v)
-		case "of":
-			f.Subject.Organisation = v
-		case "purpose":
-			f.Purpose = Purpose(v)
-		case "relationship":
-			f.Relationships = append(f.Relationships, Relationship(v))
-		case "objects":
-			f.Person.Objects = true
-		case "restricted":
-			f.Person.Restricted = true
-		case "break-glass":
-			f.BreakGlass = v
-		case "source":
-			f.Source = &Source{System: v + "-x", Organisation: v, Release: region.Release{All: true}}
-		case "release":
-			f.Source.Release = region.Release{Off: v == "off", Testers: v == "testers"}
-			if v != "off" && v != "testers" {
-				f.Source.Release.ODS = strings.Split(v, ",")
-			}
-		case "heading":
-			f.Heading = dataset.Heading(v)
-		case "label":
-			f.Labels = append(f.Labels, v)
-		case "at":
-			at, err := time.Parse("2006-01-02", v)
-			if err != nil {
-				return err
-			}
-			f.At = at
-		case "agreement": // id:parties:purposes:headings:from..until
-			p := strings.Split(v, ":")
-			a := region.Agreement{ID: p[0], Parties: strings.Split(p[1], ","), Purposes: strings.Split(p[2], ","), AllHeadings: p[3] == "all"}
-			if !a.AllHeadings {
-				for h := range strings.SplitSeq(p[3], ",") {
-					a.Headings = append(a.Headings, dataset.Heading(h))
-				}
-			}
-			from, until, _ := strings.Cut(p[4], "..")
-			a.From, _ = time.Parse("2006-01-02", from)
-			if until != "" {
-				a.Until, _ = time.Parse("2006-01-02", until)
-			}
-			f.Agreements = append(f.Agreements, a)
-		default:
-			return fmt.Errorf("what is %q?", k)
-		}
+	if depth > 0 && rapid.Bool().Draw(t, "exception") {
+		p.Exceptions = []Provision{anyProvision(t, depth-1)}
 	}
-	return nil
-}
-
-func say(d Decision) string {
-	words := []string{"refuse"}
-	if d.Permit {
-		words[0] = "permit"
-	}
-	for _, r := range d.Reasons {
-		words = append(words, r.Code)
-	}
-	for _, o := range d.Obligations {
-		words = append(words, "+"+string(o))
-	}
-	return strings.Join(words, " ")
+	return p
 }
 
 func anyFacts(t *rapid.T) Facts {
@@ -145,12 +45,20 @@ func anyFacts(t *rapid.T) Facts {
 	slices.Sort(names)
 	ods := []string{"RX1", "RW4", "918"}
 	f := Facts{
-		Subject:       Subject{Role: rapid.SampledFrom(append(names, "unheard-of")).Draw(t, "role"), Organisation: rapid.SampledFrom(ods).Draw(t, "of")},
-		Purpose:       rapid.SampledFrom([]Purpose{DirectCare, Emergency, Safeguarding, Administration, PatientRequest, Research, "x"}).Draw(t, "purpose"),
-		Person:        Person{Objects: rapid.Bool().Draw(t, "objects"), Restricted: rapid.Bool().Draw(t, "restricted")},
-		Relationships: rapid.SliceOf(rapid.SampledFrom([]Relationship{RegisteredPractice, KnownHere, SelfClaimed, Self})).Draw(t, "rel"),
-		BreakGlass:    rapid.SampledFrom([]string{"", "unconscious"}).Draw(t, "glass"),
-		At:            time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC),
+		Subject: Subject{Role: rapid.SampledFrom(append(names, "unheard-of")).Draw(t, "role"), Organisation: rapid.SampledFrom(ods).Draw(t, "of"), Names: []string{"Practitioner/u"}},
+		Purpose: rapid.SampledFrom([]Purpose{DirectCare, Emergency, Safeguarding, Administration, PatientRequest, Research, "x"}).Draw(t, "purpose"),
+		Person: Person{Restricted: rapid.Bool().Draw(t, "restricted"), Dissent: rapid.Bool().Draw(t, "dissent"),
+			OptOut: rapid.SampledFrom([]OptOut{NotConsulted, MayBeUsed, OptedOut}).Draw(t, "opt-out")},
+		Relationships: rapid.SliceOf(rapid.SampledFrom([]Relationship{RegisteredPractice, KnownHere, OpenEncounter, SelfClaimed, Self, Proxy})).Draw(t, "rel"),
+		Channel:       rapid.SampledFrom([]Channel{Page, API, Launch, Machine, Between}).Draw(t, "channel"),
+		At:            june,
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "choices") {
+		f.Person.Choices = append(f.Person.Choices, Choice{Root: anyProvision(t, 2)})
+	}
+	if rapid.Bool().Draw(t, "glass") {
+		f.Glass = &Glass{Type: rapid.SampledFrom([]AlertType{SelfClaim, AccessAlert}).Draw(t, "type"), Reason: rapid.SampledFrom([]AlertReason{"1", "4", "5", "6"}).Draw(t, "reason"),
+			Words: "unconscious", From: june.Add(-time.Minute), Until: june.Add(time.Minute)}
 	}
 	if rapid.Bool().Draw(t, "source") {
 		f.Source = &Source{Organisation: rapid.SampledFrom(ods).Draw(t, "at"), Release: region.Release{Off: rapid.Bool().Draw(t, "off"), All: rapid.Bool().Draw(t, "all")}}
@@ -162,6 +70,14 @@ func anyFacts(t *rapid.T) Facts {
 	return f
 }
 
+func anyItem(t *rapid.T) *Item {
+	it := &Item{Labels: rapid.SampledFrom([]Labels{0, Normal, RestrictedLabel, VeryRestricted, NoPatient, LegallyWithheld, byCode["PSY"], byCode["PSY"] | RestrictedLabel}).Draw(t, "item")}
+	if rapid.Bool().Draw(t, "authored") {
+		it.Authors = []string{"Practitioner/a"}
+	}
+	return it
+}
+
 func TestWhatMustAlwaysHold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := anyFacts(t)
@@ -169,34 +85,154 @@ func TestWhatMustAlwaysHold(t *testing.T) {
 		if d.Version != Version || len(d.Reasons) == 0 {
 			t.Fatalf("a decision without version or reasons: %+v", d)
 		}
-		info := roles[f.Subject.Role]
-		if d.Permit && f.Person.Objects && f.Subject.Role != Citizen && (f.BreakGlass == "" || !d.Has(AlertPrivacy)) {
-			t.Fatal("an objection gave way without an emergency and an alert")
+		own := f.Subject.Role == Citizen && f.related(Self)
+		info := f.Subject.Role.info()
+		if a := f.Person.Choices.says(&f); d.Permit && (a == denies || a == confines) && !own && (f.Glass == nil || !d.Has(AlertPrivacy) || !d.Has(ShowBanner)) {
+			t.Fatal("a choice gave way without an alert")
 		}
 		if d.Permit && !info.Opens {
 			t.Fatal("a role that opens no records opened one")
 		}
+		if d.Permit && f.Purpose.Secondary() && f.Person.OptOut != MayBeUsed && !d.Because("research-consent") {
+			t.Fatal("a secondary use without the opt-out's leave")
+		}
 		if d.Permit && f.Source != nil && f.Subject.Role != Citizen && f.Source.Organisation != f.Subject.Organisation && d.Agreement == "" {
 			t.Fatal("another organisation's data without an agreement")
 		}
-		if d.Permit && f.Person.Restricted && f.Subject.Role != Citizen && !slices.Contains(f.Relationships, Self) && !d.Has(WithholdLocation) {
+		if d.Permit && f.Person.Restricted && !f.related(Self) && !d.Has(WithholdLocation) {
 			t.Fatal("a restricted person's location would be shown")
 		}
-		// A label can only take away.
-		labelled := f
-		labelled.Labels = []string{"R"}
-		if Decide(labelled).Permit && !d.Permit {
-			t.Fatal("a label gave a right")
+		// What is refused with fewer facts stays refused with more: a resource's labels, and a heading, can only take away.
+		more := f
+		more.Item = anyItem(t)
+		if Decide(more).Permit && !d.Permit {
+			t.Fatalf("one resource was permitted where none is: %+v", d)
+		}
+		if more.Item.Labels&(LegallyWithheld|VeryRestricted) != 0 && Decide(more).Permit {
+			t.Fatal("what the law or its source withholds was permitted")
+		}
+		if f.Source != nil && f.Heading != "" {
+			fewer := f
+			fewer.Heading, fewer.Source = "", nil
+			if d.Permit && !Decide(fewer).Permit {
+				t.Fatalf("a heading was permitted of a record that may not be opened: %+v", Decide(fewer))
+			}
+			if got := NewFilter(f).Permits(more.Item); got != Decide(more).Permit {
+				t.Fatalf("the filter says %v, Decide %+v", got, Decide(more))
+			}
 		}
 	})
 }
 
+// The opt-out is for research and planning. For direct care nothing that it may say makes a difference.
+func TestDirectCareNeverDependsOnTheOptOut(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := anyFacts(t)
+		if f.Purpose.Secondary() {
+			return
+		}
+		was := say(Decide(f))
+		for _, o := range []OptOut{NotConsulted, MayBeUsed, OptedOut} {
+			f.Person.OptOut = o
+			if got := say(Decide(f)); got != was {
+				t.Fatalf("with the opt-out %d: %s, else %s", o, got, was)
+			}
+		}
+	})
+}
+
+// NHS SCR FHIR API: the pairs of alert type and reason that may not be, and the hour.
+func TestForbiddenAlertsOpenNothing(t *testing.T) {
+	good := Glass{Words: "unconscious", From: june, Until: june.Add(MaxGlass)}
+	for _, typ := range []AlertType{"0", "1", "2", "3"} {
+		for _, why := range []AlertReason{"0", "1", "2", "3", "4", "5", "6", "7"} {
+			g := good
+			g.Type, g.Reason = typ, why
+			pair := string(typ + "/" + AlertType(why))
+			want := (typ == "1" || typ == "2") && why >= "1" && why <= "6" && pair != "1/5" && pair != "2/4" && pair != "2/6"
+			if err := g.Check(); (err == nil) != want {
+				t.Errorf("%s: %v, want allowed %v", pair, err, want)
+			}
+			f := Facts{Subject: Subject{Role: HospitalDoctor, Organisation: "RX1"}, Purpose: Emergency, Glass: &g, At: june,
+				Person: Person{Choices: Choices{{}}}, Relationships: []Relationship{KnownHere}}
+			if got := Decide(f).Permit; got != (want && typ == AccessAlert) {
+				t.Errorf("%s opens: %v", pair, got)
+			}
+		}
+	}
+	for name, spoil := range map[string]func(*Glass, *Facts){
+		"longer than an hour": func(g *Glass, _ *Facts) { g.Until = g.From.Add(MaxGlass + 1) },
+		"over":                func(g *Glass, f *Facts) { f.At = g.Until },
+		"not begun":           func(g *Glass, f *Facts) { f.At = g.From.Add(-1) },
+		"without words":       func(g *Glass, _ *Facts) { g.Words = " x " },
+		"another heading":     func(g *Glass, f *Facts) { g.Headings = []dataset.Heading{dataset.Allergies}; f.Heading = dataset.Legal },
+		"a program":           func(_ *Glass, f *Facts) { f.Channel = Machine },
+		"no such activity":    func(_ *Glass, f *Facts) { f.Subject.Activities = []string{ViewRecord, ClaimRelationship} },
+		"a receptionist":      func(_ *Glass, f *Facts) { f.Subject.Role = Receptionist },
+	} {
+		g := good
+		g.Type, g.Reason = AccessAlert, EmergencyReason
+		f := Facts{Subject: Subject{Role: HospitalDoctor, Organisation: "RX1"}, Purpose: Emergency, Glass: &g, At: june,
+			Person: Person{Choices: Choices{{}}}, Relationships: []Relationship{KnownHere}}
+		if !Decide(f).Permit {
+			t.Fatal("the emergency itself is refused")
+		}
+		if spoil(&g, &f); Decide(f).Permit {
+			t.Errorf("%s: opened", name)
+		}
+	}
+}
+
+func TestNationalRoleCodesAreRead(t *testing.T) {
+	for code, want := range map[string]Role{"R8000": HospitalDoctor, "S0010:G0020:R8001": Nurse, "S8002:G8003:R8009": Receptionist, "R0260": GP, "R8014": SocialWorker, "R0001": PrivacyOfficer} {
+		if got, ok := RoleOf(code); !ok || got != want {
+			t.Errorf("%s is %q (%v), want %s", code, got, ok, want)
+		}
+	}
+	if got, ok := RoleOf("R9999"); ok {
+		t.Errorf("an unknown code is %s: it must be nobody", got)
+	}
+}
+
+func benchFacts() Facts {
+	f := Facts{Subject: Subject{Role: HospitalDoctor, Organisation: "RX1", Above: []string{"QSV"}}, Purpose: DirectCare, Relationships: []Relationship{KnownHere},
+		Source: &Source{Organisation: "RW4", Above: []string{"QSV"}, Release: region.Release{All: true}}, Heading: dataset.Allergies, Item: &Item{}, At: time.Now()}
+	for i := range 20 { // the one that counts is the last
+		f.Agreements = append(f.Agreements, region.Agreement{ID: fmt.Sprint(i), Parties: []string{"RXA", "RXB", "RXC"}, Purposes: []string{"direct-care"}, AllHeadings: true})
+	}
+	f.Agreements = append(f.Agreements, region.Agreement{ID: "a", Parties: []string{"RX1", "RW4"}, Purposes: []string{"direct-care"}, AllHeadings: true})
+	f.Person.Choices = Choices{{Root: Provision{Permit: true, Purposes: []string{"TREAT"}, Exceptions: []Provision{{Purposes: []string{"TREAT"}, Labels: byCode["PSY"], Data: []Datum{{"authoredby", "Practitioner/a"}}}}}}}
+	return f
+}
+
 func BenchmarkDecide(b *testing.B) {
-	f := Facts{Subject: Subject{Role: HospitalDoctor, Organisation: "RX1"}, Purpose: DirectCare, Relationships: []Relationship{KnownHere},
-		Source: &Source{Organisation: "RW4", Release: region.Release{All: true}}, Heading: dataset.Allergies,
-		Agreements: []region.Agreement{{ID: "a", Parties: []string{"RX1", "RW4"}, Purposes: []string{"direct-care"}, AllHeadings: true}}, At: time.Now()}
+	f := benchFacts()
+	if !Decide(f).Permit {
+		b.Fatal("refused")
+	}
 	b.ReportAllocs()
 	for b.Loop() {
 		Decide(f)
+	}
+}
+
+// BenchmarkFilter decides on a record of 1,000 resources, the facts of each read from its labels.
+func BenchmarkFilter(b *testing.B) {
+	f := benchFacts()
+	items := make([]*Item, 1000)
+	for i := range items {
+		items[i] = &Item{Labels: []Labels{0, Normal, RestrictedLabel, byCode["PSY"]}[i%4], Authors: []string{"Practitioner/b"}}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		x, n := NewFilter(f), 0
+		for _, it := range items {
+			if x.Permits(it) {
+				n++
+			}
+		}
+		if n == 0 {
+			b.Fatal("nothing is permitted")
+		}
 	}
 }

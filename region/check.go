@@ -32,6 +32,11 @@ func CheckAt(r *Region, at time.Time) []Problem {
 		c.organisation("gpconnect.organisation", g.Organisation)
 		c.address("gpconnect.address", g.Address)
 	}
+	for i, o := range r.Organisations {
+		if at := fmt.Sprintf("organisations[%d].part_of", i); o.PartOf != "" && c.organisation(at, o.PartOf) && (o.PartOf == o.ODS || slices.Contains(r.Above(o.PartOf), o.ODS)) {
+			c.err(at, o.ODS+" is part of itself", "An organisation is part of a larger one, as ODS says")
+		}
+	}
 	for i, s := range r.Systems {
 		c.system(fmt.Sprintf("systems[%d]", i), s)
 	}
@@ -326,12 +331,17 @@ func loopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
+// isParty reports whether an organisation, or a body that it is part of, is among an agreement's parties.
+func (c *checker) isParty(a Agreement, ods string) bool {
+	return slices.Contains(a.Parties, ods) || slices.ContainsFunc(c.r.Above(ods), func(up string) bool { return slices.Contains(a.Parties, up) })
+}
+
 // shared tells when nobody else may ever see what a system gives.
 func (c *checker) shared(path string, s System) {
 	covered := map[dataset.Heading]bool{}
 	party := false
 	for _, a := range c.r.Agreements {
-		if len(a.Parties) < 2 || !slices.Contains(a.Parties, s.Organisation) || !a.Until.IsZero() && !c.at.Before(a.Until) {
+		if len(a.Parties) < 2 || !c.isParty(a, s.Organisation) || !a.Until.IsZero() && !c.at.Before(a.Until) {
 			continue
 		}
 		party = true

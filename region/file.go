@@ -19,7 +19,7 @@ var Purposes = []string{"direct-care", "emergency", "safeguarding", "administrat
 
 // Roles that a user may have: those that policy knows. A neighbour is another region's node, acting for its own users.
 var Roles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "mental-health", "pharmacist", "social-worker", "care-home",
-	"receptionist", "privacy-officer", "operator", "citizen", "neighbour", "system"}
+	"receptionist", "privacy-officer", "operator", "analyst", "citizen", "neighbour", "system"}
 
 // SystemRoles are those in which the users of a system may act: whoever opens records for care.
 var SystemRoles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "mental-health", "pharmacist", "social-worker", "care-home", "receptionist", "neighbour"}
@@ -50,7 +50,38 @@ var fileShape = block("A region: who is in it, what each system gives and how, w
 	field[Region]{"identity", "who may get in besides: identity providers, applications, launching systems", false, identityShape},
 	field[Region]{"gpconnect", "the record offered as GP Connect (Access Record Structured) to systems that have a certificate", false, gpConnectShape},
 	field[Region]{"audit", "where the audit log goes besides, and what misuse watching knows of", false, auditShape},
+	field[Region]{"policy", "who answers for the agreements as they stand here, and what else deciding needs", false, policyShape},
 )
+
+// SensitiveSets are the sets of codes that make an entry sensitive: the four that general practice leaves out of summaries, and two by statute.
+var SensitiveSets = []string{"gender", "assisted-fertilisation", "termination", "sexually-transmitted", "hfe-act", "gender-recognition-act"}
+
+// SensitiveWays are what may be done with a set.
+var SensitiveWays = []string{"restrict", "withhold", "show"}
+
+// SourceLabels are the security labels that everything from a system may be given.
+var SourceLabels = []string{"R", "V", "NOPAT", "PSY", "SEX", "STD", "HIV", "SDV", "ETH", "SUD", "GDIS"}
+
+var policyShape = block("The agreements' version and author, and what else deciding needs. A file whose agreements differ from those in force is taken only under another version.",
+	field[Region]{"version", "the version of what is agreed; change it with every change", true, text(func(r *Region) *string { return &r.Policy.Version }, anyText)},
+	field[Region]{"author", "who answers for it, by name and office", true, text(func(r *Region) *string { return &r.Policy.Author }, anyText)},
+	field[Region]{"reason", "what was changed and why", false, text(func(r *Region) *string { return &r.Policy.Reason }, anyText)},
+	field[Region]{"opt_outs", "a file of the NHS numbers that may be used for research and planning, as the National Data Opt-Out check answers; without it nobody's may", false, text(func(r *Region) *string { return &r.Policy.OptOuts }, anyText)},
+	field[Region]{"code_lists", "a folder of sensitive code lists, beside those built in", false, text(func(r *Region) *string { return &r.Policy.CodeLists }, anyText)},
+	field[Region]{"sensitive", "what is done with each set of sensitive codes: restrict, withhold or show; restrict if not given", false, sensitiveReader},
+)
+
+var sensitiveReader = reader[Region]{
+	read: func(d *decoder, n ast.Node, path string, r *Region) {
+		words(func(r *Region) *map[string]string { return &r.Policy.Sensitive }, "a set of sensitive codes", "sets with what is done with them, such as {termination: withhold}", SensitiveSets, readSensitiveWay, nil).read(d, n, path, r)
+	},
+	schema: func() schema { return wordsSchema(SensitiveSets, schema{"enum": SensitiveWays}) },
+}
+
+func readSensitiveWay(d *decoder, n ast.Node, path string) (string, bool) {
+	s, ok := d.scalar(n, path, "restrict, withhold or show")
+	return s, ok && d.known(n, path, "a way with a set", s, SensitiveWays)
+}
 
 var auditShape = block("The audit log and the watching of it.",
 	field[Region]{"feed", "address of an audit repository that is sent every event (IHE ATNA, ITI-20): a FHIR base URL, or syslog+tls://host:port for DICOM messages by syslog", false, text(func(r *Region) *string { return &r.Audit.Feed }, anyText)},
@@ -71,6 +102,7 @@ var organisationShape = block("A legal body.",
 	field[Organisation]{"ods", "its ODS code", true, text(func(o *Organisation) *string { return &o.ODS }, odsText)},
 	field[Organisation]{"name", "what people call it", true, text(func(o *Organisation) *string { return &o.Name }, anyText)},
 	field[Organisation]{"kind", "what kind of body it is", true, oneOf(func(o *Organisation) *Kind { return &o.Kind }, "a kind of organisation", Kinds)},
+	field[Organisation]{"part_of", "the ODS code of the body that it belongs to: a site of a trust, a practice of a network", false, text(func(o *Organisation) *string { return &o.PartOf }, odsText)},
 )
 
 var systemShape = withDefaults(block("One installed product at one organisation: a source.",
@@ -87,6 +119,7 @@ var systemShape = withDefaults(block("One installed product at one organisation:
 	field[System]{"gives", "the headings it gives, each pushed (it sends) or live (we ask); a consumer gives none", false, givesReader},
 	field[System]{"deadline", "how long it may take to answer; 2s if not given", false, duration(func(s *System) *time.Duration { return &s.Deadline }, 50*time.Millisecond, time.Minute)},
 	field[System]{"release", "for whom its data is switched on: off, testers, all, or a list of ODS codes; all if not given", false, releaseReader},
+	field[System]{"labels", "security labels that everything it gives bears, besides its own", false, list(func(s *System) *[]string { return &s.Labels }, oneOf(func(s *string) *string { return s }, "a security label", SourceLabels))},
 	field[System]{"options", "settings of its connector", false, options(func(s *System) *map[string]string { return &s.Options })},
 	field[System]{"tls", "certificates for asking it", false, tlsShape(func(s *System) *TLS { return &s.TLS })},
 	field[System]{"certificate", "the client certificate by which it is known when it asks us: its common name, DNS name or URI, sha256: with its fingerprint, or spki: with the SHA-256 of its public key", false, text(func(s *System) *string { return &s.Certificate }, anyText)},
@@ -178,6 +211,8 @@ var agreementShape = block("A dated data sharing agreement.",
 	field[Agreement]{"parties", "the ODS codes of those who share with each other", true, list(func(a *Agreement) *[]string { return &a.Parties }, odsItem)},
 	field[Agreement]{"purposes", "what for", true, list(func(a *Agreement) *[]string { return &a.Purposes }, oneOf(func(s *string) *string { return s }, "a purpose", Purposes))},
 	field[Agreement]{"headings", "all, or a list of headings", true, headingsReader},
+	field[Agreement]{"roles", "only users of these roles; any if not given", false, list(func(a *Agreement) *[]string { return &a.Roles }, oneOf(func(s *string) *string { return s }, "a role", Roles))},
+	field[Agreement]{"basis", "the legal basis, for those who read it", false, text(func(a *Agreement) *string { return &a.Basis }, anyText)},
 	field[Agreement]{"from", "the first day", true, day(func(a *Agreement) *time.Time { return &a.From }, false)},
 	field[Agreement]{"until", "the last day; open-ended if not given", false, day(func(a *Agreement) *time.Time { return &a.Until }, true)},
 )
@@ -225,6 +260,7 @@ var userShape = block("Somebody who may sign in at a small site.",
 	field[User]{"role", "what they may see follows from it", true, oneOf(func(u *User) *string { return &u.Role }, "a role", Roles)},
 	field[User]{"organisation", "the ODS code of the organisation they act for", false, text(func(u *User) *string { return &u.Organisation }, odsText)},
 	field[User]{"token_sha256", "the SHA-256 of their sign-in token, in hexadecimal; without it they act in developer mode only", false, text(func(u *User) *string { return &u.TokenSHA256 }, hashText)},
+	field[User]{"workgroups", "the workgroups they belong to", false, list(func(u *User) *[]string { return &u.Workgroups }, text(func(s *string) *string { return s }, idText))},
 	field[User]{"person", "for a citizen: whose record is theirs", false, text(func(u *User) *string { return &u.PersonRef }, anyText)},
 	field[User]{"system", "for the role system: the id of the system whose record it reads and writes over the FHIR API", false, text(func(u *User) *string { return &u.System }, idText)},
 )

@@ -3,6 +3,7 @@
 package region
 
 import (
+	"slices"
 	"time"
 
 	"tombolo/dataset"
@@ -20,6 +21,7 @@ type Region struct {
 	Identity      Identity
 	Audit         Audit
 	GPConnect     GPConnect
+	Policy        Policy
 
 	file   string           // name of the file it was read from
 	places map[string]place // where each part stands in it, by path
@@ -49,6 +51,8 @@ type Organisation struct {
 	ODS  string
 	Name string
 	Kind Kind
+	// PartOf is the ODS code of the body that it belongs to, as ODS says: a site of a trust, a practice of a network, a network of a board.
+	PartOf string
 }
 
 // A Way in which a system gives a heading.
@@ -75,6 +79,7 @@ type System struct {
 	Gives        map[dataset.Heading]Way
 	Deadline     time.Duration // how long it may take to answer; 2 s if not given
 	Release      Release
+	Labels       []string          // security labels that all it gives bears: R, V, and kinds of sensitivity
 	Options      map[string]string // connector-specific settings
 	TLS          TLS               // what we show it, and whom we believe to be it, when it is asked
 
@@ -111,6 +116,8 @@ type Agreement struct {
 	Purposes    []string // direct-care, emergency …
 	AllHeadings bool
 	Headings    []dataset.Heading
+	Roles       []string  // only users of these roles; none: of any
+	Basis       string    // the legal basis, for those who read the agreement; it decides nothing
 	From, Until time.Time // valid while From <= t < Until (the file's until names the last day); Until zero: open-ended
 }
 
@@ -137,6 +144,30 @@ type User struct {
 	TokenSHA256  string // hex
 	PersonRef    string // for a citizen: how the node knows whose record is theirs
 	System       string // for a system: the id of the system whose record it keeps here
+	Workgroups   []string
+}
+
+// Policy is who answers for the agreements as they stand in the file, and what else deciding needs.
+type Policy struct {
+	Version   string            // changed with every change of what is shared
+	Author    string            // who answers for it
+	Reason    string            // what was changed, and why
+	OptOuts   string            // a file of the NHS numbers that may be used for research and planning, as the MESH check service answers; "" for none
+	CodeLists string            // a folder of sensitive code lists, beside those built in; "" for none
+	Sensitive map[string]string // by set: restrict, withhold or show
+}
+
+// Above are the bodies that an organisation is part of, nearest first. One that is part of itself, by whatever way, ends there.
+func (r *Region) Above(ods string) []string {
+	var out []string
+	for next := ods; ; {
+		o, ok := r.Organisation(next)
+		if !ok || o.PartOf == "" || o.PartOf == ods || slices.Contains(out, o.PartOf) {
+			return out
+		}
+		out = append(out, o.PartOf)
+		next = o.PartOf
+	}
 }
 
 // System finds a system by its id.

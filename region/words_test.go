@@ -16,7 +16,7 @@ func TestPurposesAndRolesArePolicys(t *testing.T) {
 		}
 	}
 	for _, role := range []policy.Role{policy.GP, policy.HospitalDoctor, policy.Nurse, policy.Paramedic, policy.MentalHealth, policy.Pharmacist,
-		policy.SocialWorker, policy.CareHome, policy.Receptionist, policy.PrivacyOfficer, policy.Operator, policy.Citizen, policy.Neighbour} {
+		policy.SocialWorker, policy.CareHome, policy.Receptionist, policy.PrivacyOfficer, policy.Operator, policy.Analyst, policy.Citizen, policy.Neighbour} {
 		if !slices.Contains(region.Roles, string(role)) {
 			t.Errorf("role %s cannot be given in a region file", role)
 		}

@@ -66,7 +66,7 @@ func severn(t testing.TB) *place {
 	p.cast = append(cast.Dozen(midnight), cast.Generate(3, 600, midnight)...)
 	for _, c := range p.cast {
 		m := &mpi.Person{ID: "id-" + c.Key, NHSNumber: c.NHS, Name: fhir.HumanName{Family: c.Family, Given: c.Given}, BirthDate: c.Born, Deceased: c.Died, Practice: c.Practice,
-			Restricted: c.Restricted, Objects: c.Objects}
+			Restricted: c.Restricted}
 		if len(c.Address) > 0 {
 			m.Address = &fhir.Address{Line: c.Address, PostalCode: c.Postcode}
 		}
@@ -361,7 +361,7 @@ func ordinaryDay(p *place, seed uint64) int {
 	at := map[string][]*mpi.Person{} // by organisation that knows them
 	for _, c := range p.cast {
 		x := p.people["id-"+c.Key]
-		if c.Key == "margaret" || x.Restricted || x.Objects || x.Deceased != "" {
+		if c.Key == "margaret" || x.Restricted || c.Objects || x.Deceased != "" {
 			continue
 		}
 		for _, s := range c.Known {

@@ -6,7 +6,9 @@ import (
 	"strings"
 
 	"tombolo/access"
+	"tombolo/dataset"
 	"tombolo/fhir"
+	"tombolo/policy"
 )
 
 // glassPhrase is what must be typed, so that no reflex opens a record against an objection.
@@ -18,8 +20,24 @@ var glassReasons = []pair{
 	{"public-interest", "Overriding public interest"},
 	{"statute", "Required by law (statute)"},
 	{"court-order", "Court order"},
-	{"permission", "The person has given permission this time, or another reason (say below)"},
+	{"claim-emergency", "They are in my care, in an emergency, and no system knows it yet"},
+	{"permission", "They are in my care, and have given me permission (say below)"},
 }
+
+// glassAlerts are the reasons as the alert to the privacy officer has them. No pair that is forbidden can be chosen.
+var glassAlerts = map[string]policy.Glass{
+	"emergency": {Type: policy.AccessAlert, Reason: policy.EmergencyReason}, "public-interest": {Type: policy.AccessAlert, Reason: policy.PublicInterest},
+	"statute": {Type: policy.AccessAlert, Reason: policy.Statute}, "court-order": {Type: policy.AccessAlert, Reason: policy.CourtOrder},
+	"claim-emergency": {Type: policy.SelfClaim, Reason: policy.SelfClaimEmergency}, "permission": {Type: policy.SelfClaim, Reason: policy.OtherPermission},
+}
+
+// glassScopes are how much is opened: no more than is needed.
+var glassScopes = []pair{
+	{"urgent", "What is needed at once: warnings, allergies, medicines, problems, wishes about treatment"},
+	{"all", "All that my role may see"},
+}
+
+var urgent = []dataset.Heading{dataset.Demographics, dataset.Alerts, dataset.Allergies, dataset.Medications, dataset.Problems, dataset.EndOfLife, dataset.Legal, dataset.Safeguarding}
 
 // A glassForm is the break-glass form, as it stands or as it came back.
 type glassForm struct {
@@ -27,12 +45,14 @@ type glassForm struct {
 	Value   string
 	Reasons []pair
 	Reason  string
+	Scopes  []pair
+	Scope   string
 	Words   string
 	Errors  []pair // element id, what is wrong
 }
 
 func (s *Site) askGlass(w http.ResponseWriter, r *http.Request, session *access.Session, f glassForm) error {
-	f.Reasons = glassReasons
+	f.Reasons, f.Scopes = glassReasons, glassScopes
 	return s.show(w, http.StatusBadRequest, "breakglass", s.newLayout(r, session, "Error: Open in an emergency", f))
 }
 
@@ -48,10 +68,13 @@ func (s *Site) breakGlass(w http.ResponseWriter, r *http.Request, session *acces
 	if session.Stale() {
 		return s.askSignIn(w, r, session, http.StatusUnauthorized, signInForm{Next: "/record", Error: "Sign in again first: a record is opened in an emergency only by somebody who has just said who they are"})
 	}
-	f := glassForm{System: r.PostFormValue("system"), Value: strings.TrimSpace(r.PostFormValue("value")), Reason: r.PostFormValue("reason"), Words: strings.TrimSpace(r.PostFormValue("words"))}
+	f := glassForm{System: r.PostFormValue("system"), Value: strings.TrimSpace(r.PostFormValue("value")), Reason: r.PostFormValue("reason"), Scope: r.PostFormValue("scope"), Words: strings.TrimSpace(r.PostFormValue("words"))}
 	i := slices.IndexFunc(glassReasons, func(p pair) bool { return p.Label == f.Reason })
 	if i < 0 {
 		f.Errors = append(f.Errors, pair{"reason-0", "Choose a reason"})
+	}
+	if !slices.ContainsFunc(glassScopes, func(p pair) bool { return p.Label == f.Scope }) {
+		f.Errors = append(f.Errors, pair{"scope-0", "Choose how much to open"})
 	}
 	if len(f.Words) < 10 {
 		f.Errors = append(f.Errors, pair{"words", "Say in a few words what has happened"})
@@ -62,15 +85,20 @@ func (s *Site) breakGlass(w http.ResponseWriter, r *http.Request, session *acces
 	if len(f.Errors) > 0 {
 		return s.askGlass(w, r, session, f)
 	}
-	reason := f.Reason + ": " + f.Words
-	person, err := s.opts.Records.FindInEmergency(r.Context(), session, fhir.Identifier{System: f.System, Value: f.Value}, reason)
+	g := glassAlerts[f.Reason]
+	g.Words, g.From = f.Reason+": "+f.Words, s.opts.Now()
+	g.Until = g.From.Add(policy.MaxGlass)
+	if f.Scope == "urgent" {
+		g.Headings = urgent
+	}
+	person, err := s.opts.Records.FindInEmergency(r.Context(), session, fhir.Identifier{System: f.System, Value: f.Value}, g)
 	if fhir.Is(err, fhir.NotFound) {
 		return s.askWho(w, r, session, http.StatusNotFound, findForm{System: f.System, Value: f.Value, Error: "No record was found with that number, not even for an emergency."})
 	}
 	if err != nil {
 		return err
 	}
-	if _, err := s.opts.Access.BreakGlass(r.Context(), session, person, reason); err != nil {
+	if _, err := s.opts.Access.BreakGlass(r.Context(), session, person, g); err != nil {
 		return err
 	}
 	// Opened anew, so that the opening that follows carries the emergency in its audit entry.

@@ -65,7 +65,7 @@ func (s *Site) find(w http.ResponseWriter, r *http.Request, session *access.Sess
 	case fhir.Is(err, fhir.NotFound), fhir.Is(err, fhir.Suppressed):
 		f.Error = "No record was found with that number that you can open. Check the number; it may also belong to a person whom no joined source knows."
 		if session.MayBreakGlass() {
-			f.Glass = &glassForm{System: f.System, Value: f.Value, Reasons: glassReasons}
+			f.Glass = &glassForm{System: f.System, Value: f.Value, Reasons: glassReasons, Scopes: glassScopes}
 		}
 		return s.askWho(w, r, session, http.StatusNotFound, f)
 	case fhir.Is(err, fhir.ValueError), fhir.Is(err, fhir.Required), fhir.Is(err, fhir.Invalid):

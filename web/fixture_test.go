@@ -13,6 +13,7 @@ import (
 	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/gather"
+	"tombolo/policy"
 	"tombolo/region"
 	"tombolo/sim/cast"
 )
@@ -359,7 +360,7 @@ type fakeRecords struct {
 
 func (f *fakeRecords) Find(_ context.Context, s *access.Session, id fhir.Identifier) (string, error) {
 	if p, ok := f.numbers[id.Value]; ok && id.System == fhir.SystemNHSNumber {
-		if f.objects[p] && s.GlassFor(p, today) == "" {
+		if f.objects[p] && s.Glass(p, today) == nil {
 			return "", fhir.Errorf(fhir.NotFound, "no record was found that you can open")
 		}
 		return p, nil
@@ -367,7 +368,7 @@ func (f *fakeRecords) Find(_ context.Context, s *access.Session, id fhir.Identif
 	return "", fhir.Errorf(fhir.NotFound, "no record was found that you can open")
 }
 
-func (f *fakeRecords) FindInEmergency(_ context.Context, _ *access.Session, id fhir.Identifier, _ string) (string, error) {
+func (f *fakeRecords) FindInEmergency(_ context.Context, _ *access.Session, id fhir.Identifier, _ policy.Glass) (string, error) {
 	if p, ok := f.numbers[id.Value]; ok && id.System == fhir.SystemNHSNumber {
 		return p, nil
 	}
@@ -377,7 +378,7 @@ func (f *fakeRecords) FindInEmergency(_ context.Context, _ *access.Session, id f
 func (f *fakeRecords) Watch(ctx context.Context, s *access.Session, person string, _ gather.Ask) iter.Seq2[*gather.Record, error] {
 	return func(yield func(*gather.Record, error) bool) {
 		w, ok := f.worlds[person]
-		glass := s.GlassFor(person, today) != ""
+		glass := s.Glass(person, today) != nil
 		switch {
 		case !ok || f.objects[person] && !glass:
 			yield(nil, fhir.Errorf(fhir.NotFound, "no record was found that you can open"))

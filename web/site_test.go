@@ -284,7 +284,12 @@ func TestBreakingTheGlassTakesAReasonWordsAndATypedConfirmation(t *testing.T) {
 		"no reason":       {"words": {"found unconscious"}, "confirm": {"OPEN"}},
 		"no words":        {"reason": {"emergency"}, "confirm": {"OPEN"}},
 		"no confirmation": {"reason": {"emergency"}, "words": {"found unconscious"}},
+		"no such reason":  {"reason": {"curiosity"}, "words": {"found unconscious"}, "confirm": {"OPEN"}},
+		"no scope":        {"reason": {"emergency"}, "words": {"found unconscious"}, "confirm": {"OPEN"}, "scope": {""}},
 	} {
+		if !v.Has("scope") {
+			v.Set("scope", "all")
+		}
 		v.Set("value", daniel)
 		v.Set("system", fhir.SystemNHSNumber)
 		if got := r.post("/record/emergency", v); got.status != 400 || !strings.Contains(got.body, "There is a problem") {
@@ -294,7 +299,7 @@ func TestBreakingTheGlassTakesAReasonWordsAndATypedConfirmation(t *testing.T) {
 			t.Errorf("%s: the record opened", name)
 		}
 	}
-	full := url.Values{"system": {fhir.SystemNHSNumber}, "value": {daniel}, "reason": {"emergency"}, "words": {"found unconscious"}, "confirm": {"OPEN"}}
+	full := url.Values{"system": {fhir.SystemNHSNumber}, "value": {daniel}, "reason": {"emergency"}, "words": {"found unconscious"}, "confirm": {"OPEN"}, "scope": {"all"}}
 	got := r.post("/record/emergency", full)
 	if got.status != 200 || got.path != "/record/person-daniel" {
 		t.Errorf("got status %d at %s", got.status, got.path)

@@ -56,7 +56,7 @@ func ownerOf(s *access.Session) string {
 func (vs *viewings) start(r context.Context, records Records, s *access.Session, person string) *viewing {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r), time.Minute)
 	v := &viewing{
-		id: rand.Text(), owner: ownerOf(s), person: person, glass: s.GlassFor(person, vs.now()) != "",
+		id: rand.Text(), owner: ownerOf(s), person: person, glass: s.Glass(person, vs.now()) != nil,
 		started: vs.now(), cancel: cancel, changed: make(chan struct{}),
 	}
 	vs.add(v)
@@ -115,7 +115,7 @@ func (vs *viewings) find(s *access.Session, person, id string) *viewing {
 	if v == nil || v.owner != ownerOf(s) || v.person != person {
 		return nil
 	}
-	if v.glass != (s.GlassFor(person, vs.now()) != "") {
+	if v.glass != (s.Glass(person, vs.now()) != nil) {
 		return nil // the emergency has ended, or has only now begun
 	}
 	return v

@@ -16,6 +16,7 @@ import (
 	"tombolo/access"
 	"tombolo/fhir"
 	"tombolo/gather"
+	"tombolo/policy"
 )
 
 //go:generate go run vendor.go
@@ -26,7 +27,7 @@ type Records interface {
 	// may not open are the same answer, fhir.NotFound; an identifier that cannot be anybody's says so by another type.
 	Find(ctx context.Context, s *access.Session, id fhir.Identifier) (person string, err error)
 	// FindInEmergency is Find by somebody who gives a reason to open the record although its owner objects.
-	FindInEmergency(ctx context.Context, s *access.Session, id fhir.Identifier, reason string) (person string, err error)
+	FindInEmergency(ctx context.Context, s *access.Session, id fhir.Identifier, g policy.Glass) (person string, err error)
 	// Watch opens a person's record and yields it as it grows: first at once, with the lanes not yet answered in state
 	// Asking, then whenever a lane has answered, last complete. Each Record is a snapshot that nobody changes any more. The
 	// disclosure is audited before the first. An error comes alone and last: fhir.NotFound for a person who is unknown or not

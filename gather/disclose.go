@@ -1,0 +1,39 @@
+package gather
+
+import (
+	"tombolo/dataset"
+	"tombolo/fhir"
+	"tombolo/policy"
+)
+
+// discloser labels everything that one source says of the person, all of it together since one entry's sensitivity is also that of what
+// belongs to it, and then decides on each. What it returns gives the entry as it may be shown under a heading, its labels written into
+// it, or nil.
+func (op *opening) discloser(l *lane, content []*fhir.Resource) func(i int, h dataset.Heading) *fhir.Resource {
+	_, sensitive, _ := op.g.o.Agreed.InForce()
+	labels := sensitive.Labels(content)
+	filters := map[dataset.Heading]*policy.Filter{}
+	return func(i int, h dataset.Heading) *fhir.Resource {
+		if !op.session.Shows(content[i]) { // the application's scopes
+			return nil
+		}
+		x := filters[h]
+		if x == nil {
+			f := l.facts
+			f.Heading = h
+			if l.Kind == "neighbour" {
+				f.Source = nil // its own node has decided on agreement and release
+			}
+			x = policy.NewFilter(f)
+			filters[h] = x
+		}
+		item := &policy.Item{Labels: labels[i]}
+		if x.NeedsItems() {
+			item = policy.ItemOf(content[i], labels[i])
+		}
+		if !x.Permits(item) {
+			return nil
+		}
+		return policy.Labelled(content[i], labels[i])
+	}
+}

@@ -1,0 +1,140 @@
+package gather
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"tombolo/access"
+	"tombolo/fhir"
+	"tombolo/mpi"
+	"tombolo/policy"
+	"tombolo/region"
+)
+
+// facts are what policy must know before anything is looked at.
+func (g *Gatherer) facts(ctx context.Context, s *access.Session, p *mpi.Person) (policy.Facts, error) {
+	now := g.o.Now()
+	agreed, _, data := g.o.Agreed.InForce()
+	f := policy.Facts{Subject: subject(s, agreed), Purpose: s.Purpose, Agreements: agreed.Agreements, Data: data, At: now, Channel: channel(s)}
+	if g.o.Standing != nil {
+		ids := make([]string, 0, len(p.Patients))
+		for _, pt := range p.Patients {
+			ids = append(ids, pt.ID)
+		}
+		stands, ties, err := g.o.Standing.Of(ctx, ids...)
+		if err != nil {
+			return f, err
+		}
+		f.Person = stands.Person
+		if x, ok := stands.Proxies[s.Person.System+"|"+s.Person.Value]; ok && s.Role == policy.Citizen {
+			f.Person.Proxy = &x
+			f.Relationships = append(f.Relationships, policy.Proxy)
+		}
+		for _, t := range ties {
+			org := t.Organisation
+			if org == "" {
+				sys, _ := agreed.System(t.Source)
+				org = sys.Organisation
+			}
+			if t.In(now) && (t.Kind == policy.Workgroup && slices.Contains(workgroups(s, agreed), t.Workgroup) || t.Kind != policy.Workgroup && org != "" && (org == s.Organisation || slices.Contains(f.Subject.Above, org))) {
+				f.Relationships = append(f.Relationships, t.Kind)
+			}
+		}
+	}
+	f.Person.Restricted = p.Restricted
+	if span, err := fhir.ParseDate(p.BirthDate); err == nil {
+		f.Person.Born = born(span)
+	}
+	if f.Glass = s.Glass(p.ID, now); f.Glass != nil {
+		f.Purpose = policy.Emergency
+	}
+	if f.Purpose.Secondary() && g.o.OptOuts != nil {
+		var err error
+		if f.Person.OptOut, err = g.o.OptOuts.Ask(ctx, p.NHSNumber); err != nil {
+			return f, err
+		}
+	}
+	g.relate(&f, s, p)
+	return f, nil
+}
+
+// born is the earliest day that a birth date may mean: who may be 16 is taken to be.
+func born(s fhir.Span) time.Time { return s.Start }
+
+// relate adds what the identity index says of who knows the person.
+func (g *Gatherer) relate(f *policy.Facts, s *access.Session, p *mpi.Person) {
+	if s.Role == policy.Citizen {
+		for _, id := range p.Identifiers {
+			if id.System == s.Person.System && id.Value == s.Person.Value && id.Value != "" {
+				f.Relationships = append(f.Relationships, policy.Self)
+			}
+		}
+		return
+	}
+	if p.Practice != "" && p.Practice == s.Organisation {
+		f.Relationships = append(f.Relationships, policy.RegisteredPractice)
+	}
+	for _, sys := range g.o.Region.Systems {
+		if _, ok := p.At(sys.ID); ok && sys.Organisation == s.Organisation {
+			f.Relationships = append(f.Relationships, policy.KnownHere)
+			break
+		}
+	}
+	// Opening a record *is* the claim to care for the person: it is recorded as such where no system confirms it.
+	if info, _ := s.Role.Info(); info.Clinical && len(f.Relationships) == 0 && !f.Purpose.Secondary() {
+		f.Relationships = append(f.Relationships, policy.SelfClaimed)
+	}
+}
+
+// subject is the session as policy sees it, with what the region file says of its organisation.
+func subject(s *access.Session, agreed *region.Region) policy.Subject {
+	out := s.Subject()
+	out.Above = agreed.Above(s.Organisation)
+	out.User = s.User
+	out.Names = []string{"Practitioner/" + s.User, fhir.SystemSDSUser + "|" + s.User}
+	if s.Person.Value != "" {
+		out.Names = append(out.Names, s.Person.System+"|"+s.Person.Value)
+	}
+	for _, w := range workgroups(s, agreed) {
+		out.Names = append(out.Names, "Group/"+w)
+	}
+	return out
+}
+
+func workgroups(s *access.Session, agreed *region.Region) []string {
+	if i := slices.IndexFunc(agreed.Users, func(u region.User) bool { return u.ID == s.User }); i >= 0 {
+		return agreed.Users[i].Workgroups
+	}
+	return nil
+}
+
+func channel(s *access.Session) policy.Channel {
+	switch {
+	case s.FromNeighbour():
+		return policy.Between
+	case s.Unattended():
+		return policy.Machine
+	case s.Locked != "":
+		return policy.Launch
+	case s.Client != "":
+		return policy.API
+	}
+	return policy.Page
+}
+
+// source is a system as policy sees it, by what has been agreed now. One that is no longer in the file is switched off.
+func source(sys region.System, agreed *region.Region) *policy.Source {
+	out := &policy.Source{System: sys.ID, Organisation: sys.Organisation, Release: region.Release{Off: true}, Gives: sys.Gives, Above: agreed.Above(sys.Organisation)}
+	if org, ok := agreed.Organisation(sys.Organisation); ok {
+		out.Kind = org.Kind
+	}
+	if now, ok := agreed.System(sys.ID); ok && now.Organisation == sys.Organisation {
+		out.Release = now.Release
+		out.Summary = now.Options["summary-care-record"] == "yes"
+		for _, l := range now.Labels {
+			out.Labels |= policy.Label("", l)
+		}
+	}
+	return out
+}
