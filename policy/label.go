@@ -22,8 +22,6 @@ const (
 	firstSensitivity
 )
 
-const confidentiality = Normal | RestrictedLabel | VeryRestricted
-
 // SystemSensitivity is this program's own code system: the sets of codes that make something sensitive (docs/sensitivity.md).
 const SystemSensitivity = "https://tombolo.dev/CodeSystem/sensitivity"
 
