@@ -47,7 +47,7 @@ var confirmed = []struct {
 }
 
 // A record is opened by somebody who cares for the person. A clinician may claim a relationship that no system knows of
-// (the person has just walked in) and is held to it; administrative staff may not, and a program may not.
+// (the person has just walked in) and is held to it; administrative staff may not. A system that asks for its clinicians claims for them, and breaks no glass.
 func relationshipRule(f *Facts, d *Decision) (string, string, verdict) {
 	switch {
 	case f.Subject.Role == Citizen && f.related(Self):
@@ -72,7 +72,7 @@ func relationshipRule(f *Facts, d *Decision) (string, string, verdict) {
 		claims = true
 		d.Obligations = append(d.Obligations, AlertPrivacy, ShowBanner)
 	}
-	if f.Subject.Role.info().Clinical && f.Channel != Machine && (claims || f.broken(AccessAlert)) {
+	if f.Subject.Role.info().Clinical && (claims || f.broken(AccessAlert)) {
 		d.Obligations = append(d.Obligations, RecordSelfClaim)
 		return "self-claimed", "the user says that the person is in their care", allow
 	}
