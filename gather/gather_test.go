@@ -414,3 +414,32 @@ func BenchmarkGather(b *testing.B) {
 		})
 	}
 }
+
+// A source that was taken out of the region file is told of by name wherever it had sent something: what it held is not shown, and does not
+// look as if it had never been.
+func TestASourceThatIsNoLongerInTheRegionIsToldOf(t *testing.T) {
+	b := open(t, map[string]connector.Asker{"live": gives("seen")})
+	if rec := b.record(t); lane(rec, "trust").State != gather.Answered {
+		t.Fatalf("before: %+v", lane(rec, "trust"))
+	}
+	o := b.opts
+	r := *o.Region
+	r.Systems = slices.DeleteFunc(slices.Clone(r.Systems), func(s region.System) bool { return s.ID == "trust" })
+	o.Region = &r
+	g := gather.New(o)
+	s := b.as(t, "doctor")
+	id, err := g.Find(t.Context(), s, ann)
+	must(t, err)
+	rec, err := g.Record(t.Context(), s, id, gather.Ask{})
+	must(t, err)
+	gone := lane(rec, "trust")
+	if gone.State != gather.Failed || gone.Issue == nil || !strings.Contains(rec.Summary(), "trust is no longer part of this region") {
+		t.Errorf("it is told of as %+v: %s", gone, rec.Summary())
+	}
+	if sec := rec.Section(dataset.Allergies); sec.State == dataset.NoneRecorded || rec.Complete(dataset.Allergies) {
+		t.Errorf("allergies are %s, although one source is gone", sec.State)
+	}
+	if !strings.Contains(string(rec.Bundle("x", "y")), "no longer part of this region") {
+		t.Error("the Bundle does not tell")
+	}
+}

@@ -55,6 +55,35 @@ func (op *opening) plan() {
 			op.lanes = append(op.lanes, op.planNeighbour(n))
 		}
 	}
+	for _, p := range op.person.Patients {
+		if !slices.ContainsFunc(op.lanes, func(l *lane) bool { return l.key == p.Source }) && !op.g.inRegion(p.Source) {
+			op.lanes = append(op.lanes, op.planGone(p.Source))
+		}
+	}
+}
+
+// inRegion reports whether the region file names a system or neighbour.
+func (g *Gatherer) inRegion(source string) bool {
+	return slices.ContainsFunc(g.o.Region.Systems, func(s region.System) bool { return s.ID == source }) ||
+		slices.ContainsFunc(g.o.Region.Neighbours, func(n region.Neighbour) bool { return n.ID == source })
+}
+
+// planGone is the lane of a source that the region file no longer names, and that once sent something about the person. Nothing is known
+// any more of who agreed to share it, so it is not shown; but what it held must not look as if it had never been.
+func (op *opening) planGone(source string) *lane {
+	l := &lane{key: source, members: map[dataset.Heading][]Member{}, facts: op.facts}
+	l.Lane = Lane{Source: source, Name: source, Way: "stored", State: Failed, Headings: map[dataset.Heading]dataset.State{}}
+	if op.decision.Has(policy.WithholdLocation) {
+		l.Source, l.Name = "former-source", "A former source (location withheld)"
+	}
+	role, _ := op.session.Role.Info()
+	for _, info := range dataset.All {
+		if op.wanted(info.Heading) && (role.Headings == nil || slices.Contains(role.Headings, info.Heading)) {
+			l.Headings[info.Heading] = dataset.NotKnown
+		}
+	}
+	l.Issue = fhir.Errorf(fhir.Incomplete, "%s is no longer part of this region: what it sent is kept here, and is not shown", l.Name).From(l.Source)
+	return l
 }
 
 func (op *opening) wanted(h dataset.Heading) bool {

@@ -316,20 +316,31 @@ func dose(r *fhir.Resource) string {
 	return ""
 }
 
+// observed is what was found, with its unit and whether it is above or below: 5 mmol/L is not 5 mg/dL, and <5 is not 5.
 func observed(r *fhir.Resource) string {
-	for _, p := range []string{"valueQuantity", "valueCodeableConcept", "valueString", "valueInteger", "valueBoolean", "valueDateTime"} {
-		if v := r.Get(p); v.Exists() {
-			if v.IsObject() {
-				return v.Text("value") + "|" + v.Text("unit") + "|" + v.Text("coding.code") + "|" + v.Text("text")
+	out := valueOf(r.Value())
+	for c := range r.Value().All("component") {
+		out += "," + c.Text("code.coding.code") + c.Text("code.text") + "=" + valueOf(c)
+	}
+	return out
+}
+
+func valueOf(v fhir.Value) string {
+	for m := range v.Children() {
+		switch key := m.Key(); {
+		case key == "valueQuantity":
+			unit := m.Text("unit")
+			if unit == "" {
+				unit = m.Text("code")
 			}
-			return v.Str()
+			return m.Text("comparator") + m.Text("value") + "|" + unit
+		case key == "valueCodeableConcept":
+			return m.Text("coding.code") + "|" + m.Text("text")
+		case strings.HasPrefix(key, "value"):
+			return string(m.Raw())
 		}
 	}
-	var parts []string
-	for c := range r.Value().All("component") {
-		parts = append(parts, c.Text("code.coding.code")+"="+c.Text("valueQuantity.value"))
-	}
-	return strings.Join(parts, ",")
+	return ""
 }
 
 // entry makes one entry of a group: the lead is the version most recently said, and at the same time the most telling.

@@ -1,6 +1,7 @@
 package gather
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
@@ -56,6 +57,45 @@ func TestDisagreementIsFlaggedAndBothSidesKept(t *testing.T) {
 	})
 	if len(got) != 1 || len(got[0].Members) != 2 || got[0].Conflict == "" {
 		t.Fatalf("got %+v, want one entry, two members and a conflict", got)
+	}
+}
+
+// The same number in another unit, or above or below it, is another result, and each is shown with the unit that its source wrote.
+func TestResultsInDifferentUnitsAreNeverOne(t *testing.T) {
+	result := func(id string, value fhir.M) *fhir.Resource {
+		return fhir.New("Observation", id, fhir.M{"status": "final", "code": fhir.Code(fhir.SystemSNOMED, "1", "Test"), "effectiveDateTime": "2026-03-01", "valueQuantity": value})
+	}
+	number := json.RawMessage("5.5")
+	for name, pair := range map[string][2]fhir.M{
+		"glucose":                     {{"value": number, "unit": "mmol/L"}, {"value": number, "unit": "mg/dL"}},
+		"a dose":                      {{"value": number, "unit": "mg"}, {"value": number, "unit": "microgram"}},
+		"units as codes only":         {{"value": number, "code": "mmol/L"}, {"value": number, "code": "mg/dL"}},
+		"haemoglobin":                 {{"value": number, "unit": "g/L"}, {"value": number, "unit": "g/dL"}},
+		"no unit against one":         {{"value": number}, {"value": number, "unit": "mmol/L"}},
+		"below against the same":      {{"value": number, "unit": "mmol/L", "comparator": "<"}, {"value": number, "unit": "mmol/L"}},
+		"per hour against per minute": {{"value": number, "unit": "mL/h"}, {"value": number, "unit": "mL/min"}},
+	} {
+		got := Reconcile(dataset.Results, []Member{said("gp", result("a", pair[0])), said("trust", result("b", pair[1]))})
+		if len(got) != 2 && (len(got) != 1 || got[0].Conflict == "") {
+			t.Errorf("%s: two results are one, and nothing is said of it", name)
+		}
+		for _, e := range got {
+			for _, m := range e.Members {
+				if want := result("x", pair[map[string]int{"a": 0, "b": 1}[m.Resource.ID()]]).Get("valueQuantity").Raw(); string(m.Resource.Get("valueQuantity").Raw()) != string(want) {
+					t.Errorf("%s: %s is given as %s", name, want, m.Resource.Get("valueQuantity").Raw())
+				}
+			}
+		}
+		if same := Reconcile(dataset.Results, []Member{said("gp", result("a", pair[0])), said("trust", result("b", pair[0]))}); len(same) != 1 || len(same[0].Members) != 2 {
+			t.Errorf("%s: the same result from two sources is shown %d times", name, len(same))
+		}
+	}
+	pressure := func(id, unit string) *fhir.Resource {
+		return fhir.New("Observation", id, fhir.M{"status": "final", "code": fhir.Code(fhir.SystemSNOMED, "75367002", "Blood pressure"), "effectiveDateTime": "2026-03-01",
+			"component": []fhir.M{{"code": fhir.Code(fhir.SystemSNOMED, "271649006", "Systolic"), "valueQuantity": fhir.M{"value": 16, "unit": unit}}}})
+	}
+	if got := Reconcile(dataset.Observations, []Member{said("gp", pressure("a", "kPa")), said("trust", pressure("b", "mm[Hg]"))}); len(got) != 2 && got[0].Conflict == "" {
+		t.Error("16 kPa and 16 mmHg are one pressure")
 	}
 }
 
