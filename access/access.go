@@ -232,6 +232,12 @@ func (m *Manager) Session(r *http.Request) (*Session, error) {
 	return s, err
 }
 
+// From is what is known of where a request came from, for the audit.
+func From(r *http.Request) (device, address string) { return client(r) }
+
+// Secure reports whether cookies are for TLS only.
+func (m *Manager) Secure() bool { return m.opts.Secure }
+
 // client is what is known of where a request came from. Headers in which proxies speak of others are not believed: anybody can send them.
 func client(r *http.Request) (device, address string) {
 	address = r.RemoteAddr

@@ -30,7 +30,7 @@ func (s *server) metadata(w http.ResponseWriter, r *http.Request, _ *access.Sess
 	}
 	rest := fhir.M{"mode": "server", "resource": resources, "interaction": interactions, "operation": operations,
 		"documentation": documentation,
-		"security":      fhir.M{"description": "OAuth bearer tokens. What may not be seen is answered as if it were not there."}}
+		"security":      s.security()}
 	cs := fhir.New("CapabilityStatement", "tombolo", fhir.M{
 		"status": "active", "kind": "instance", "date": "2026-11-22", "fhirVersion": "4.0.1", "format": []string{"application/fhir+json", "json"},
 		"patchFormat":    []string{typeJSONPatch},
@@ -47,6 +47,20 @@ const documentation = "Who signs in reads a person's joined record: read, search
 	"A system of the region (role system) reads and writes what it itself holds here, with all of the interactions; what other systems hold is not there for it. " +
 	"A person's number never stands in a URL: use POST _search. A request sent again under the same Idempotency-Key, or a transaction with the same " +
 	"Bundle.identifier, is done once and answered alike."
+
+// security says where tokens are had. SMART App Launch 2.2 conformance.html#declaring-support-for-oauth2-endpoints
+func (s *server) security() fhir.M {
+	out := fhir.M{"cors": true, "description": "OAuth bearer tokens. What may not be seen is answered as if it were not there."}
+	if at := s.o.Access.Issuer(); at != "" {
+		out["service"] = []any{fhir.Code("http://terminology.hl7.org/CodeSystem/restful-security-service", "SMART-on-FHIR", "")}
+		var uris []fhir.M
+		for _, name := range []string{"authorize", "token", "introspect", "revoke"} {
+			uris = append(uris, fhir.M{"url": name, "valueUri": at + "/oauth/" + name})
+		}
+		out["extension"] = []fhir.M{{"url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris", "extension": uris}}
+	}
+	return out
+}
 
 func operationDefinition(name string) string {
 	if name == "$everything" {

@@ -10,6 +10,7 @@ import (
 	"tombolo/fhir"
 	"tombolo/gather"
 	"tombolo/search"
+	"tombolo/search/scope"
 )
 
 // query reads a search's parameters from the URL, and from the form of a POST _search. FHIR R4 http.html#search
@@ -53,6 +54,10 @@ func (s *server) searchPatient(w http.ResponseWriter, r *http.Request, session *
 		return err
 	}
 	p, err := s.o.Gather.Who(r.Context(), session, personID)
+	if fhir.Is(err, fhir.NotFound) { // the application may not have who people are
+		write(w, r, http.StatusOK, fhir.NewBundle("searchset", s.base(r), 0, 0, self).Bytes())
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -65,6 +70,7 @@ func (s *server) searchPatient(w http.ResponseWriter, r *http.Request, session *
 // search is a search on one type inside one person's record: GET /fhir/Condition?patient={id}&…
 func (s *server) search(w http.ResponseWriter, r *http.Request, session *access.Session) error {
 	typ := r.PathValue("type")
+	session = session.Doing(scope.Search)
 	if typ == "Patient" {
 		return s.searchPatient(w, r, session)
 	}

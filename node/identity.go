@@ -3,8 +3,15 @@ package node
 import (
 	"cmp"
 	"context"
+	"net/http"
 	"strings"
 	"time"
+
+	"github.com/rs/cors"
+
+	"tombolo/access/oauth"
+	"tombolo/access/provider"
+	"tombolo/web"
 )
 
 // sweepEvery is how often what getting in no longer needs is forgotten.
@@ -28,4 +35,33 @@ func (n *Node) sweeper() keeper {
 		_, err := n.Access.State().Sweep(ctx)
 		return err
 	}}
+}
+
+// signIns makes the ways in beside the region file's own users.
+func (n *Node) signIns(o *web.Options) {
+	o.SignIns = provider.New(provider.Options{Region: n.c.Region, Secret: n.secretAt, HTTP: client(), Now: n.c.Now})
+	o.Apps = oauth.New(oauth.Options{Access: n.Access, Providers: o.SignIns})
+}
+
+// secretAt reads a secret from where the region file says that it is.
+func (n *Node) secretAt(place string) (string, error) {
+	if strings.Contains(place, "/") {
+		place = n.path(place)
+	}
+	return provider.Secrets(n.c.Secret)(place)
+}
+
+// authorisation mounts the authorisation server; the page that asks the user is one of web's.
+func (n *Node) authorisation(mux *http.ServeMux, s *oauth.Server, pages http.Handler) {
+	mux.Handle("/oauth/", crossOrigin(s, s))
+	mux.Handle(oauth.PathConsent, pages)
+	for _, path := range []string{"/.well-known/openid-configuration", "/.well-known/smart-configuration", "/fhir/.well-known/smart-configuration"} {
+		mux.Handle("GET "+path, crossOrigin(s, s))
+	}
+}
+
+// crossOrigin lets the scripts of registered applications ask, and nobody else's. No cookie goes with what they ask: they send a token.
+func crossOrigin(s *oauth.Server, next http.Handler) http.Handler {
+	return cors.New(cors.Options{AllowOriginFunc: s.Origins, AllowedMethods: []string{"GET", "HEAD", "POST"}, AllowedHeaders: []string{"Authorization", "Content-Type", "Accept", "Prefer", "X-Request-Id"},
+		ExposedHeaders: []string{"ETag", "Content-Location", "X-Request-Id"}, MaxAge: 600}).Handler(next)
 }

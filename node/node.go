@@ -318,15 +318,18 @@ func (n *Node) Close() error {
 
 // handler is the node's one HTTP face.
 func (n *Node) handler() (http.Handler, error) {
-	pages, err := web.New(n.webOptions())
+	wo := n.webOptions()
+	n.signIns(&wo)
+	pages, err := web.New(wo)
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
 	face := api.New(api.Options{Gather: n.Gather, Intake: n.Intake, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
-	mux.Handle("/fhir/", face)
-	mux.Handle("/fhir", face)
+	mux.Handle("/fhir/", crossOrigin(wo.Apps, face))
+	mux.Handle("/fhir", crossOrigin(wo.Apps, face))
 	mux.Handle("/", pages)
+	n.authorisation(mux, wo.Apps, pages)
 	n.auditPages(mux)
 	n.health(mux)
 	for pattern, h := range n.c.Beside {

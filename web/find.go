@@ -24,6 +24,10 @@ var nationalNumbers = []IdentifierKind{
 }
 
 func (s *Site) findPage(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	if session.Locked != "" { // launched for one person: there is nobody to find
+		http.Redirect(w, r, "/record/"+session.Locked, http.StatusSeeOther)
+		return nil
+	}
 	if done, err := s.elsewhere(w, r, session, ""); done || err != nil {
 		return err
 	}
@@ -41,6 +45,9 @@ func (s *Site) askWho(w http.ResponseWriter, r *http.Request, session *access.Se
 
 // find takes the form and goes on to the record, whose address carries an opaque id and no number (design law 9).
 func (s *Site) find(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	if session.Locked != "" {
+		return errNotFound
+	}
 	if done, err := s.elsewhere(w, r, session, ""); done || err != nil {
 		return err
 	}

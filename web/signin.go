@@ -5,12 +5,14 @@ import (
 	"strings"
 
 	"tombolo/access"
+	"tombolo/access/provider"
 	"tombolo/fhir"
 )
 
 // A signInForm is the way in at a small site and in the demo: choose who you are, or give an access token.
 type signInForm struct {
 	Demo  bool
+	With  []*provider.Provider // where people may sign in who are known elsewhere
 	Users []signInUser
 	Next  string
 	Error string
@@ -28,6 +30,9 @@ func (s *Site) signInPage(w http.ResponseWriter, r *http.Request, session *acces
 
 func (s *Site) askSignIn(w http.ResponseWriter, r *http.Request, session *access.Session, status int, f signInForm) error {
 	f.Demo = s.opts.Access.Demo()
+	if s.opts.SignIns != nil {
+		f.With = s.opts.SignIns.List()
+	}
 	if f.Demo {
 		for _, u := range s.opts.Access.Users() {
 			card := signInUser{ID: u.ID, Name: u.Name}
@@ -100,3 +105,60 @@ type discardCookies struct{ http.ResponseWriter }
 
 // Header is a header that nobody sends.
 func (discardCookies) Header() http.Header { return http.Header{} }
+
+// attemptCookie is the secret of a browser that has been sent to sign in elsewhere.
+const attemptCookie = "tombolo-signing-in"
+
+// signInWith sends somebody to an identity provider.
+func (s *Site) signInWith(w http.ResponseWriter, r *http.Request, _ *access.Session) error {
+	next := r.FormValue("next")
+	if !localPath(next) {
+		next = "/"
+	}
+	to, browser, err := s.opts.SignIns.Start(r.Context(), s.opts.Access, r.PathValue("provider"), next)
+	if err != nil {
+		return err
+	}
+	http.SetCookie(w, &http.Cookie{Name: attemptCookie, Value: browser, Path: "/sign-in", MaxAge: 600, HttpOnly: true, Secure: s.opts.Access.Secure(), SameSite: http.SameSiteLaxMode})
+	http.Redirect(w, r, to, http.StatusSeeOther)
+	return nil
+}
+
+// signedInElsewhere takes somebody back from an identity provider.
+func (s *Site) signedInElsewhere(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	browser := ""
+	if c, err := r.Cookie(attemptCookie); err == nil {
+		browser = c.Value
+	}
+	q := r.URL.Query()
+	device, address := access.From(r)
+	who, next, err := s.opts.SignIns.Return(r.Context(), s.opts.Access, q.Get("state"), q.Get("code"), q.Get("iss"), browser, device, address)
+	if fhir.Is(err, fhir.Login) {
+		return s.askSignIn(w, r, session, http.StatusUnauthorized, signInForm{Error: sentence(fhir.IssueOf(err).Text)})
+	}
+	if err != nil {
+		return err
+	}
+	if session != nil {
+		s.viewings.forget(session)
+	}
+	http.SetCookie(w, &http.Cookie{Name: attemptCookie, Path: "/sign-in", MaxAge: -1, HttpOnly: true, Secure: s.opts.Access.Secure(), SameSite: http.SameSiteLaxMode})
+	return s.enter(w, r, who, "", "identity provider "+who.Provider, next)
+}
+
+// enter begins a session, audits it and goes on to a page.
+func (s *Site) enter(w http.ResponseWriter, r *http.Request, who access.Principal, locked, how, next string) error {
+	as, err := s.opts.Access.Begin(w, r, who, locked)
+	if err == nil {
+		err = s.opts.Access.Entered(r.Context(), as, how)
+	}
+	if err != nil {
+		s.opts.Access.SignOut(w, r)
+		return err
+	}
+	if !localPath(next) || next == "/" {
+		next = s.firstPage(as)
+	}
+	http.Redirect(w, r, next, http.StatusSeeOther)
+	return nil
+}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"tombolo/access"
+	"tombolo/access/oauth"
+	"tombolo/access/provider"
 	"tombolo/fhir"
 	"tombolo/gather"
 	"tombolo/policy"
@@ -62,10 +64,12 @@ type Look struct {
 type Options struct {
 	Records Records
 	Access  *access.Manager
-	Looks   Looks        // nil: "who has looked" is not shown
-	Desk    Desk         // nil: there is no desk
-	Privacy Privacy      // nil: there is nothing for privacy officers, and citizens cannot ask about a look
-	Logger  *slog.Logger // nil: slog.Default()
+	Looks   Looks         // nil: "who has looked" is not shown
+	Desk    Desk          // nil: there is no desk
+	Apps    *oauth.Server // nil: no applications are let in
+	SignIns *provider.Set // nil: nobody signs in elsewhere
+	Privacy Privacy       // nil: there is nothing for privacy officers, and citizens cannot ask about a look
+	Logger  *slog.Logger  // nil: slog.Default()
 
 	Name string // what the region calls its record, "Severn Shared Care Record"
 	// Identifiers are further kinds of number by which a person can be found, such as a trust's own; national ones are always offered.
@@ -135,6 +139,15 @@ func (s *Site) routes() *http.ServeMux {
 	open("GET /sign-in", s.signInPage)
 	open("POST /sign-in", s.signIn)
 	open("POST /sign-out", s.signOut)
+	if s.opts.SignIns != nil {
+		open("GET /sign-in/with/{provider}", s.signInWith)
+		open("GET "+provider.PathBack, s.signedInElsewhere)
+	}
+	if s.opts.Apps != nil {
+		signed("GET "+oauth.PathConsent+"{id}", s.consentPage)
+		signed("POST "+oauth.PathConsent+"{id}", s.consent)
+		signed("POST /record/{person}/app", s.startApp)
+	}
 
 	signed("GET /record", s.findPage)
 	signed("POST /record", s.find)

@@ -130,18 +130,24 @@ func (c *checker) gather(user string, id fhir.Identifier, more ...fhir.M) (statu
 	if err != nil {
 		return status, nil, err
 	}
-	b = &bundle{raw: data, took: time.Since(start)}
+	b, err = parseBundle(data)
+	b.took = time.Since(start)
+	return status, b, err
+}
+
+func parseBundle(data []byte) (*bundle, error) {
+	b := &bundle{raw: data}
 	root, err := fhir.ParseValue(data)
 	if err != nil {
-		return status, b, err
+		return b, err
 	}
 	for e, err := range fhir.Entries(root) {
 		if err != nil {
-			return status, b, err
+			return b, err
 		}
 		b.entries = append(b.entries, e)
 	}
-	return status, b, nil
+	return b, nil
 }
 
 func (c *checker) http(method, path, user, contentType string, body []byte) (int, http.Header, []byte, error) {

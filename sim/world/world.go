@@ -36,6 +36,8 @@ type Options struct {
 	Logger    *slog.Logger
 	Now       func() time.Time
 	Version   string
+	Also      string                   // further blocks of the region file, such as identity
+	Secret    func(name string) string // secrets that they name
 }
 
 // A World is the running region.
@@ -148,7 +150,7 @@ func freeAddress() (string, error) {
 }
 
 func (w *World) startNode(ctx context.Context, a sim.Addresses) (err error) {
-	w.Region = sim.Region(a)
+	w.Region = append(sim.Region(a), w.o.Also...)
 	if err := errors.Join(
 		os.WriteFile(filepath.Join(w.o.Dir, "severn.yaml"), w.Region, 0o600),
 		os.WriteFile(filepath.Join(w.o.Dir, "register.yaml"), registerMapping, 0o600),
@@ -162,7 +164,7 @@ func (w *World) startNode(ctx context.Context, a sim.Addresses) (err error) {
 		}
 	}
 	w.Node, err = node.New(ctx, node.Config{Region: r, Folder: w.o.Dir, Data: filepath.Join(w.o.Dir, "severn"), Listen: w.o.Listen, Demo: true, Feeds: true,
-		Logger: w.o.Logger, Now: w.o.Now, Version: w.o.Version, Beside: map[string]http.Handler{"/sim": w.switchboard()}, Secret: func(string) string { return sim.TokenPrefix + "severn" }})
+		Logger: w.o.Logger, Now: w.o.Now, Version: w.o.Version, Beside: map[string]http.Handler{"/sim": w.switchboard()}, Secret: w.secret})
 	if err != nil {
 		return err
 	}
@@ -174,6 +176,16 @@ func (w *World) startNode(ctx context.Context, a sim.Addresses) (err error) {
 		}
 	}()
 	return nil
+}
+
+// secret is Severn's own at Wye, or one of those that Options name.
+func (w *World) secret(name string) string {
+	if w.o.Secret != nil {
+		if v := w.o.Secret(name); v != "" {
+			return v
+		}
+	}
+	return sim.TokenPrefix + "severn"
 }
 
 // send has every feed send all it has, each in its own way, and waits until the node has taken it in.
