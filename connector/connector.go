@@ -80,6 +80,14 @@ type Runner interface {
 	Run(ctx context.Context, door Door) error
 }
 
+// A Sender is a connector that tells a system what has changed here: r is a Patient, or a Bundle of one Patient and what is told of them. Send returns
+// nil once the receiver has said that it has all of it. An error of type fhir.Transient means that nothing is known of its fate: send the same
+// again, and the receiver can know it by its id. Any other error is the content's or the receiver's refusal of it: sending it again will not help, and
+// whoever owns it must look. Send may be called from many goroutines; it sends in the order in which it is called.
+type Sender interface {
+	Send(ctx context.Context, r *fhir.Resource) error
+}
+
 // An Asker is a source that can be asked live for what it holds about one person. Ask obeys ctx's deadline. A source's
 // failure is an error with a fhir issue type (Timeout, Transient, Throttled, Structure, NotFound …); what it gave before it failed
 // may come with it as a non-nil Answer. "I do not know this patient" is NotFound.

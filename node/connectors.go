@@ -75,6 +75,12 @@ func (n *Node) connect() (map[string]connector.Asker, error) {
 	return askers, nil
 }
 
+// Sender is what tells a system what has changed here; ok is false if the region file gives it no address to be told at (options: {send-to: …}).
+func (n *Node) Sender(system string) (s connector.Sender, ok bool) {
+	s, ok = n.senders[system]
+	return s, ok
+}
+
 // client is the HTTP client of one source: its own connections, so that one slow source holds up no other.
 func client() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
@@ -123,6 +129,14 @@ func newHL7(n *Node, s region.System) (connector.Runner, connector.Asker, error)
 		return nil, nil, err
 	}
 	o.Wire.Folder, o.Wire.Address = n.c.Folder, s.Address
+	if o.Outward.Address != "" {
+		b, err := hl7v2.NewOutbound(o)
+		if err != nil {
+			return nil, nil, err
+		}
+		n.senders[s.ID] = b
+		n.closers = append(n.closers, b.Close)
+	}
 	if !n.c.Feeds {
 		return nil, nil, nil // it would take the port
 	}

@@ -121,6 +121,54 @@ func TestAFeedWithPDQTellsWhoSomebodyIsAndRemembersIt(t *testing.T) {
 	}
 }
 
+// What changes here is told to a system in its own words, and is taken there once, however often it is sent.
+func TestASystemIsToldInHL7OfWhatChanges(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	c := config(t, t.TempDir())
+	told := "\n  - {id: told, organisation: RX1, product: Other PAS, connector: hl7v2, listen: 127.0.0.1:0, release: all, gives: {demographics: push},\n" +
+		"     options: {send-to: \"mllp://" + addr + "\", send-for: PAS^RX1, system.RX1: https://fhir.rx1.example/Id/mrn}}\nagreements:"
+	r, problems := region.Parse("north.yaml", []byte(strings.Replace(strings.Replace(north, "127.0.0.1:2575", addr, 1), "\nagreements:", told, 1)))
+	for _, p := range problems {
+		if p.Severity == region.Error {
+			t.Fatal(p)
+		}
+	}
+	c.Region, c.Feeds = r, true
+	n, _ := start(t, c)
+	if _, ok := n.Sender("pas"); ok {
+		t.Error("a system without an address can be told of things")
+	}
+	s, ok := n.Sender("told")
+	if !ok {
+		t.Fatal("the system cannot be told of anything")
+	}
+	p := fhir.New("Patient", "p1", fhir.M{"identifier": []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: "9990000107"}, {System: "https://fhir.rx1.example/Id/mrn", Value: "T77"}},
+		"birthDate": "1948-03-12", "name": []fhir.HumanName{{Family: "O'Brien|x", Given: []string{"Zoë"}}}, "meta": fhir.M{"versionId": "2", "lastUpdated": "2026-03-02T10:00:00Z"}})
+	for range 2 {
+		if err := s.Send(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	person, err := n.People.Resolve(t.Context(), fhir.Identifier{System: fhir.SystemNHSNumber, Value: "9990000107"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := n.People.Person(t.Context(), person); err != nil || got.Name.Family != "O'Brien|x" || got.Name.Given[0] != "Zoë" || len(got.Patients) != 1 {
+		t.Errorf("%+v (%v) was told of", got, err)
+	}
+	if st := n.Intake.Stats()["pas"]; st.Accepted != 1 || st.Duplicates != 1 {
+		t.Errorf("sent twice, it was taken so: %+v", st)
+	}
+	if err := s.Send(t.Context(), fhir.New("Patient", "p2", fhir.M{})); !fhir.Is(err, fhir.Required) {
+		t.Errorf("a patient without a number: %v", err)
+	}
+}
+
 // Renewing a feed's files and refusing an open one are the connector's; here: that the region file's paths and address reach it.
 func TestTheWireIsAsTheRegionFileSays(t *testing.T) {
 	for edit, want := range map[string]string{

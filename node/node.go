@@ -64,7 +64,8 @@ type Node struct {
 	store     *store.DB
 	followers []*events.Follower
 	runners   []runner
-	closers   []func() error // of connectors, after their feeds have stopped
+	senders   map[string]connector.Sender // by system
+	closers   []func() error              // of connectors, after their feeds have stopped
 	pages     served
 	systems   served
 
@@ -91,7 +92,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	n = &Node{c: c}
+	n = &Node{c: c, senders: map[string]connector.Sender{}}
 	defer func() {
 		if err != nil {
 			_ = n.Close()

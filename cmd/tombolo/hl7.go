@@ -29,7 +29,7 @@ func hl7Command() *cobra.Command {
 		Example: "  tombolo hl7 try --region region.yaml --feed rx1-pas admission.hl7\n  tombolo hl7 test testdata/\n  tombolo hl7 gaps --region region.yaml --data data --feed rx1-pas",
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(hl7Try(), hl7Test(), hl7Gaps())
+	c.AddCommand(hl7Try(), hl7Test(), hl7Gaps(), hl7Write(), hl7Send())
 	return c
 }
 

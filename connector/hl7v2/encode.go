@@ -61,8 +61,10 @@ func wire(v any) string {
 // Segment writes one segment. In MSH, fields 1 and 2 are written by the encoder itself.
 func (e *Encoder) Segment(name string, fields Fields) {
 	last, at := 0, 1
-	for n := range fields {
-		last = max(last, n)
+	for n, v := range fields {
+		if v != "" && v != (Part{}) { // what is empty at the end is left out
+			last = max(last, n)
+		}
 	}
 	e.buf.WriteString(name)
 	if name == "MSH" || name == "FHS" || name == "BHS" {

@@ -45,6 +45,8 @@ type Options struct {
 	// connection, so that the sender sends again, "AE" or "AR" is for engines that take that one for "again later".
 	FaultAck, RefusalAck, FailureAck string
 
+	Outward Outward // what is sent to the feed's system
+
 	Directory Directory // answers patient demographics queries; nil: the feed takes none
 
 	Logger *slog.Logger
@@ -52,7 +54,8 @@ type Options struct {
 }
 
 // Set takes a feed's settings as the region file has them: authority, charset, timezone, processing, keep-unknown, max-frame (bytes),
-// idle-timeout, frame-timeout, app-ack, fault-ack, refusal-ack, failure-ack, tls-cert, tls-key, tls-client-ca, tls-peer, senders, insecure; and "system." + a
+// idle-timeout, frame-timeout, app-ack, fault-ack, refusal-ack, failure-ack, tls-cert, tls-key, tls-client-ca, tls-peer, senders, insecure, send-to,
+// send-as and send-for (APPLICATION^FACILITY), send-version, send-processing, send-again, send-attempts; and "system." + a
 // name for its URI. pdq is whoever wires the feed's.
 func (o *Options) Set(settings map[string]string) error {
 	for k, v := range settings {
@@ -90,6 +93,9 @@ func (o *Options) Set(settings map[string]string) error {
 			_, err = strconv.ParseBool(yes(v))
 		default:
 			known, wrong := o.Wire.set(k, v)
+			if !known {
+				known, wrong = o.Outward.set(k, v)
+			}
 			if known {
 				err = wrong
 				break
@@ -97,7 +103,7 @@ func (o *Options) Set(settings map[string]string) error {
 			name, ok := strings.CutPrefix(k, "system.")
 			if !ok || name == "" {
 				return fhir.Errorf(fhir.ValueError, "an hl7v2 feed has no setting of this name: it has authority, charset, timezone, processing, keep-unknown, max-frame, idle-timeout, frame-timeout, "+
-					"app-ack, fault-ack, refusal-ack, failure-ack, pdq, tls-cert, tls-key, tls-client-ca, tls-peer, senders, insecure and system.NAME").At("options." + k)
+					"app-ack, fault-ack, refusal-ack, failure-ack, pdq, tls-cert, tls-key, tls-client-ca, tls-peer, senders, insecure, send-to, send-as, send-for, send-version, send-processing, send-again, send-attempts and system.NAME").At("options." + k)
 			}
 			if o.Systems == nil {
 				o.Systems = map[string]string{}

@@ -1,8 +1,6 @@
 package hl7v2
 
 import (
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -92,72 +90,12 @@ func (f *Feed) identifiers(c Candidate) Part {
 }
 
 func (f *Feed) candidate(n int, c Candidate) Fields {
-	out := Fields{1: strconv.Itoa(n), 3: f.identifiers(c), 5: xpn(c.Name), 7: strings.ReplaceAll(c.BirthDate, "-", ""), 8: map[string]string{"male": "M", "female": "F", "other": "O"}[c.Gender], 13: c.Phone}
+	out := Fields{1: strconv.Itoa(n), 3: f.identifiers(c), 5: f.o.xpn(c.Name), 7: strings.ReplaceAll(c.BirthDate, "-", ""), 8: map[string]string{"male": "M", "female": "F", "other": "O"}[c.Gender], 13: c.Phone}
 	if c.Address != nil {
-		out[11] = xad(*c.Address)
+		out[11] = f.o.xad(*c.Address)
 	}
 	if c.Deceased {
 		out[30] = "Y"
 	}
 	return out
-}
-
-// xpn is a name. HL7 v2.5.1 §2.A.88
-func xpn(n fhir.HumanName) Part {
-	first, others := "", ""
-	if len(n.Given) > 0 {
-		first, others = n.Given[0], strings.Join(n.Given[1:], " ")
-	}
-	return Comp(n.Family, first, others, strings.Join(n.Suffix, " "), strings.Join(n.Prefix, " "), "", nameUse(n.Use))
-}
-
-// nameUse is HL7 table 0200.
-func nameUse(use string) string {
-	switch use {
-	case "nickname":
-		return "N"
-	case "maiden":
-		return "M"
-	case "anonymous":
-		return "S"
-	case "temp":
-		return "TEMP"
-	case "old":
-		return "BAD"
-	case "usual":
-		return "D"
-	}
-	return "L"
-}
-
-// xad is an address. HL7 v2.5.1 §2.A.83
-func xad(a fhir.Address) Part {
-	line := append(append([]string{}, a.Line...), "", "")
-	use := map[string]string{"home": "H", "work": "B", "temp": "C", "old": "BA"}[a.Use]
-	return Comp(line[0], strings.Trim(strings.Join(line[1:], ", "), ", "), a.City, a.District, a.PostalCode, a.Country, use)
-}
-
-// authorityName is how a system of numbers is named in messages: as the feed's settings name it, or as everywhere.
-func (o *Options) authorityName(system string) (name, kind string) {
-	switch system {
-	case "":
-		return "", ""
-	case fhir.SystemNHSNumber:
-		return "NHS", "NH"
-	case fhir.SystemCHI:
-		return "CHI", "NI"
-	case fhir.SystemHCN:
-		return "HCN", "NI"
-	}
-	for _, known := range []map[string]string{o.Systems, o.Mapping.systems} {
-		for _, n := range slices.Sorted(maps.Keys(known)) {
-			if known[n] == system {
-				return n, "PI"
-			}
-		}
-	}
-	if name, ok := strings.CutPrefix(system, "urn:id:"); ok {
-		return name, "PI"
-	}
-	return system, "PI"
 }

@@ -15,6 +15,7 @@ type table struct {
 	upper  bool   // codes are compared in capitals
 	like   *regexp.Regexp
 	codes  map[string]meaning
+	writes map[string]string // backwards: the code to write for a meaning; of several, the first that is listed, a dialect's before the base's
 }
 
 // A meaning is a code, perhaps with what it is called.
@@ -58,14 +59,14 @@ func (m *Mapping) tableNames() []string { return slices.Sorted(maps.Keys(m.table
 // base's, and "none" takes one out. A meaning's first word is the code, the rest what it is called.
 func (c *compiler) tables(v *tree) {
 	c.each(v, func(name string, v *tree) {
-		t := &table{upper: true, codes: map[string]meaning{}}
+		t := &table{upper: true, codes: map[string]meaning{}, writes: map[string]string{}}
 		was := c.m.tables[name]
 		if was != nil {
 			if c.base {
 				c.fail(v.at, "the table %q is there twice", name)
 			}
 			clone := *was
-			clone.codes = maps.Clone(was.codes)
+			clone.codes, clone.writes = maps.Clone(was.codes), maps.Clone(was.writes)
 			t = &clone
 		}
 		codes := v
@@ -73,7 +74,8 @@ func (c *compiler) tables(v *tree) {
 			codes = v.get("codes")
 			c.settings(t, v)
 		}
-		c.each(codes, func(code string, v *tree) { c.code(t, code, v) })
+		own := map[string]bool{} // meanings that this file has given a code
+		c.each(codes, func(code string, v *tree) { c.code(t, code, v, own) })
 		if was != nil { // expressions of the base hold the table itself
 			c.replace(was, t)
 		}
@@ -100,7 +102,7 @@ func (c *compiler) settings(t *table, v *tree) {
 	}
 }
 
-func (c *compiler) code(t *table, codes string, v *tree) {
+func (c *compiler) code(t *table, codes string, v *tree, own map[string]bool) {
 	if v.pairs != nil || v.list != nil || v.s == "" {
 		c.fail(v.at, "a code's meaning is one line: the FHIR code, then what it is called")
 		return
@@ -114,7 +116,9 @@ func (c *compiler) code(t *table, codes string, v *tree) {
 		m.system, m.code = systemURI(sys), code
 	}
 	for _, code := range strings.Split(codes, ", ") {
-		t.codes[t.key(code)] = m
+		if t.codes[t.key(code)] = m; m.code != "" && !own[m.code] {
+			own[m.code], t.writes[m.code] = true, code
+		}
 	}
 }
 
