@@ -51,6 +51,8 @@ func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
 		return at, e.settle(nth)
 	}
 	if err := batch.SyncWait(); err != nil {
+		// It shows already and may not be durable; and Pebble, which stops by itself where it waits itself, writes no log after this.
+		e.stop("write-ahead log", err)
 		return 0, fmt.Errorf("commit: sync the write-ahead log: %w", err)
 	}
 	e.durable(nth, at)
@@ -97,6 +99,7 @@ func (e *Engine) settle(nth uint64) error {
 	}
 	// An empty record, synced, stands behind them all in the write-ahead log.
 	if err := e.db.LogData(nil, pebble.Sync); err != nil {
+		e.stop("write-ahead log", err)
 		return fmt.Errorf("sync the write-ahead log: %w", err)
 	}
 	return nil

@@ -29,6 +29,11 @@ func (l logger) Fatalf(format string, args ...any) {
 	exit(1)
 }
 
+// stop is Fatalf for what Pebble leaves to us.
+func (e *Engine) stop(what string, err error) {
+	logger{e.opts.Log, e.opts.Dir}.Fatalf("%s: %v", what, err)
+}
+
 var exit = os.Exit
 
 // space refuses commits before the disk is full: a full disk stops Pebble for good, a refused commit can be tried again when

@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -174,8 +175,7 @@ func (e *Engine) begin() error {
 		if err := e.db.Set(formatKey, []byte(formatValue), pebble.Sync); err != nil {
 			return fmt.Errorf("open store %s: %w", e.opts.Dir, err)
 		}
-		// The directory's own entry must survive a power cut too.
-		if err := syncDir(filepath.Dir(filepath.Clean(e.opts.Dir))); err != nil {
+		if err := syncAbove(e.opts.Dir); err != nil {
 			return fmt.Errorf("open store %s: %w", e.opts.Dir, err)
 		}
 	}
@@ -206,6 +206,19 @@ func (e *Engine) mustBeEmpty() error {
 		return fmt.Errorf("open store %s: the directory holds a database of some other program: give another directory", e.opts.Dir)
 	}
 	return nil
+}
+
+// syncAbove makes a new directory's own name survive a power cut, and those of the directories above it, which may be as new. Those that
+// this user may not even open are not.
+func syncAbove(dir string) error {
+	dir, err := filepath.Abs(dir)
+	for err == nil && dir != filepath.Dir(dir) {
+		dir = filepath.Dir(dir)
+		if err = syncDir(dir); errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EINVAL) {
+			return nil
+		}
+	}
+	return err
 }
 
 func syncDir(dir string) error {

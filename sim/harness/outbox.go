@@ -76,6 +76,13 @@ func (o *outbox[T]) Sent(sender int) int {
 	return o.next[sender]
 }
 
+// Acked is how many have been acknowledged since the last Take.
+func (o *outbox[T]) Acked() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.acked)
+}
+
 // Take gives what has been acknowledged since the last Take, and an error if anything was answered otherwise.
 func (o *outbox[T]) Take() ([]T, error) {
 	o.mu.Lock()

@@ -41,7 +41,7 @@ var shared struct {
 // URL is the address of a new, empty database on this process's server. It goes when the test ends.
 func URL(t testing.TB) string {
 	t.Helper()
-	shared.once.Do(func() { shared.server, shared.err = start(nil) })
+	shared.once.Do(func() { shared.server, shared.err = start("", nil) })
 	if shared.err != nil {
 		unavailable(t, shared.err)
 	}
@@ -50,7 +50,7 @@ func URL(t testing.TB) string {
 
 // Shared is the address of a database on this process's server that is there until the process ends, for tests that cannot say when they do.
 func Shared() (string, error) {
-	shared.once.Do(func() { shared.server, shared.err = start(nil) })
+	shared.once.Do(func() { shared.server, shared.err = start("", nil) })
 	if shared.err != nil {
 		return "", shared.err
 	}
@@ -69,7 +69,13 @@ func Need(t testing.TB) {
 // the test ends.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	s, err := start(settings)
+	return StartAt(t, "", settings...)
+}
+
+// StartAt is Start with the server's data in a folder that is there, and not in a temporary one: on a disk that is to be tried.
+func StartAt(t testing.TB, folder string, settings ...string) *Server {
+	t.Helper()
+	s, err := start(folder, settings)
 	if err != nil {
 		unavailable(t, err)
 	}
@@ -91,6 +97,7 @@ var errNone = fmt.Errorf("no PostgreSQL %d or newer is installed here (its initd
 // A Server is a running PostgreSQL.
 type Server struct {
 	dir, bin string
+	folder   string // of the data, if not in dir
 	settings []string
 	owner    *syscall.SysProcAttr
 
@@ -101,8 +108,8 @@ type Server struct {
 }
 
 // start makes a cluster and runs it.
-func start(settings []string) (_ *Server, err error) {
-	s := &Server{settings: settings}
+func start(folder string, settings []string) (_ *Server, err error) {
+	s := &Server{folder: folder, settings: settings}
 	if s.bin, err = binaries(); err != nil {
 		return nil, err
 	}
@@ -123,15 +130,28 @@ func start(settings []string) (_ *Server, err error) {
 		if err := os.Chown(s.dir, uid, gid); err != nil {
 			return nil, err
 		}
+		if folder != "" {
+			if err := os.Chown(folder, uid, gid); err != nil {
+				return nil, err
+			}
+		}
 	}
-	// --no-sync is about the files initdb makes, which a power cut may have; the server runs with fsync on.
-	if out, err := s.command("initdb", "-D", s.data(), "-U", "tombolo", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync").CombinedOutput(); err != nil {
+	args := []string{"-D", s.data(), "-U", "tombolo", "-A", "trust", "-E", "UTF8", "--locale=C"}
+	if folder == "" {
+		args = append(args, "--no-sync") // the files that initdb makes a power cut may have; the server runs with fsync on
+	}
+	if out, err := s.command("initdb", args...).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
 	}
 	return s, s.run()
 }
 
-func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+func (s *Server) data() string {
+	if s.folder != "" {
+		return filepath.Join(s.folder, "data")
+	}
+	return filepath.Join(s.dir, "data")
+}
 
 func (s *Server) command(name string, args ...string) *exec.Cmd {
 	c := exec.Command(filepath.Join(s.bin, name), args...)
@@ -241,10 +261,22 @@ func (s *Server) stop(t testing.TB, how string) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := io.WriteString(s.alive.(io.Writer), how); err != nil {
+	if _, err := io.WriteString(s.alive.(io.Writer), how); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, os.ErrClosed) { // it may have ended by itself
 		t.Fatalf("stop PostgreSQL: %v", err)
 	}
 	<-s.ended
+}
+
+// Ended says whether the server has ended by itself: it does where it cannot go on, as after a second failure while it recovers.
+func (s *Server) Ended() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // Restart starts a server that was stopped or killed. The children of a killed one may take a moment to notice and leave; until then
