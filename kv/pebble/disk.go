@@ -1,12 +1,14 @@
 package pebble
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -25,8 +27,45 @@ func (l logger) Errorf(format string, args ...any) {
 // Fatalf is called when a write or sync of the write-ahead log or manifest failed. What the disk then holds is not known and
 // must not be guessed by trying again: the process ends, and the next start reads what is truly there.
 func (l logger) Fatalf(format string, args ...any) {
-	l.log.Error("store: the disk failed under a write; stopping, so that nothing is acknowledged that may be lost: "+fmt.Sprintf(format, args...), "dir", l.dir)
+	log := l.log
+	if !log.Enabled(context.Background(), slog.LevelError) { // why a process ends is said in any case
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	log.Error("store: the disk failed under a write; stopping, so that nothing is acknowledged that may be lost. Mend the disk and start again: what was acknowledged is kept. "+
+		fmt.Sprintf(format, args...), "dir", l.dir)
 	exit(1)
+}
+
+// A careful file system ends the process, and says why, where a folder cannot be synced. Pebble would panic over most of those.
+type careful struct {
+	vfs.FS
+	stop func(what string, err error)
+}
+
+// OpenDir implements vfs.FS.
+func (c careful) OpenDir(name string) (vfs.File, error) {
+	f, err := c.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return carefulDir{f, c.stop}, nil
+}
+
+// Unwrap implements vfs.FS.
+func (c careful) Unwrap() vfs.FS { return c.FS }
+
+type carefulDir struct {
+	vfs.File
+	stop func(what string, err error)
+}
+
+// Sync implements vfs.File.
+func (d carefulDir) Sync() error {
+	err := d.File.Sync()
+	if err != nil {
+		d.stop("folder", err)
+	}
+	return err
 }
 
 // stop is Fatalf for what Pebble leaves to us.
@@ -39,6 +78,7 @@ var exit = os.Exit
 // space refuses commits before the disk is full: a full disk stops Pebble for good, a refused commit can be tried again when
 // somebody has made room.
 type space struct {
+	fs      vfs.FS
 	dir     string
 	reserve int64
 
@@ -57,10 +97,79 @@ func (s *space) enough() error {
 		return s.err
 	}
 	s.err = nil
-	if u, err := vfs.Default.GetDiskUsage(s.dir); err == nil && u.AvailBytes < uint64(s.reserve) {
+	if u, err := s.fs.GetDiskUsage(s.dir); err == nil && u.AvailBytes < uint64(s.reserve) {
 		s.err = fmt.Errorf("commit to store %s: the disk is nearly full (%d MiB free, %d MiB are kept in reserve): make room, then it goes on by itself",
 			s.dir, u.AvailBytes>>20, s.reserve>>20)
 	}
 	s.checked = time.Now()
 	return s.err
+}
+
+// waitsForOpen is Pebble's scheduler of compactions, which holds them back until the store is open: one that runs while opening fails would find
+// the caches gone, and Pebble would panic. (The name of the constructor that it is made with says "ForTest": it is the only one that is exported, and what
+// it leaves out, looking ten times a second whether more may run, is done here.)
+type waitsForOpen struct {
+	*pebble.ConcurrencyLimitScheduler
+
+	mu   sync.Mutex
+	n    int
+	db   pebble.DBForCompaction
+	stop chan struct{} // nil until the store is open
+}
+
+// Register implements pebble.CompactionScheduler, as do the methods below.
+func (w *waitsForOpen) Register(n int, db pebble.DBForCompaction) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.n, w.db = n, db
+}
+
+// opened lets compactions run.
+func (w *waitsForOpen) opened() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ConcurrencyLimitScheduler.Register(w.n, w.db)
+	w.stop = make(chan struct{})
+	go w.look(w.stop)
+}
+
+func (w *waitsForOpen) look(stop <-chan struct{}) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			if ok, permit := w.TrySchedule(); ok {
+				permit.Done() // gives it to whichever compaction waits
+			}
+		}
+	}
+}
+
+func (w *waitsForOpen) isOpen() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stop != nil
+}
+
+func (w *waitsForOpen) Unregister() {
+	if w.isOpen() {
+		close(w.stop)
+		w.ConcurrencyLimitScheduler.Unregister()
+	}
+}
+
+func (w *waitsForOpen) TrySchedule() (bool, pebble.CompactionGrantHandle) {
+	if !w.isOpen() {
+		return false, nil
+	}
+	return w.ConcurrencyLimitScheduler.TrySchedule()
+}
+
+func (w *waitsForOpen) UpdateGetAllowedWithoutPermission() {
+	if w.isOpen() {
+		w.ConcurrencyLimitScheduler.UpdateGetAllowedWithoutPermission()
+	}
 }

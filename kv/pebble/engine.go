@@ -33,6 +33,8 @@ type Options struct {
 	ReadOnly   bool         // refuse commits; the directory must exist
 	Reserve    int64        // commits are refused while the disk has fewer bytes free; 128 MiB if 0, no reserve if < 0
 	Log        *slog.Logger // faults of the store and its disk; slog.Default() if nil
+
+	fs vfs.FS // what the directory lies on; tests put faults into it
 }
 
 // An Engine is one open directory. It implements kv.Engine.
@@ -78,26 +80,33 @@ func Open(opts Options) (*Engine, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
 	}
+	if opts.fs == nil {
+		opts.fs = vfs.Default
+	}
 	if !opts.ReadOnly {
-		if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+		if err := opts.fs.MkdirAll(opts.Dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open store: make directory %s: %w", opts.Dir, err)
 		}
-	} else if _, err := os.Stat(opts.Dir); err != nil {
+	} else if _, err := opts.fs.Stat(opts.Dir); err != nil {
 		return nil, fmt.Errorf("open store %s read-only: %w", opts.Dir, err)
 	}
-	lock, err := pebble.LockDirectory(opts.Dir, vfs.Default)
+	lock, err := pebble.LockDirectory(opts.Dir, opts.fs)
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: another process has it open (or its LOCK file cannot be written): "+
 			"stop that process, or give this one its own directory: %w", opts.Dir, err)
 	}
 	e := &Engine{opts: opts, lock: lock, gate: engine.NewGate(), snapshots: map[*snapshot]struct{}{}}
-	e.space = space{dir: opts.Dir, reserve: opts.Reserve}
+	e.space = space{fs: opts.fs, dir: opts.Dir, reserve: opts.Reserve}
 	e.cache = pebble.NewCache(opts.CacheBytes)
-	if e.db, err = pebble.Open(opts.Dir, e.settings()); err != nil {
+	settings := e.settings()
+	waits := &waitsForOpen{ConcurrencyLimitScheduler: pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()}
+	settings.Experimental.CompactionScheduler = waits
+	if e.db, err = pebble.Open(opts.Dir, settings); err != nil {
 		e.cache.Unref()
 		_ = lock.Close()
 		return nil, openError(opts.Dir, err)
 	}
+	waits.opened()
 	if err := e.begin(); err != nil {
 		_ = e.db.Close()
 		e.cache.Unref()
@@ -112,6 +121,9 @@ func openError(dir string, err error) error {
 		return fmt.Errorf("open store %s: its files are damaged; keep this directory as it is, restore the newest checkpoint into "+
 			"another, and let the sources send again what came since: %w", dir, err)
 	}
+	if errors.Is(err, syscall.EIO) {
+		return fmt.Errorf("open store %s: its disk cannot be read or written; mend the disk, or copy what can be read of the directory to another, and start again: %w", dir, err)
+	}
 	return fmt.Errorf("open store %s: %w", dir, err)
 }
 
@@ -119,6 +131,7 @@ func openError(dir string, err error) error {
 // read a patient at a time; figures in docs/storage.md.
 func (e *Engine) settings() *pebble.Options {
 	o := &pebble.Options{
+		FS:                          careful{e.opts.fs, e.stop},
 		Cache:                       e.cache,
 		Lock:                        e.lock,
 		ReadOnly:                    e.opts.ReadOnly,
@@ -175,7 +188,7 @@ func (e *Engine) begin() error {
 		if err := e.db.Set(formatKey, []byte(formatValue), pebble.Sync); err != nil {
 			return fmt.Errorf("open store %s: %w", e.opts.Dir, err)
 		}
-		if err := syncAbove(e.opts.Dir); err != nil {
+		if err := syncAbove(e.opts.fs, e.opts.Dir); err != nil {
 			return fmt.Errorf("open store %s: %w", e.opts.Dir, err)
 		}
 	}
@@ -210,19 +223,19 @@ func (e *Engine) mustBeEmpty() error {
 
 // syncAbove makes a new directory's own name survive a power cut, and those of the directories above it, which may be as new. Those that
 // this user may not even open are not.
-func syncAbove(dir string) error {
+func syncAbove(fs vfs.FS, dir string) error {
 	dir, err := filepath.Abs(dir)
 	for err == nil && dir != filepath.Dir(dir) {
 		dir = filepath.Dir(dir)
-		if err = syncDir(dir); errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EINVAL) {
+		if err = syncDir(fs, dir); errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EINVAL) {
 			return nil
 		}
 	}
 	return err
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
 	if err != nil {
 		return err
 	}
@@ -237,7 +250,7 @@ func (e *Engine) Checkpoint(ctx context.Context, dir string) error {
 		return err
 	}
 	defer e.gate.Leave()
-	if _, err := os.Lstat(dir); err == nil {
+	if _, err := e.opts.fs.Stat(dir); err == nil {
 		return fmt.Errorf("checkpoint: %s exists already: name a new directory", dir)
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("checkpoint: %w", err)
