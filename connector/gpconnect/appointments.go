@@ -337,7 +337,9 @@ func checkWords(description, comment string) error {
 	return nil
 }
 
-// Book makes an appointment. An issue of type Conflict: a slot was taken meanwhile; search again.
+// Book makes an appointment, once: the same booking again, after an answer that was lost on its way, gives the appointment that was made. An
+// issue of type Conflict: a slot was taken meanwhile; search again. After one of type Timeout or Transient nobody knows whether the
+// appointment was made until Book is called again.
 //
 // GP Connect 1.2 appointments_use_case_book_an_appointment.html
 func (c *Client) Book(ctx context.Context, by connector.Requester, b Booking) (*Appointment, error) {
@@ -355,10 +357,38 @@ func (c *Client) Book(ctx context.Context, by connector.Requester, b Booking) (*
 	}
 	a, err := c.one(ctx, by, call{method: http.MethodPost, path: "/Appointment", interaction: InteractionAppointmentCreate, scope: "patient/*.write",
 		body: b.body(by, patient.Text("id"), now)})
-	if fhir.Is(err, fhir.Duplicate) {
+	if fhir.Is(err, fhir.Duplicate) || fhir.Is(err, fhir.Conflict) {
+		if a := c.booked(ctx, by, b); a != nil {
+			return a, nil
+		}
 		return nil, fhir.Errorf(fhir.Conflict, "the slot was taken in the meantime: search again").From(c.o.Source)
 	}
+	if fhir.Is(err, fhir.Timeout) || fhir.Is(err, fhir.Transient) {
+		err = fhir.Errorf(fhir.IssueOf(err).Type, "%s; whether the appointment was made is not known: book it again, which makes it once only", fhir.IssueOf(err).Text).From(c.o.Source)
+	}
 	return a, err
+}
+
+// booked finds the appointment that a booking has made already: for the same person, of the same slots, in the same words, by the same
+// organisation; nil if there is none.
+func (c *Client) booked(ctx context.Context, by connector.Requester, b Booking) *Appointment {
+	start := instantOf(b.Slots[0].Start)
+	list, _, _, err := c.appointments(ctx, by, b.Person, start, start)
+	if err != nil {
+		return nil
+	}
+	for _, a := range list {
+		var slots []string
+		for ref := range a.stu3.Value().All("slot.reference") {
+			slots = append(slots, strings.TrimPrefix(ref.Str(), "Slot/"))
+		}
+		same := slices.EqualFunc(slots, b.Slots, func(id string, s Slot) bool { return id == s.ID })
+		if same && a.Resource.Text("status") == "booked" && a.stu3.Text("description") == b.Description && a.stu3.Text("comment") == b.Comment &&
+			a.stu3.Text("contained.identifier.value") == by.OrganisationODS {
+			return a
+		}
+	}
+	return nil
 }
 
 func (b Booking) body(by connector.Requester, patient string, now time.Time) []byte {
@@ -431,6 +461,8 @@ func (c *Client) Cancel(ctx context.Context, by connector.Requester, a *Appointm
 
 func (a *Appointment) open(now time.Time) error {
 	switch {
+	case a.Version == "":
+		return fhir.Errorf(fhir.Required, "the practice gave no version of the appointment, so a change could undo somebody else's unseen").At("meta.versionId")
 	case a.Resource.Text("status") == "cancelled":
 		return fhir.Errorf(fhir.BusinessRule, "the appointment has been cancelled").At("status")
 	case !instantOf(a.Resource.Text("start")).After(now):
@@ -442,7 +474,7 @@ func (a *Appointment) open(now time.Time) error {
 func (c *Client) put(ctx context.Context, by connector.Requester, a *Appointment, body *fhir.Resource, interaction string) (*Appointment, error) {
 	out, err := c.one(ctx, by, call{method: http.MethodPut, path: "/Appointment/" + url.PathEscape(a.ID), interaction: interaction, scope: "patient/*.write",
 		body: body.Raw(), ifMatch: "W/" + strconv.Quote(a.Version)})
-	if is := fhir.IssueOf(err); is != nil && strings.Contains(is.Text, "FHIR_CONSTRAINT_VIOLATION") {
+	if is := fhir.IssueOf(err); is != nil && (is.Type == fhir.Conflict || strings.Contains(is.Text, "FHIR_CONSTRAINT_VIOLATION")) {
 		return nil, fhir.Errorf(fhir.Conflict, "somebody else changed the appointment in the meantime: read it again").From(c.o.Source)
 	}
 	return out, err

@@ -56,6 +56,8 @@ var statuses = map[int]meaning{
 	http.StatusForbidden:            {fhir.Forbidden, "the Spine or the practice's system does not let this system ask"},
 	http.StatusNotFound:             {fhir.Processing, "nothing answers at the practice's address; it may have changed its system: look it up again in SDS"},
 	http.StatusGone:                 {fhir.Processing, "the practice's address is no longer in use; look it up again in SDS"},
+	http.StatusConflict:             {fhir.Conflict, "what was to be changed has been changed or taken in the meantime"},
+	http.StatusPreconditionFailed:   {fhir.Conflict, "what was to be changed has been changed or taken in the meantime"},
 	http.StatusMethodNotAllowed:     {fhir.Processing, refused},
 	http.StatusNotAcceptable:        {fhir.Processing, refused},
 	http.StatusUnsupportedMediaType: {fhir.Processing, refused},

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -265,8 +266,21 @@ func TestAppointments(t *testing.T) {
 	if a.Resource.Text("status") != "booked" || a.Resource.Text("end") != free[1].End || a.Version != "1" {
 		t.Errorf("booked: %s", a.Resource.Raw())
 	}
-	if _, err := c.Book(t.Context(), admin, b); !fhir.Is(err, fhir.Conflict) {
-		t.Errorf("a slot that is taken: %v", err)
+	if same, err := c.Book(t.Context(), admin, b); err != nil || same.ID != a.ID {
+		t.Errorf("the same booking again: %v %v, want the appointment that was made", same, err)
+	}
+	for what, change := range map[string]func(*gpconnect.Booking, *connector.Requester){
+		"for somebody else":       func(b *gpconnect.Booking, _ *connector.Requester) { b.Person = number(person("george")) },
+		"for something else":      func(b *gpconnect.Booking, _ *connector.Requester) { b.Description = "Blood pressure" },
+		"of part of the time":     func(b *gpconnect.Booking, _ *connector.Requester) { b.Slots = b.Slots[:1] },
+		"by another organisation": func(_ *gpconnect.Booking, r *connector.Requester) { r.OrganisationODS = "RYA" },
+		"of a slot that overlaps": func(b *gpconnect.Booking, _ *connector.Requester) { b.Slots = free[1:3] },
+	} {
+		other, by := b, admin
+		change(&other, &by)
+		if got, err := c.Book(t.Context(), by, other); !fhir.Is(err, fhir.Conflict) {
+			t.Errorf("a slot that is taken, %s: %v %v", what, got, err)
+		}
 	}
 	list, err := c.Appointments(t.Context(), admin, b.Person, now, now.Add(30*24*time.Hour))
 	if err != nil || len(list) != 1 || list[0].ID != a.ID {
@@ -324,6 +338,71 @@ func TestAppointments(t *testing.T) {
 	if _, err := c.Book(t.Context(), research, b); !fhir.Is(err, fhir.Forbidden) {
 		t.Errorf("booking for research: %v", err)
 	}
+}
+
+// Of many who want one slot one gets it; and whose answer is lost on its way books again and has one appointment.
+func TestASlotIsBookedOnce(t *testing.T) {
+	srv := httptest.NewServer(practice.New(practice.Options{Source: cast.GP2, People: cast.Dozen(now), Now: clock}))
+	defer srv.Close()
+	wire := &losing{}
+	c, err := gpconnect.New(gpconnect.Options{Source: cast.GP2, ASID: "1", ToASID: "2", Address: srv.URL, Appointments: srv.URL + practice.AppointmentsRoot, Now: clock,
+		HTTP: &http.Client{Transport: wire}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := marsh
+	admin.Purpose = "PATADMIN"
+	free, err := c.FreeSlots(t.Context(), admin, gpconnect.SlotSearch{From: now, To: now.Add(13 * 24 * time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := gpconnect.Booking{Person: number(person("priya")), Slots: free[:1], Description: "Review", Phone: "01632 960000"}
+	got := make(chan error, 8)
+	for i := range 8 {
+		go func() {
+			mine := b
+			mine.Comment = strings.Repeat("x", i)
+			_, err := c.Book(t.Context(), admin, mine)
+			got <- err
+		}()
+	}
+	won := 0
+	for range 8 {
+		if err := <-got; err == nil {
+			won++
+		} else if !fhir.Is(err, fhir.Conflict) {
+			t.Errorf("one who came too late: %v", err)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d of 8 got the slot", won)
+	}
+	b.Slots = free[3:4]
+	wire.next.Store(true)
+	first, err := c.Book(t.Context(), admin, b)
+	if !fhir.Is(err, fhir.Transient) || !strings.Contains(err.Error(), "book it again") || first != nil {
+		t.Fatalf("an answer that was lost: %v %v", first, err)
+	}
+	again, err := c.Book(t.Context(), admin, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := c.Appointments(t.Context(), admin, b.Person, now, now.Add(30*24*time.Hour))
+	if err != nil || len(list) != 2 || !slices.ContainsFunc(list, func(a *gpconnect.Appointment) bool { return a.ID == again.ID }) {
+		t.Errorf("her appointments: %v %v", list, err)
+	}
+}
+
+// A losing wire loses the next answer to a booking after the practice has made it.
+type losing struct{ next atomic.Bool }
+
+func (l *losing) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil && r.Method == http.MethodPost && l.next.CompareAndSwap(true, false) {
+		_ = resp.Body.Close()
+		return nil, io.ErrUnexpectedEOF
+	}
+	return resp, err
 }
 
 // A directory is asked once in a while, says who is not there, and lends its memory while it is down.
