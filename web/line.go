@@ -13,7 +13,8 @@ import (
 // A teller makes lines of entries.
 type teller struct {
 	rec   *gather.Record
-	clear bool // absence may be spoken of
+	clear bool                        // absence may be spoken of
+	all   map[fhir.Ref]*fhir.Resource // whatever the record shows, where a heading lists what stands under others
 }
 
 func (t teller) line(h dataset.Heading, e *gather.Entry) line {
@@ -36,11 +37,12 @@ func (t teller) line(h dataset.Heading, e *gather.Entry) line {
 	if h == dataset.Results && e.Lead.Type() == "ServiceRequest" {
 		l.Told.Marks = append(l.Told.Marks, mark{"Request", toneMuted}) // the order stands beside its result, and is not one
 	}
+	l.supplement()
 	if len(l.Sources) == 0 {
 		l.Sources = []string{"source not given"}
 	}
 	l.Negative = negation(e.Lead) != ""
-	if e.Lead.Type() == "DocumentReference" {
+	if e.Lead.Type() == "DocumentReference" && dataset.Reading(e.Lead) != dataset.Placeholder && !toBeReadThere(e.Lead) {
 		l.Document = e.Lead.ID()
 		for _, p := range l.Told.More {
 			if p.Label == "Form" || p.Label == "Size" {
@@ -48,20 +50,37 @@ func (t teller) line(h dataset.Heading, e *gather.Entry) line {
 			}
 		}
 	}
+	var laid map[fhir.Ref]bool
+	if e.Lead.Type() == "Encounter" && t.all != nil {
+		l.Topics, laid = t.topics(e)
+	}
+	l.Rows = t.rowsOf(e)
 	for i := range e.Related {
-		if structural(e.Related[i].Lead) {
+		switch lead := e.Related[i].Lead; {
+		case structural(lead), laid[lead.Ref()], len(l.Rows) > 0 && lead.Type() == "Observation":
 			continue
 		}
 		r := t.line(h, &e.Related[i])
 		r.brief = brief(&l, &r)
 		l.Related = append(l.Related, r)
 	}
-	l.Rows = t.rowsOf(e)
-	if len(l.Rows) > 0 {
-		l.Related = slices.DeleteFunc(l.Related, func(r line) bool { return len(r.Rows) > 0 })
-	}
 	l.words = wordsOf(&l)
 	return l
+}
+
+// supplement adds to the details what the shown version's own source says in another resource of the same entry: the statement beside an
+// authorisation.
+func (l *line) supplement() {
+	for _, v := range l.Versions[min(1, len(l.Versions)):] {
+		if v.Source != l.Versions[0].Source {
+			continue
+		}
+		for _, p := range v.Told.More {
+			if !slices.ContainsFunc(l.Told.More, func(has pair) bool { return has.Label == p.Label }) {
+				l.Told.More = append(l.Told.More, p)
+			}
+		}
+	}
 }
 
 // structural reports whether a List only says how a consultation was laid out: what it lists is shown by itself. GP Connect
@@ -71,7 +90,7 @@ func structural(r *fhir.Resource) bool {
 		return false
 	}
 	switch r.Text("code.coding.code") {
-	case "325851000000107", "25851000000105", "24781000000107":
+	case listConsultation, listTopic, listCategory:
 		return true
 	}
 	return false
@@ -95,6 +114,7 @@ func (t *told) end(now time.Time) {
 func (t teller) tell(r *fhir.Resource) told {
 	out := tell(thing{r, t.rec.Supporting})
 	out.end(t.rec.At)
+	heeds(r, &out)
 	none := negation(r)
 	if none == "" {
 		return out
@@ -127,6 +147,9 @@ var noneKnown = map[string]string{
 
 // negation is what a resource says there is none of, in our words; "" if it says no such thing.
 func negation(r *fhir.Resource) string {
+	if toBeReadThere(r) {
+		return "" // it may mean the opposite
+	}
 	for _, p := range [...]string{"code.coding.code", "medicationCodeableConcept.coding.code"} {
 		for c := range r.Value().All(p) {
 			if s := noneKnown[c.Str()]; s != "" {
@@ -135,36 +158,6 @@ func negation(r *fhir.Resource) string {
 		}
 	}
 	return ""
-}
-
-// rowsOf is a laboratory report's results, whether they came as entries of their own or inside it; for a result that stands alone,
-// itself.
-func (t teller) rowsOf(e *gather.Entry) []result {
-	var rows []result
-	switch {
-	case e.Lead.Type() == "DiagnosticReport":
-		for _, rel := range e.Related {
-			if rel.Lead.Type() == "Observation" {
-				rows = append(rows, readResult(thing{rel.Lead, t.rec.Supporting}))
-			}
-		}
-		for c := range e.Lead.Value().All("contained") {
-			if c.Text("resourceType") != "Observation" {
-				continue
-			}
-			if o, err := fhir.FromValue(c); err == nil {
-				rows = append(rows, readResult(thing{o, t.rec.Supporting}))
-			}
-		}
-	case e.Lead.Type() == "Observation" && dataset.HeadingOf(e.Lead) == dataset.Results:
-		rows = append(rows, readResult(thing{e.Lead, t.rec.Supporting}))
-		for _, rel := range e.Related {
-			if rel.Lead.Type() == "Observation" {
-				rows = append(rows, readResult(thing{rel.Lead, t.rec.Supporting}))
-			}
-		}
-	}
-	return slices.DeleteFunc(rows, func(r result) bool { return r.Value == "" && (r.Test == "" || r.group) })
 }
 
 // wordsOf is everything that a line shows, for searching.
@@ -196,8 +189,16 @@ func wordsOf(l *line) string {
 		tell(&l.Versions[i].Told)
 	}
 	for _, r := range l.Rows {
-		put(r.Test, r.Value, r.Mark.Word, r.Note)
+		put(r.Group, r.Said, r.Test, r.Value, r.Mark.Word, r.Note)
 	}
+	var topics func([]topic)
+	topics = func(ts []topic) {
+		for _, t := range ts {
+			put(t.Title, t.Text)
+			topics(t.Items)
+		}
+	}
+	topics(l.Topics)
 	for _, r := range l.Related {
 		put(r.words)
 	}

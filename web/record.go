@@ -4,11 +4,13 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"tombolo/access"
+	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/gather"
 )
@@ -97,6 +99,9 @@ func (s *Site) showRecord(w http.ResponseWriter, r *http.Request, session *acces
 	if filter != "" {
 		p.Matches = sayMatches(p.Sections)
 	}
+	if r.FormValue("order") == "name" {
+		byName(p.Sections)
+	}
 	l := s.newLayout(r, session, "Record of "+p.Banner.Name, p)
 	l.Wide = true
 	if p.Live {
@@ -111,9 +116,28 @@ func addressed(lines []line, path string) {
 	}
 }
 
-// linked gives documents their address.
+// byName puts medicines into alphabetical order, in which they are read when lists are compared.
+func byName(sections []section) {
+	for i := range sections {
+		s := &sections[i]
+		if s.Order == "" {
+			continue
+		}
+		s.ByName, s.Order = true, strings.Replace(s.Order, "&order=name", "", 1)
+		for _, g := range s.Groups {
+			slices.SortStableFunc(g.Lines, func(a, b line) int {
+				return strings.Compare(strings.ToLower(a.Told.What), strings.ToLower(b.Told.What))
+			})
+		}
+	}
+}
+
+// linked gives documents their address, and medicines that of their other order.
 func linked(sections []section, path string) []section {
 	for i := range sections {
+		if s := &sections[i]; s.Heading == dataset.Medications && s.Count > 1 {
+			s.Order = path + "?all=1&order=name#" + s.ID
+		}
 		for g := range sections[i].Groups {
 			addressed(sections[i].Groups[g].Lines, path)
 		}

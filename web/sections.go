@@ -25,6 +25,8 @@ type section struct {
 	Filter  string   // what the entries were filtered by; "" nothing
 	Hidden  int      // entries that the filter hides
 	Version string   // changes when anything here does
+	ByName  bool     // entries stand in alphabetical order
+	Order   string   // address of the record with the other order; "" if there is none
 }
 
 // A stateWord is a state in a word and with an icon; neither depends on colour.
@@ -55,10 +57,11 @@ type line struct {
 	Versions []version
 	Related  []line
 	Rows     []result
-	Document string // id of the DocumentReference that can be opened, "" if none
-	Form     string // what opening it gives: "PDF, 12 KB"
-	Negative bool   // says that there is none of something
-	words    string // lower case, for search
+	Topics   []topic // of a consultation
+	Document string  // id of the DocumentReference that can be opened, "" if none
+	Form     string  // what opening it gives: "PDF, 12 KB"
+	Negative bool    // says that there is none of something
+	words    string  // lower case, for search
 	brief    string
 	base     string // path of the record the line is shown in
 }
@@ -94,6 +97,9 @@ func newSection(rec *gather.Record, sec *gather.Section, filter string) section 
 		s.Title = sec.Heading.Title()
 	}
 	t := teller{rec: rec, clear: clearOf(rec, sec)}
+	if sec.Heading == dataset.Encounters {
+		t.all = byRef(rec)
+	}
 	var lines []line
 	for i := range sec.Entries {
 		if l := t.line(sec.Heading, &sec.Entries[i]); filter == "" || strings.Contains(l.words, strings.ToLower(filter)) {

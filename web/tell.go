@@ -127,7 +127,7 @@ func tell(r thing) told {
 		for c := range r.Value().All(path) {
 			for k := range c.All("coding") {
 				var coding fhir.Coding
-				if k.Decode(&coding) == nil && coding.Code != "" {
+				if k.Decode(&coding) == nil && coding.Code != "" && !strings.HasSuffix(coding.System, "NullFlavor") {
 					out.Codes = append(out.Codes, sayCoding(coding))
 				}
 			}

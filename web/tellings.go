@@ -35,6 +35,11 @@ func tellCondition(r thing, t *told) {
 		t.Value = "ended " + sayDate(end)
 	}
 	t.Value = join("; ", saying(r, r.Get("severity")), t.Value)
+	for e := range r.Value().All("extension") { // what general practice calls a problem: major or minor
+		if strings.HasSuffix(e.Text("url"), "-ProblemSignificance") {
+			t.More = append(t.More, pair{"Significance", sayCode(e.Text("valueCode"))})
+		}
+	}
 	if len(t.Notes) > 0 {
 		t.Value = join("; ", t.Value, t.Notes[0])
 	}
@@ -73,8 +78,51 @@ func tellPrescription(r thing, t *told) {
 	if end := r.Text("effectivePeriod.end"); end != "" {
 		t.More = append(t.More, pair{"Ended", sayDate(end)})
 	}
-	if why := first(r, []string{"reasonCode", "statusReason"}); why != "" {
-		t.More = append(t.More, pair{"Reason", why})
+	more := func(label, text string) {
+		if text != "" {
+			t.More = append(t.More, pair{label, text})
+		}
+	}
+	more("Reason", first(r, []string{"reasonCode", "reasonReference"}))
+	more("Supply", saying(r, r.Get("dispenseRequest.expectedSupplyDuration")))
+	for _, p := range [...]string{"dosageInstruction.patientInstruction", "dosage.patientInstruction"} {
+		more("Instruction to the patient", first(r, []string{p}))
+	}
+	tellCourse(r, more)
+	if why := first(r, []string{"statusReason"}); why != "" {
+		more("Stopped because", why)
+	}
+}
+
+// tellCourse tells what general practice keeps of a course of medicine beyond R4's own elements: how often it was and may be issued, when
+// last, until when it is authorised, by what kind of organisation it is prescribed, and when it was stopped. UK Core's extensions, and
+// GP Connect's where UK Core has none
+func tellCourse(r thing, more func(label, text string)) {
+	for e := range r.Value().All("extension") {
+		url := e.Text("url")
+		switch name := strings.TrimSuffix(url[strings.LastIndexByte(url, '-')+1:], "-1"); {
+		case name == "MedicationStatementLastIssueDate":
+			more("Last issued", sayDate(e.Text("valueDateTime")))
+		case name == "MedicationPrescribingOrganizationType":
+			more("Prescribed by", saying(r, e.Get("valueCodeableConcept")))
+		case strings.Contains(url, "MedicationRepeatInformation"):
+			for part := range e.All("extension") {
+				switch part.Text("url") {
+				case "numberOfPrescriptionsIssued":
+					more("Times issued", part.Text("valueUnsignedInt"))
+				case "numberOfRepeatPrescriptionsAllowed":
+					more("Issues authorised", part.Text("valuePositiveInt")+part.Text("valueUnsignedInt"))
+				case "authorisationExpiryDate":
+					more("Authorised until", sayDate(part.Text("valueDateTime")))
+				}
+			}
+		case strings.Contains(url, "MedicationStatusReason"):
+			for part := range e.All("extension") {
+				if part.Text("url") == "statusChangeDate" {
+					more("Stopped on", sayDate(part.Text("valueDateTime")))
+				}
+			}
+		}
 	}
 }
 
@@ -82,7 +130,9 @@ func prescriptionKind(r thing) string {
 	for _, p := range [...]string{"courseOfTherapyType", "category"} {
 		for c := range r.Value().All(p + ".coding.code") {
 			switch c.Str() {
-			case "continuous", "repeat", "repeat-dispensing", "delayed-prescribing":
+			case "repeat-dispensing", "continuous-repeating-dispensing":
+				return "Repeat dispensing"
+			case "continuous", "repeat", "delayed-prescribing":
 				return "Repeat"
 			case "acute", "acute-handwritten":
 				return "Acute"
@@ -311,7 +361,8 @@ type result struct {
 	Test, Value, Range string
 	Mark               mark
 	Note               string
-	group              bool // it only holds others together
+	Group              string // a heading over those that follow; the rest is empty
+	Said               string // words of the laboratory or of whoever filed it; the rest is empty, but for Group
 }
 
 // The interpretation in words. HL7 v3 ObservationInterpretation
@@ -325,7 +376,7 @@ var interpretations = map[string]mark{
 // readResult reads an Observation as a row. Where the source gave no mark but a range, the range is applied and the mark says so in
 // other words ("Above range"), since it is ours and not the laboratory's.
 func readResult(r thing) result {
-	row := result{Test: saying(r, r.Get("code")), group: r.Get("hasMember").Exists()}
+	row := result{Test: saying(r, r.Get("code"))}
 	row.Value = observed(r, r.Value())
 	var parts []string
 	for c := range r.Value().All("component") {

@@ -417,8 +417,8 @@ func TestMarks(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := convert(t, v)
-	for ref, want := range map[fhir.Ref]string{"Condition/read": LegacyCode, "Condition/both": "", "AllergyIntolerance/lost": TransferDegraded, "Medication/m": TransferDegraded,
-		"MedicationRequest/of-lost": TransferDegraded, "Condition/words": "", "Observation/deep": SeeSource} {
+	for ref, want := range map[fhir.Ref]string{"Condition/read": dataset.LegacyCode, "Condition/both": "", "AllergyIntolerance/lost": dataset.TransferDegraded, "Medication/m": dataset.TransferDegraded,
+		"MedicationRequest/of-lost": dataset.TransferDegraded, "Condition/words": "", "Observation/deep": dataset.SeeSource} {
 		if got := get(t, done, ref).Text("meta.tag.code"); got != want {
 			t.Errorf("%s is marked %q, want %q", ref, got, want)
 		}

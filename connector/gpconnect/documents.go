@@ -138,9 +138,6 @@ func convertPatient(v fhir.Value) (*fhir.Resource, error) {
 	return done.Patient, nil
 }
 
-// PlaceholderTag marks a DocumentReference that says that there is a document and has no file; content.attachment.title says why.
-const PlaceholderTag = "placeholder"
-
 // place gives a document's file its whole address, so that it is fetched from this practice and nowhere else; a placeholder gets its mark,
 // and its reason into the report.
 func (done *Converted) place(r *fhir.Resource, root string) *fhir.Resource {
@@ -155,7 +152,7 @@ func (done *Converted) place(r *fhir.Resource, root string) *fhir.Resource {
 			text = "a document is listed whose file the practice does not have: “" + plain(reason) + "”"
 		}
 		done.Issues = append(done.Issues, (&fhir.Issue{Type: fhir.Incomplete, Severity: fhir.Information, Text: text}).At(string(dataset.Documents)))
-		return tagged(r, PlaceholderTag)
+		return tagged(r, dataset.Placeholder)
 	}
 	raw := r.Value().Rewrite(func(v fhir.Value) ([]byte, bool) {
 		if v.Key() != "url" || !strings.HasPrefix(v.Str(), "Binary/") {
@@ -182,7 +179,7 @@ func tagged(r *fhir.Resource, code string) *fhir.Resource {
 	for t := range r.Value().All("meta.tag") {
 		tags = append(tags, rawValue(t))
 	}
-	meta["tag"] = append(tags, fhir.Coding{System: SystemReading, Code: code})
+	meta["tag"] = append(tags, fhir.Coding{System: dataset.SystemReading, Code: code})
 	return r.With("meta", meta)
 }
 

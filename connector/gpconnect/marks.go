@@ -5,26 +5,13 @@ import (
 	"slices"
 	"strings"
 
+	"tombolo/dataset"
 	"tombolo/fhir"
-)
-
-// SystemReading is the system of the tags by which the conversion marks entries that must be read with care. docs/gpconnect.md lists them.
-const SystemReading = "https://tombolo.dev/CodeSystem/reading"
-
-// The marks.
-const (
-	// SeeSource: the entry carries a modifier that is not understood here and may turn its meaning round. It must not be summarised: a
-	// viewer shows that it is there, and sends the reader to the source. FHIR R4 extensibility.html#modifierExtension
-	SeeSource = "see-source"
-	// TransferDegraded: the code was lost when the record moved between practices; only the words say what is meant.
-	TransferDegraded = "transfer-degraded"
-	// LegacyCode: coded in a retired or supplier's own scheme alone (Read, CTV3, EMIS, TPP …), which no checking of interactions knows.
-	LegacyCode = "legacy-code"
 )
 
 func (c *converter) mark(code string) {
 	c.sep()
-	c.raw(`{"system":"` + SystemReading + `","code":"` + code + `"}`)
+	c.raw(`{"system":"` + dataset.SystemReading + `","code":"` + code + `"}`)
 }
 
 // modifies reports whether a resource carries, anywhere in it, something that changes its meaning and that nobody here understands.
@@ -80,9 +67,9 @@ func (c *converter) quality(v fhir.Value, f *form) string {
 	}
 	switch {
 	case lost:
-		return TransferDegraded
+		return dataset.TransferDegraded
 	case codings > 0 && !current:
-		return LegacyCode
+		return dataset.LegacyCode
 	}
 	return ""
 }

@@ -458,7 +458,7 @@ func (c *converter) meta(v fhir.Value, f *form) {
 	var tags []byte
 	c.into(&tags, func() {
 		for t := range m.All("tag") {
-			if s := t.Text("system"); s == fhir.SystemHeading || s == SystemReading {
+			if s := t.Text("system"); s == fhir.SystemHeading || s == dataset.SystemReading {
 				continue // ours to say
 			}
 			c.sep()
@@ -486,7 +486,7 @@ func (c *converter) tags(v fhir.Value, f *form) {
 			c.raw(`{"system":"` + t.System + `","code":"` + t.Code + `"}`)
 		}
 		if modifies(v, f) {
-			c.mark(SeeSource)
+			c.mark(dataset.SeeSource)
 		}
 	}
 	if q := c.quality(v, f); q != "" {

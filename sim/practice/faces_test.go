@@ -215,7 +215,7 @@ func TestDocuments(t *testing.T) {
 		t.Errorf("the letter: %s", letter.Raw())
 	}
 	missing := docs["Letter from previous practice"]
-	if missing.Text("content.attachment.title") != "The file was not received with the transfer of the record" || missing.Text("meta.tag.code") != gpconnect.PlaceholderTag {
+	if missing.Text("content.attachment.title") != "The file was not received with the transfer of the record" || missing.Text("meta.tag.code") != dataset.Placeholder {
 		t.Errorf("a placeholder: %s", missing.Raw())
 	}
 	if !slices.ContainsFunc(a.Issues, func(i *fhir.Issue) bool { return strings.Contains(i.Text, "not received with the transfer") }) {
