@@ -208,6 +208,14 @@ func (m *Manager) State() *state.State { return m.state }
 // Ring is this node's signing keys.
 func (m *Manager) Ring() *token.Ring { return m.ring }
 
+// Transport is how others are reached.
+func (m *Manager) Transport() http.RoundTripper {
+	if m.opts.HTTP == nil {
+		return nil
+	}
+	return m.opts.HTTP.Transport
+}
+
 // Now is the time.
 func (m *Manager) Now() time.Time { return m.opts.Now() }
 
@@ -326,6 +334,9 @@ func (m *Manager) Current(p Principal) (Principal, bool) {
 	u, ok := m.users[p.User]
 	return of(u), ok
 }
+
+// SessionFor makes a session for somebody who has proven who they are, that no browser holds yet.
+func (m *Manager) SessionFor(p Principal) *Session { return m.session(p) }
 
 func (m *Manager) session(p Principal) *Session {
 	role := policy.Role(p.Role)

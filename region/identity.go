@@ -73,6 +73,8 @@ type Launcher struct {
 	Keys         string            // or where its public keys are
 	Issuer       string            // with keys: who it says it is
 	Users        map[string]string // its users, and who they are in this file; none: they must sign in
+	FHIR         string            // of one that launches as SMART App Launch says: its FHIR base address
+	Client       string            // and what we are called there
 }
 
 // Provider finds a provider by its id.
@@ -159,6 +161,8 @@ var launcherShape = block("A system from which the record is opened in the conte
 	field[Launcher]{"key", "where the key that we share with it is kept: an environment variable or a file with 32 bytes in base64", false, text(func(l *Launcher) *string { return &l.Key }, placeText)},
 	field[Launcher]{"keys", "or where its public keys are, if it signs: an https address or a file", false, text(func(l *Launcher) *string { return &l.Keys }, anyText)},
 	field[Launcher]{"issuer", "who it says it is, if it signs", false, text(func(l *Launcher) *string { return &l.Issuer }, anyText)},
+	field[Launcher]{"fhir", "of one that launches as SMART App Launch says (iss and launch): its FHIR base address", false, text(func(l *Launcher) *string { return &l.FHIR }, anyText)},
+	field[Launcher]{"client", "with fhir: what we are called there (client_id)", false, text(func(l *Launcher) *string { return &l.Client }, anyText)},
 	field[Launcher]{"users", "its users, and which users of this file they are; without, everybody signs in", false, options(func(l *Launcher) *map[string]string { return &l.Users })},
 )
 
@@ -286,6 +290,10 @@ func (c *checker) client(path string, cl Client) {
 func (c *checker) launcher(path string, l Launcher) {
 	c.organisation(path+".organisation", l.Organisation)
 	switch {
+	case l.FHIR != "" && l.Client == "":
+		c.err(path+".client", "nothing says what we are called there", "Add client: the client_id under which this node is registered")
+	case l.FHIR != "":
+		c.secure(path+".fhir", l.FHIR, "anybody on the way could launch")
 	case l.Key == "" && l.Keys == "":
 		c.err(path+".key", "nothing proves a launch to be its own", "Add key: where the shared key is kept, or keys: where its public keys are")
 	case l.Keys != "" && l.Issuer == "":

@@ -358,6 +358,14 @@ type fakeRecords struct {
 	step chan struct{}
 }
 
+func (f *fakeRecords) Who(_ context.Context, s *access.Session, person string) (gather.Person, error) {
+	w, ok := f.worlds[person]
+	if !ok {
+		return gather.Person{}, fhir.Errorf(fhir.NotFound, "no such person")
+	}
+	return w.record().Person, nil
+}
+
 func (f *fakeRecords) Find(_ context.Context, s *access.Session, id fhir.Identifier) (string, error) {
 	if p, ok := f.numbers[id.Value]; ok && id.System == fhir.SystemNHSNumber {
 		if f.objects[p] && s.Glass(p, today) == nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tombolo/access"
+	"tombolo/access/launch"
 	"tombolo/access/oauth"
 	"tombolo/access/provider"
 	"tombolo/fhir"
@@ -35,6 +36,8 @@ type Records interface {
 	// disclosure is audited before the first. An error comes alone and last: fhir.NotFound for a person who is unknown or not
 	// to be known.
 	Watch(ctx context.Context, s *access.Session, person string, ask gather.Ask) iter.Seq2[*gather.Record, error]
+	// Who gives the person as this session may see them: identity only, no source is asked.
+	Who(ctx context.Context, s *access.Session, person string) (gather.Person, error)
 	// Document opens the content of a DocumentReference in a person's record; refused or unknown is fhir.NotFound. The
 	// disclosure is audited before it returns.
 	Document(ctx context.Context, s *access.Session, person string, ref fhir.Ref) (*gather.Document, error)
@@ -62,14 +65,15 @@ type Look struct {
 
 // Options of the pages. Records and Access are needed; everything else may be left out.
 type Options struct {
-	Records Records
-	Access  *access.Manager
-	Looks   Looks         // nil: "who has looked" is not shown
-	Desk    Desk          // nil: there is no desk
-	Apps    *oauth.Server // nil: no applications are let in
-	SignIns *provider.Set // nil: nobody signs in elsewhere
-	Privacy Privacy       // nil: there is nothing for privacy officers, and citizens cannot ask about a look
-	Logger  *slog.Logger  // nil: slog.Default()
+	Records  Records
+	Access   *access.Manager
+	Looks    Looks          // nil: "who has looked" is not shown
+	Desk     Desk           // nil: there is no desk
+	Apps     *oauth.Server  // nil: no applications are let in
+	Launches *launch.Reader // nil: nothing is launched from elsewhere
+	SignIns  *provider.Set  // nil: nobody signs in elsewhere
+	Privacy  Privacy        // nil: there is nothing for privacy officers, and citizens cannot ask about a look
+	Logger   *slog.Logger   // nil: slog.Default()
 
 	Name string // what the region calls its record, "Severn Shared Care Record"
 	// Identifiers are further kinds of number by which a person can be found, such as a trust's own; national ones are always offered.
@@ -142,6 +146,12 @@ func (s *Site) routes() *http.ServeMux {
 	if s.opts.SignIns != nil {
 		open("GET /sign-in/with/{provider}", s.signInWith)
 		open("GET "+provider.PathBack, s.signedInElsewhere)
+	}
+	if s.opts.Launches != nil {
+		open("GET /launch", s.launchIn)
+		open("POST /launch", s.launchIn)
+		open("GET "+launch.PathBack, s.smartBack)
+		signed("GET /launch/pending/{id}", s.pendingLaunch)
 	}
 	if s.opts.Apps != nil {
 		signed("GET "+oauth.PathConsent+"{id}", s.consentPage)
