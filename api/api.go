@@ -34,6 +34,7 @@ type Door interface {
 // Options of the face.
 type Options struct {
 	Gather *gather.Gatherer
+	Tasks  Tasks // nil: there are none
 	Intake Door
 	Access *access.Manager
 	// Base is the public base URL, "https://record.example.nhs.uk/fhir". Empty: taken from each request.

@@ -23,6 +23,9 @@ func (s *server) read(w http.ResponseWriter, r *http.Request, session *access.Se
 	if typ == "Patient" {
 		return s.readPatient(w, r, session)
 	}
+	if s.keepsTasks(typ, session) {
+		return s.readTask(w, r, session)
+	}
 	if !fhir.IsType(typ) || !fhir.ValidID(id) {
 		return fhir.Errorf(fhir.NotFound, "no record was found that you can open")
 	}

@@ -74,6 +74,9 @@ func (s *server) search(w http.ResponseWriter, r *http.Request, session *access.
 	if typ == "Patient" {
 		return s.searchPatient(w, r, session)
 	}
+	if s.keepsTasks(typ, session) {
+		return s.searchTasks(w, r, session)
+	}
 	if !fhir.IsType(typ) {
 		return fhir.Errorf(fhir.NotFound, "%.40q is not a resource type", typ)
 	}

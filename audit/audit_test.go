@@ -105,7 +105,8 @@ func TestEventsAreRenderedAsAuditEvents(t *testing.T) {
 	search := Event{Kind: Search, Agent: Agent{User: "555", SDSUserID: "555021935107", SDSRoleID: "555254240100", Name: "Sr Joan Price", Role: "Nurse", Organisation: "RX1",
 		Device: "Ward tablet", Address: "10.1.2.3"}, Purpose: "TREAT", PersonID: "margaret", NHSNumber: number(t), Query: "POST /fhir/Patient/_search"}
 	nobody := Event{Kind: "something-new", What: []string{"no colon", ": ", ""}}
-	for name, e := range map[string]Event{"read": view(t, "margaret"), "denied": denied, "break-glass": glass, "search": search, "unheard-of": nobody} {
+	told := notification(t, "margaret")
+	for name, e := range map[string]Event{"notify": told, "read": view(t, "margaret"), "denied": denied, "break-glass": glass, "search": search, "unheard-of": nobody} {
 		t.Run(name, func(t *testing.T) {
 			r, err := fhir.Parse(withID(e.render("severn", time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)), "audit-1"))
 			if err != nil {
@@ -126,6 +127,45 @@ func TestEventsAreRenderedAsAuditEvents(t *testing.T) {
 				t.Errorf("%s differs (%v). If the change is meant, run go test ./audit -update\ngot:\n%s", file, err, got)
 			}
 		})
+	}
+}
+
+// notification is a subscriber's being told of something about a person, as whoever delivers it is to record it: the subscriber is the agent,
+// and which subscription, which event of the log and which version it was stand in What.
+func notification(t testing.TB, person string) Event {
+	return Event{Kind: Notified, Agent: Agent{User: "subscriber/m85001-epr", Name: "Hilltop Surgery's system", Organisation: "M85001", OrgName: "Hilltop Surgery", Device: "m85001-epr", Address: "10.4.0.2"},
+		Purpose: "TREAT", PersonID: person, NHSNumber: number(t), Query: "Subscription/s1", Trace: "5b0c1a52-6f3c-4e5c-9a6e-0d7b8a9c1e2f",
+		What: []string{"subscription: s1", "event: 4711", "policy: 2026-11-22", "encounters: Encounter/e1/_history/2"}}
+}
+
+// A notification about several people is an event for each, committed together, and each of them is shown it and nothing of the others.
+func TestANotificationIsAnEventForEachPersonInIt(t *testing.T) {
+	l := openLog(t, engine(t), "severn")
+	told, err := l.AppendAll(ctx, []Event{notification(t, "margaret"), notification(t, "harold")})
+	if err != nil || len(told) != 2 {
+		t.Fatal(told, err)
+	}
+	for i, person := range []string{"margaret", "harold"} {
+		n := 0
+		for e, err := range l.Show(ctx, person, 0, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := e.Summary()
+			if err != nil || e.Seq != told[i].Seq || s.Kind != Notified || !s.Shows() || s.ODS != "M85001" || fmt.Sprint(s.Said("subscription")) != "[s1]" || s.Device != "m85001-epr" {
+				t.Errorf("%s is shown %+v (%v)", person, s, err)
+			}
+			n++
+		}
+		if n != 1 {
+			t.Errorf("%s is shown %d events", person, n)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.AppendAll(ctx, []Event{notification(t, "margaret")}); !fhir.Is(err, fhir.NoStore) {
+		t.Errorf("with the log closed nothing may be sent: %v", err)
 	}
 }
 

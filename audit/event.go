@@ -27,6 +27,7 @@ const (
 	SignOut      Kind = "sign-out"
 	Export       Kind = "export"
 	Import       Kind = "import"
+	Notified     Kind = "notify" // a subscriber was told of something about a person: an event for each person of a notification
 	Verified     Kind = "verify" // the audit log itself was verified or read
 	Alert        Kind = "alert"  // misuse watching found something to look at
 	Opened       Kind = "opened" // a record is being opened: what it showed follows under the same trace
@@ -98,7 +99,9 @@ type form struct {
 var (
 	restType = fhir.Coding{System: systemType, Code: "rest", Display: "RESTful Operation"}
 	alert    = fhir.Coding{System: systemDCM, Code: "110113", Display: "Security Alert"}
-	signing  = fhir.Coding{System: systemDCM, Code: "110114", Display: "User Authentication"}
+	// disclosed is how BALP marks what leaves without anybody at a screen. IHE BALP, Privacy Disclosure at Source
+	disclosed = fhir.Coding{System: "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle", Code: "disclose", Display: "Disclose Record Lifecycle Event"}
+	signing   = fhir.Coding{System: systemDCM, Code: "110114", Display: "User Authentication"}
 )
 
 func dcm(code, display string) fhir.Coding {
@@ -116,7 +119,8 @@ var forms = map[Kind]form{
 	WrongPatient: {alert, fhir.Coding{}, "E", Serious, false},
 	SignIn:       {signing, dcm("110122", "Login"), "E", Success, false},
 	SignOut:      {signing, dcm("110123", "Logout"), "E", Success, false},
-	Export:       {dcm("110106", "Export"), fhir.Coding{System: "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle", Code: "disclose", Display: "Disclose Record Lifecycle Event"}, "R", Success, true},
+	Export:       {dcm("110106", "Export"), disclosed, "R", Success, true},
+	Notified:     {dcm("110106", "Export"), disclosed, "R", Success, true},
 	Import:       {dcm("110107", "Import"), fhir.Coding{}, "C", Success, false},
 	Alert:        {alert, fhir.Coding{}, "E", Serious, false},
 	Opened:       {restType, rest("operation"), "E", Success, false},

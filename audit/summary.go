@@ -93,9 +93,9 @@ func (s Summary) Said(name string) []string {
 	return out
 }
 
-// Shows reports whether the event is the showing of a person's record, or its beginning.
+// Shows reports whether the event is the showing of a person's record, or its beginning, or the sending of something of it.
 func (s Summary) Shows() bool {
-	return s.PersonID != "" && (s.Kind == Read || s.Kind == Opened || s.Kind == BreakGlass || s.Kind == Export)
+	return s.PersonID != "" && (s.Kind == Read || s.Kind == Opened || s.Kind == BreakGlass || s.Kind == Export || s.Kind == Notified)
 }
 
 // String says how the verification went, in one line.

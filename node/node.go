@@ -326,7 +326,7 @@ func (n *Node) handler() (http.Handler, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	face := api.New(api.Options{Gather: n.Gather, Intake: n.Intake, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
+	face := api.New(api.Options{Gather: n.Gather, Tasks: n, Intake: n.Intake, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
 	mux.Handle("/fhir/", crossOrigin(wo.Apps, face))
 	mux.Handle("/fhir", crossOrigin(wo.Apps, face))
 	mux.Handle("/", pages)

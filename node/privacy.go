@@ -49,18 +49,36 @@ func (n *Node) WhoLooked(ctx context.Context, s *access.Session, person string) 
 		out = append(out, look)
 	}
 	slices.Reverse(out)
+	asked, err := n.Watch.Concerns(ctx, person)
+	if err != nil {
+		return nil, err
+	}
+	for i := range out {
+		for _, it := range asked {
+			if slices.Contains(it.Entries, audit.Seq(out[i].Entry)) {
+				out[i].Asked, out[i].Answered = it.Raised, it.State.Closed()
+			}
+		}
+	}
 	return out, nil
 }
 
 func lookOf(s audit.Summary) web.Look {
-	look := web.Look{Entry: uint64(s.Seq), At: s.At, Who: s.Who, Role: s.Role, Organisation: s.Organisation, Why: purposeWords[s.Purpose], What: headingsShown(s.What),
+	look := web.Look{Entry: uint64(s.Seq), User: s.User, At: s.At, Who: s.Who, Role: s.Role, Organisation: s.Organisation, Why: purposeWords[s.Purpose], What: headingsShown(s.What),
 		BrokeGlass: s.Kind == audit.BreakGlass || len(s.Said("emergency")) > 0, Refused: s.Kind == audit.Denied, Own: s.Purpose == policy.PatientRequest.Code()}
 	switch {
 	case s.Kind == audit.Verified:
 		look.Why, look.What = "to check who has looked at your record", "this list, and nothing of your record"
 		look.Background = "Privacy officers look after this list. They see who looked and when, not what is in your record."
 	case s.Kind == audit.Export:
-		look.Background = "A system, not a person at a screen, took this: what is sent out because you asked, or as agreed for your care."
+		look.Copied = true
+		look.Background = "A copy was written to a file: because you asked, or because the record moves to another system."
+		if why := s.Said("reason"); len(why) > 0 {
+			look.Background += " The reason given: " + strings.TrimSuffix(strings.Join(why, "; "), ".") + "."
+		}
+	case s.Kind == audit.Notified:
+		look.Told = true
+		look.Background = "A system, not a person at a screen, was told that something in your record changed, as agreed for your care."
 	case strings.Contains(s.User, "/"):
 		look.Background = "Asked through the record of a neighbouring region, where this person works. Their region keeps its own list too."
 	}
@@ -72,7 +90,7 @@ func lookOf(s audit.Summary) web.Look {
 
 var purposeWords = map[string]string{
 	"TREAT": "to care for you", "ETREAT": "in an emergency", "SAFETY": "to keep somebody safe", "PATADMIN": "to arrange your care", "PATRQT": "you looked yourself",
-	"RECORDMGT": "to keep, or hand over, your record",
+	"RECORDMGT": "to look after records",
 }
 
 const whoYouAre = "who you are"
@@ -81,7 +99,7 @@ const whoYouAre = "who you are"
 func headingsShown(what []string) string {
 	var shown []string
 	for _, w := range what {
-		if h, _, ok := strings.Cut(w, ": "); ok && strings.Contains(w, "/") && !strings.Contains(h, " ") && h != "emergency" {
+		if h, _, ok := strings.Cut(w, ": "); ok && strings.Contains(w, "/") && !strings.Contains(h, " ") && h != "emergency" && h != "reason" {
 			shown = append(shown, strings.ReplaceAll(h, "-", " "))
 		}
 	}
@@ -127,7 +145,7 @@ func (n *Node) Queue(ctx context.Context, s *access.Session, closed bool) ([]web
 	}
 	out := make([]web.PrivacyItem, len(items))
 	for i, it := range items {
-		out[i] = web.PrivacyItem{ID: it.ID, Title: it.Title, Grave: it.Grave, Reason: it.Reason, Words: it.Words, Who: it.Who, User: it.User, Role: it.Role,
+		out[i] = web.PrivacyItem{Owner: it.Owner, Age: it.Age(n.c.Now()), Overdue: it.Overdue(n.c.Now()), ID: it.ID, Title: it.Title, Grave: it.Grave, Reason: it.Reason, Words: it.Words, Who: it.Who, User: it.User, Role: it.Role,
 			Organisation: it.Organisation, Person: it.PersonID, Count: it.Count, First: it.First, Last: it.Last, State: string(it.State), Closed: it.State.Closed()}
 		for _, e := range it.Entries {
 			out[i].Entries = append(out[i].Entries, uint64(e))
@@ -137,6 +155,27 @@ func (n *Node) Queue(ctx context.Context, s *access.Session, closed bool) ([]web
 		}
 	}
 	return out, n.used(ctx, s, "", "the queue", "")
+}
+
+// Tasks are the queue, open and closed, as FHIR.
+func (n *Node) Tasks(ctx context.Context, s *access.Session, query string) ([]*fhir.Resource, error) {
+	if err := mayAudit(s); err != nil {
+		return nil, err
+	}
+	if err := n.used(ctx, s, "", "the queue", query); err != nil {
+		return nil, err
+	}
+	var out []*fhir.Resource
+	for _, closed := range []bool{false, true} {
+		items, err := n.Watch.Queue(ctx, closed)
+		if err != nil {
+			return nil, err
+		}
+		for _, it := range items {
+			out = append(out, it.Task())
+		}
+	}
+	return out, nil
 }
 
 // Decide moves an item of the queue to another state.

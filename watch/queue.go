@@ -48,8 +48,33 @@ type Item struct {
 	Entries                       []audit.Seq
 	Count                         int // how often it happened; Entries holds the first fifty
 	First, Last                   time.Time
+	Raised                        time.Time // when it came into the queue: its age is counted from then
 	State                         State
+	Owner                         string // whoever took it up: their name; "" while it waits for anybody
+	OwnerID                       string
 	Steps                         []Step
+}
+
+// Age is how long it has waited, or did until it was closed.
+func (i Item) Age(now time.Time) time.Duration {
+	if n := len(i.Steps); i.State.Closed() && n > 0 {
+		now = i.Steps[n-1].At
+	}
+	return max(0, now.Sub(i.since()))
+}
+
+func (i Item) since() time.Time {
+	if i.Raised.IsZero() { // written by an older version
+		return i.First
+	}
+	return i.Raised
+}
+
+// Overdue reports whether it should have been closed by now: what is grave within a day, everything within a month, which is what a person
+// who asks about their data may expect (UK GDPR article 12(3)).
+func (i Item) Overdue(now time.Time) bool {
+	age := i.Age(now)
+	return !i.State.Closed() && (i.Grave && i.State == Waiting && age > 24*time.Hour || age > 30*24*time.Hour)
 }
 
 // A Step is what somebody decided about an item.
@@ -87,7 +112,7 @@ func itemID(parts ...string) string {
 }
 
 // raise puts an item into the queue, or adds to the one that is there. Raising the same events again changes nothing.
-func raise(ctx context.Context, b store.TxBucket, it Item) error {
+func raise(ctx context.Context, b store.TxBucket, it Item, now time.Time) error {
 	for _, prefix := range []string{openItems, closedItems} {
 		v, ok, err := b.Get(ctx, prefix+it.ID)
 		if err != nil {
@@ -110,6 +135,7 @@ func raise(ctx context.Context, b store.TxBucket, it Item) error {
 		b.Put(prefix+it.ID, fhir.JSON(was))
 		return nil
 	}
+	it.Raised = now.UTC()
 	v := fhir.JSON(it)
 	b.Put(openItems+it.ID, v)
 	b.Put(unannounced+it.ID, v)
@@ -142,6 +168,23 @@ func (w *Watcher) Queue(ctx context.Context, closed bool) ([]Item, error) {
 		}
 		return b.Last.Compare(a.Last)
 	})
+	return out, nil
+}
+
+// Concerns are what a person asked about, open and closed.
+func (w *Watcher) Concerns(ctx context.Context, personID string) ([]Item, error) {
+	var out []Item
+	for _, closed := range []bool{false, true} {
+		items, err := w.Queue(ctx, closed)
+		if err != nil {
+			return nil, err
+		}
+		for _, it := range items {
+			if it.Kind == Concern && it.PersonID == personID {
+				out = append(out, it)
+			}
+		}
+	}
 	return out, nil
 }
 
@@ -179,19 +222,30 @@ func (w *Watcher) Raise(ctx context.Context, by audit.Agent, personID string, en
 		}
 		it.User, it.Who, it.Role, it.Organisation, it.First = sum.User, sum.Who, sum.Role, sum.Organisation, sum.At
 	}
-	it.Last = w.o.Now().UTC()
+	it.Last, it.Raised = w.o.Now().UTC(), w.o.Now().UTC()
 	it.ID = itemID(Concern, personID, fmt.Sprint(entries))
 	if err := w.remember(ctx, audit.Create, by, it); err != nil {
 		return Item{}, err
 	}
 	_, err := w.o.Store.Update(ctx, func(tx store.Tx) error {
 		b := tx.Bucket(bucket)
-		for _, prefix := range []string{openItems, closedItems} {
-			if _, ok, err := b.Get(ctx, prefix+it.ID); ok || err != nil {
-				return err // asked twice
-			}
+		if _, ok, err := b.Get(ctx, openItems+it.ID); ok || err != nil {
+			return err // asked twice
 		}
-		b.Put(openItems+it.ID, fhir.JSON(it))
+		again := it
+		v, ok, err := b.Get(ctx, closedItems+it.ID)
+		if err != nil {
+			return err
+		}
+		if ok { // the answer did not answer it
+			if err := json.Unmarshal(v, &again); err != nil {
+				return err
+			}
+			again.Steps = append(again.Steps, Step{it.Raised, by.Name, Waiting, "Asked again. " + it.Words})
+			again.State, again.Last, again.Raised, again.Owner, again.OwnerID = Waiting, it.Last, it.Raised, "", ""
+			b.Delete(closedItems + it.ID)
+		}
+		b.Put(openItems+it.ID, fhir.JSON(again))
 		return nil
 	})
 	if err != nil {
@@ -242,6 +296,9 @@ func (w *Watcher) Decide(ctx context.Context, by audit.Agent, id string, to Stat
 			return err
 		}
 		it.State = to
+		if to != Waiting {
+			it.Owner, it.OwnerID = by.Name, by.User
+		}
 		it.Steps = append(it.Steps, Step{w.o.Now().UTC(), by.Name, to, note})
 		b.Delete(from + id)
 		into := openItems
@@ -267,8 +324,7 @@ func (it Item) Task() *fhir.Resource {
 	f := fhir.M{"status": taskStates[it.State], "intent": "order", "priority": "routine",
 		"code":           fhir.Code("https://tombolo.dev/CodeSystem/privacy-task", it.Kind, it.Title),
 		"description":    it.Reason,
-		"authoredOn":     fhir.Instant(it.First),
-		"lastModified":   fhir.Instant(it.Last),
+		"authoredOn":     fhir.Instant(it.since()),
 		"requester":      fhir.Reference{Display: "Tombolo misuse watching"},
 		"owner":          fhir.Reference{Display: "Privacy officer"},
 		"businessStatus": fhir.CodeableConcept{Text: string(it.State)},
@@ -276,6 +332,16 @@ func (it Item) Task() *fhir.Resource {
 	if it.Grave {
 		f["priority"] = "urgent"
 	}
+	if it.OwnerID != "" {
+		f["owner"] = fhir.Reference{Display: it.Owner, Identifier: &fhir.Identifier{System: "https://tombolo.dev/Id/user", Value: it.OwnerID}}
+	}
+	last := it.Last
+	for _, s := range it.Steps {
+		if s.At.After(last) {
+			last = s.At
+		}
+	}
+	f["lastModified"] = fhir.Instant(last)
 	if it.PersonID != "" {
 		f["for"] = fhir.Reference{Reference: "Patient/" + it.PersonID}
 		if it.Kind == Concern {

@@ -100,8 +100,8 @@ var Rules = []Rule{
 	{"export", "Records exported", false, false, export},
 }
 
-// Opens reports whether a record was opened, or begun to be.
-func (f Facts) opens() bool { return f.Access.Shows() }
+// opens reports whether a record was opened, or begun to be. A subscriber that is told of many people does what it is there for.
+func (f Facts) opens() bool { return f.Access.Shows() && f.Access.Kind != audit.Notified }
 
 // Confirmed reports whether a system of the region knows that the user's organisation cares for the person.
 func (f Facts) confirmed() bool {

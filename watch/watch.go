@@ -136,7 +136,7 @@ func (w *Watcher) Step(ctx context.Context) (int, error) {
 	_, err := w.o.Store.Update(ctx, func(tx store.Tx) error {
 		b := tx.Bucket(bucket)
 		for _, it := range found {
-			if err := raise(ctx, b, it); err != nil {
+			if err := raise(ctx, b, it, w.o.Now()); err != nil {
 				return err
 			}
 		}

@@ -315,6 +315,19 @@ func TestEachStoryOfMisuseRaisesItsAlert(t *testing.T) {
 	}
 }
 
+// A subscriber that is told of two hundred people in an hour does what it is there for.
+func TestNotificationsRaiseNoAlert(t *testing.T) {
+	p := severn(t)
+	p.at(3, 0)
+	epr := who{"subscriber/m85001-epr", "Hilltop Surgery's system", "System", "M85001", "10.4.0.2"}
+	for _, c := range p.cast[:200] {
+		p.append(p.event(epr, audit.Notified, p.people["id-"+c.Key], "subscription: s1"))
+	}
+	if got := p.alerts(); len(got) > 0 {
+		t.Errorf("raised %v", got)
+	}
+}
+
 func TestEveryRuleHasItsStory(t *testing.T) {
 	src, err := os.ReadFile("watch_test.go")
 	if err != nil {
@@ -539,6 +552,32 @@ func TestACitizensConcernBecomesATask(t *testing.T) {
 	}
 	if again, err := p.w.Raise(ctx, citizen, margaret.ID, []audit.Seq{2}, "twice"); err != nil || again.ID != it.ID || again.Words != it.Words {
 		t.Errorf("asked twice: %+v (%v)", again, err)
+	}
+	// It waits for anybody, grows old, is taken up by somebody, and comes back if the answer does not answer it.
+	if task.Text("owner.display") != "Privacy officer" || it.Owner != "" || it.Overdue(p.now) {
+		t.Errorf("new: %s", task.Raw())
+	}
+	p.now = p.now.Add(26 * time.Hour)
+	if it.Age(p.now) != 26*time.Hour || !it.Overdue(p.now) {
+		t.Errorf("a day later it is %s old, overdue %v", it.Age(p.now), it.Overdue(p.now))
+	}
+	officer := audit.Agent{User: "privacy", Name: "Ines Duarte"}
+	it, err = p.w.Decide(ctx, officer, it.ID, Looking, "")
+	task = it.Task()
+	if err != nil || task.Text("owner.identifier.value") != "privacy" || task.Text("status") != "in-progress" || it.Overdue(p.now) || !strings.HasPrefix(task.Text("lastModified"), "2026-11-25T13") {
+		t.Errorf("taken up (%v): %s", err, task.Raw())
+	}
+	if it, err = p.w.Decide(ctx, officer, it.ID, Appropriate, "He was on call."); err != nil || it.Age(p.now.Add(time.Hour)) != 26*time.Hour {
+		t.Errorf("closed, it grows older: %s (%v)", it.Age(p.now.Add(time.Hour)), err)
+	}
+	if all, err := p.w.Concerns(ctx, margaret.ID); err != nil || len(all) != 1 || !all[0].State.Closed() {
+		t.Errorf("what she asked about: %+v (%v)", all, err)
+	}
+	if it, err = p.w.Raise(ctx, citizen, margaret.ID, []audit.Seq{2}, "He was not."); err != nil || it.State != Waiting || it.Owner != "" || len(it.Steps) != 3 || !strings.Contains(it.Steps[2].Note, "He was not.") {
+		t.Errorf("asked again: %+v (%v)", it, err)
+	}
+	if all, _ := p.w.Queue(ctx, true); len(all) != 0 {
+		t.Errorf("still closed: %+v", all)
 	}
 	for _, wrong := range [][]audit.Seq{nil, {4}, {999}, {2, 3}} {
 		if _, err := p.w.Raise(ctx, citizen, margaret.ID, wrong, ""); err == nil {

@@ -22,13 +22,13 @@ type lookGroup struct {
 // groupLooks puts together what one person did for one reason: the groups with the newest look first, one's own last.
 func groupLooks(looks []Look) []lookGroup {
 	type key struct {
-		who, role, organisation, why string
-		glass, refused               bool
+		user, who, role, organisation, why string
+		glass, refused, copied, told       bool
 	}
 	at := map[key]int{}
 	var out []lookGroup
 	for _, l := range looks {
-		k := key{l.Who, l.Role, l.Organisation, l.Why, l.BrokeGlass, l.Refused}
+		k := key{l.User, l.Who, l.Role, l.Organisation, l.Why, l.BrokeGlass, l.Refused, l.Copied, l.Told}
 		i, ok := at[k]
 		if !ok {
 			i = len(out)
@@ -67,6 +67,10 @@ func (g lookGroup) Sentence() string {
 		did = "looked at your own record"
 	case g.Refused:
 		did = "asked for your record and was refused"
+	case g.Copied:
+		did = "took a copy of your record"
+	case g.Told:
+		did = "was told of a change in your record"
 	case g.BrokeGlass:
 		did = "opened your record in an emergency, although you have asked that it is not shared"
 	}
@@ -108,8 +112,22 @@ func (g lookGroup) Times() string {
 	return strconv.Itoa(len(g.Looks)) + " times, last on " + sayTime(g.At)
 }
 
-// Asked are the entries that a question about this group is about: the newest.
-func (g lookGroup) Asked() []uint64 {
+// Question says what became of what the person asked about it; "" if they did not.
+func (g lookGroup) Question() string {
+	for _, l := range g.Looks {
+		switch {
+		case l.Asked.IsZero():
+		case l.Answered:
+			return "You asked about this on " + sayTime(l.Asked) + ". The privacy officer has looked into it."
+		default:
+			return "You asked about this on " + sayTime(l.Asked) + ". The privacy officer is looking into it."
+		}
+	}
+	return ""
+}
+
+// Entries are the entries that a question about this group is about: the newest.
+func (g lookGroup) Entries() []uint64 {
 	var out []uint64
 	for _, l := range g.Looks[:min(len(g.Looks), 50)] {
 		out = append(out, l.Entry)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,7 +37,22 @@ type PrivacyItem struct {
 	First, Last                   time.Time
 	State                         string
 	Closed                        bool
+	Owner                         string        // who took it up; "" while it waits
+	Age                           time.Duration // since it was raised
+	Overdue                       bool
 	Steps                         []PrivacyStep
+}
+
+// AgeWords is the item's age in words.
+func (i PrivacyItem) AgeWords() string {
+	switch days := int(i.Age.Hours()) / 24; days {
+	case 0:
+		return "since today"
+	case 1:
+		return "1 day old"
+	default:
+		return strconv.Itoa(days) + " days old"
+	}
 }
 
 // A PrivacyStep is a decision about an item.

@@ -38,7 +38,7 @@ func (f *fakePrivacy) Queue(_ context.Context, _ *access.Session, closed bool) (
 		return nil, nil
 	}
 	return []PrivacyItem{{ID: "a1", Title: "Emergency access", Grave: true, Reason: "The reason given: unconscious <b>", Words: "I was not there", Who: "Dr Femi Ade", User: "doctor", Person: "p-1",
-		Entries: []uint64{7, 9}, Count: 2, Last: today, State: "new"}}, nil
+		Entries: []uint64{7, 9}, Count: 2, Last: today, State: "new", Owner: "Ines Duarte", Age: 50 * time.Hour, Overdue: true}}, nil
 }
 
 func (f *fakePrivacy) Decide(_ context.Context, _ *access.Session, id, state, note string) error {
@@ -92,7 +92,7 @@ func privacySite(t *testing.T) (*httptest.Server, *fakePrivacy) {
 func TestThePrivacyOfficerHasAQueueASearchAndAnExport(t *testing.T) {
 	srv, f := privacySite(t)
 	r := newReader(t, srv, "ines")
-	r.get("/privacy").wants(t, "Emergency access", "unconscious &lt;b&gt;", "I was not there", "2 times", "New", "Who looked")
+	r.get("/privacy").wants(t, "Emergency access", "unconscious &lt;b&gt;", "I was not there", "2 times", "New", "Who looked", "Overdue", "2 days old", "Taken up by Ines Duarte")
 	nhs := cast.Dozen(today)[0].NHS
 	found := r.post("/privacy", url.Values{"system": {fhir.SystemNHSNumber}, "value": {nhs}, "user": {"doctor"}, "from": {"2026-11-01"}, "to": {"2026-11-22"}})
 	found.wants(t, "break-glass", "There are more", "problems: Condition/1")
@@ -144,17 +144,26 @@ func TestLooksAreGroupedNewestFirstAndOnesOwnLast(t *testing.T) {
 	with := func(l Look, entry uint64, hours int) Look { l.Entry, l.At = entry, at(hours); return l }
 	me := Look{Who: "Margaret Taylor", Role: "Citizen", Why: "you looked yourself", Own: true}
 	glass := Look{Who: "Dr Femi Ade", Role: "Hospital doctor", Organisation: "Severn Acute Trust", Why: "in an emergency", BrokeGlass: true}
+	copied := Look{Who: "ann, at the command line", Why: "to look after records", Copied: true}
+	namesake := gp
+	namesake.User = "another"
+	namesake.Asked, namesake.Answered = today, true
 	refused := Look{Who: "Pat Lyle", Role: "Receptionist", Organisation: "Severn Acute Trust", Why: "to arrange your care", Refused: true}
-	got := groupLooks([]Look{with(me, 9, 1), with(glass, 7, 5), with(gp, 3, 2), with(gp, 1, 90), with(refused, 2, 30)})
+	got := groupLooks([]Look{with(me, 9, 1), with(glass, 7, 5), with(gp, 3, 2), with(gp, 1, 90), with(refused, 2, 30), with(namesake, 11, 40), with(copied, 12, 50)})
 	var say []string
 	for _, g := range got {
-		say = append(say, fmt.Sprintf("%s %d%v%v", g.Sentence(), len(g.Looks), g.Asked(), g.May()))
+		say = append(say, fmt.Sprintf("%s %d%v%v", g.Sentence(), len(g.Looks), g.Entries(), g.May()))
 	}
 	want := []string{
 		"Dr Helen Marsh, general practitioner at Hilltop Surgery, looked at your record to care for you. 2[3 1]true",
 		"Dr Femi Ade, hospital doctor at Severn Acute Trust, opened your record in an emergency, although you have asked that it is not shared. 1[7]true",
 		"Pat Lyle, receptionist at Severn Acute Trust, asked for your record and was refused. 1[2]true",
+		"Dr Helen Marsh, general practitioner at Hilltop Surgery, looked at your record to care for you. 1[11]true",
+		"ann, at the command line took a copy of your record to look after records. 1[12]true",
 		"You looked at your own record. 1[9]false",
+	}
+	if q := got[3].Question(); !strings.HasPrefix(q, "You asked about this on ") || !strings.HasSuffix(q, "has looked into it.") || got[0].Question() != "" {
+		t.Errorf("what became of the question: %q, %q", q, got[0].Question())
 	}
 	if !slices.Equal(say, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(say, "\n"), strings.Join(want, "\n"))

@@ -52,6 +52,7 @@ type Looks interface {
 type Look struct {
 	Entry        uint64 // in the audit log
 	At           time.Time
+	User         string // their id, which tells namesakes apart; never shown
 	Who          string // name or, for a system, its name
 	Role         string
 	Organisation string
@@ -59,8 +60,13 @@ type Look struct {
 	What         string // headings or "whole record"
 	BrokeGlass   bool
 	Refused      bool
+	Copied       bool   // taken away as a file
+	Told         bool   // a subscriber was told of a change
 	Own          bool   // by the person themselves
 	Background   string // what it means that no person at a screen here looked; "" if one did
+	// When the person asked the privacy officer about it, zero if they did not, and whether that was looked into.
+	Asked    time.Time
+	Answered bool
 }
 
 // Options of the pages. Records and Access are needed; everything else may be left out.

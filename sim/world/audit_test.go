@@ -402,6 +402,19 @@ func TestAlertsAndConcernsReachThePrivacyOfficer(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	t.Logf("in the queue after %s", time.Since(start).Round(10*time.Millisecond))
+	// The same queue as FHIR, for the system in which privacy officers keep their work; and to nobody else.
+	status, _, tasks, err := c.http("GET", "/fhir/Task?status=requested&patient="+personOfConcern(t, c), "privacy", "", nil)
+	if err != nil || status != http.StatusOK || !bytes.Contains(tasks, []byte("I have never met a Dr Ade.")) || bytes.Contains(tasks, []byte("unconscious in resus")) {
+		t.Errorf("her question as a Task: %d %v %s", status, err, tasks)
+	}
+	for _, user := range []string{"doctor", "citizen", "operator"} {
+		if status, _, body, _ := c.http("GET", "/fhir/Task?status=requested", user, "", nil); status == http.StatusOK || bytes.Contains(body, []byte("Dr Ade")) {
+			t.Errorf("%s sees the privacy officer's tasks: %d", user, status)
+		}
+	}
+	if _, _, page, _ := c.http("GET", "/me", "citizen", "", nil); !bytes.Contains(page, []byte("The privacy officer is looking into it.")) {
+		t.Error("her page does not say what became of her question")
+	}
 	status, head, csv, err := c.http("POST", "/privacy/export", "privacy", "application/x-www-form-urlencoded", []byte(url.Values{"system": {fhir.SystemNHSNumber}, "value": {c.w.Person(cast.Main).NHS}}.Encode()))
 	if err != nil || status != http.StatusOK || !strings.HasPrefix(head.Get("Content-Type"), "text/csv") || !bytes.Contains(csv, []byte("Dr Femi Ade")) {
 		t.Errorf("the export: %d %v", status, err)
@@ -415,4 +428,14 @@ func TestAlertsAndConcernsReachThePrivacyOfficer(t *testing.T) {
 	if used < 2 {
 		t.Errorf("the privacy officer's own reading is in the log %d times", used)
 	}
+}
+
+// personOfConcern is Margaret's id.
+func personOfConcern(t *testing.T, c *checker) string {
+	t.Helper()
+	id, err := c.w.Node.People.Resolve(c.ctx, nhs(c.w.Person(cast.Main)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }
