@@ -23,7 +23,6 @@ import (
 	"tombolo/fhir"
 	"tombolo/gather"
 	"tombolo/intake"
-	"tombolo/kv"
 	"tombolo/locator"
 	"tombolo/mpi"
 	"tombolo/pki"
@@ -60,7 +59,6 @@ type Config struct {
 // A Node is a running node. Close undoes New.
 type Node struct {
 	c         Config
-	engine    kv.Engine
 	store     *store.DB
 	followers []*events.Follower
 	runners   []runner
@@ -104,7 +102,6 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err != nil {
 		return n, err
 	}
-	n.engine = engine
 	if n.store, err = store.Open(store.Options{Engine: engine, Now: c.Now}); err != nil {
 		return n, errors.Join(err, engine.Close())
 	}

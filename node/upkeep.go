@@ -15,7 +15,6 @@ import (
 	"strings"
 
 	"tombolo/fhir"
-	"tombolo/kv"
 	"tombolo/store"
 )
 
@@ -49,20 +48,32 @@ func Maintain(ctx context.Context, c Config, u Upkeep, tell func(store.Progress)
 			return Kept{}, fmt.Errorf("there is no store in %s: give the --data that serve runs with", c.Data)
 		}
 	}
-	engine, err := openEngine(ctx, c)
+	db, err := OpenStore(ctx, c)
 	if err != nil {
 		return Kept{}, err
 	}
-	db, err := store.Open(store.Options{Engine: engine})
-	if err != nil {
-		return Kept{}, errors.Join(err, engine.Close())
-	}
-	k, err := maintain(ctx, c, engine, db, u, tell)
+	k, err := maintain(ctx, c, db, u, tell)
 	return k, errors.Join(err, db.Close())
 }
 
+// OpenStore opens the store that a configuration names, and nothing else of a node.
+func OpenStore(ctx context.Context, c Config) (*store.DB, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	engine, err := openEngine(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	db, err := store.Open(store.Options{Engine: engine})
+	if err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	return db, nil
+}
+
 // maintain does it on an open store.
-func maintain(ctx context.Context, c Config, engine kv.Engine, db *store.DB, u Upkeep, tell func(store.Progress)) (Kept, error) {
+func maintain(ctx context.Context, c Config, db *store.DB, u Upkeep, tell func(store.Progress)) (Kept, error) {
 	switch u.Do {
 	case "verify":
 		r, err := db.Verify(ctx, tell)
@@ -81,9 +92,7 @@ func maintain(ctx context.Context, c Config, engine kv.Engine, db *store.DB, u U
 		if err != nil {
 			return Kept{}, err
 		}
-		disk, err := engine.(interface {
-			DiskBytes(context.Context) (int64, error)
-		}).DiskBytes(ctx)
+		disk, err := db.DiskBytes(ctx)
 		if err != nil {
 			return Kept{}, err
 		}
@@ -203,7 +212,7 @@ func (n *Node) upkeep(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).Flush()
 	}
 	n.c.Logger.Info("store upkeep", "do", u.Do)
-	k, err := maintain(r.Context(), n.c, n.engine, n.store, u, func(p store.Progress) { say(line{Progress: &p}) })
+	k, err := maintain(r.Context(), n.c, n.store, u, func(p store.Progress) { say(line{Progress: &p}) })
 	if err != nil {
 		n.c.Logger.Warn("store upkeep did not come to its end", "do", u.Do, "error", err)
 		say(line{Error: strings.TrimSpace(err.Error())})

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"hash/maphash"
 	"iter"
 	"slices"
 	"strings"
@@ -46,7 +47,7 @@ func (f *finder) candidates(ctx context.Context, after place) iter.Seq2[candidat
 // segments finds the best way to the candidates.
 func (f *finder) segments(ctx context.Context, after place) iter.Seq2[segment, error] {
 	if f.q.Patient != "" {
-		return func(yield func(segment, error) bool) { yield(segment{part: patientPart(f.q.Patient)}, nil) }
+		return func(yield func(segment, error) bool) { f.within(ctx, patientPart(f.q.Patient), after, yield) }
 	}
 	var plans []plan
 	if !f.db.IndexIsStale() {
@@ -72,6 +73,38 @@ func (f *finder) segments(ctx context.Context, after place) iter.Seq2[segment, e
 		}
 		f.everywhere(ctx, after, yield)
 	}
+}
+
+// within yields where one record's candidates are. An equality is looked up in the index, whose entries of one value lie in the order of records,
+// when it finds few; else the record is scanned. Where partitions lie on many machines it always is: the record's machine is then the only one asked.
+func (f *finder) within(ctx context.Context, part kv.Part, after place, yield func(segment, error) bool) {
+	if !f.db.spread && !f.db.IndexIsStale() {
+		if p, ok := f.planWithin(part); ok {
+			if done, _ := f.collect(ctx, p, after, f.db.limits.probe, yield); done {
+				return
+			}
+		}
+	}
+	yield(segment{part: part}, nil)
+}
+
+// planWithin is the first plan of equalities, in one record.
+func (f *finder) planWithin(part kv.Part) (p plan, ok bool) {
+	for _, ranges := range search.Keys(f.q) {
+		if len(ownersIn(ranges)) > 0 || len(ranges) == 0 || ranges[0].Name == "_id" {
+			continue // the index leaves these out
+		}
+		p = plan{}
+		for _, r := range ranges {
+			if _, one := r.Exact(); one {
+				p.ranges = append(p.ranges, kv.Prefix(indexPart(f.q.Type, r.Name), indexValue(r.From)+string(part)+"\x00"))
+			}
+		}
+		if len(p.ranges) == len(ranges) {
+			return p, true
+		}
+	}
+	return plan{}, false
 }
 
 // A plan is one complete way to the candidates.
@@ -157,6 +190,36 @@ func (f *finder) collect(ctx context.Context, p plan, after place, most int, yie
 		return false, true
 	}
 	return true, yieldInOrder(append(p.uncovered(found), p.also...), after, yield)
+}
+
+// counted counts the different places in ranges of the index of which all match. A place counts once by a 64-bit hash of it, so of a million matches
+// one may be missed in one of ten million searches.
+func (f *finder) counted(ctx context.Context, ranges []search.Range) (int, error) {
+	all := make([]kv.Range, len(ranges))
+	for i, r := range ranges {
+		all[i] = kv.Range{Part: indexPart(f.q.Type, r.Name), From: indexValue(r.From), To: indexTo(r.To)}
+	}
+	// In one range a place stands once.
+	if len(all) == 1 {
+		n := 0
+		for _, err := range f.db.engine.Scan(ctx, all, 0) {
+			if err != nil {
+				return -1, readError(err)
+			}
+			n++
+		}
+		return n, nil
+	}
+	seen := map[uint64]struct{}{}
+	for en, err := range f.db.engine.Scan(ctx, all, 0) {
+		if err != nil {
+			return -1, readError(err)
+		}
+		if i := strings.LastIndex(en.Key.Key, "\x00\x01"); i >= 0 {
+			seen[maphash.String(seeds[0], en.Key.Key[i:])] = struct{}{}
+		}
+	}
+	return len(seen), nil
 }
 
 // from narrows the ranges of an exact plan to what comes after a place.

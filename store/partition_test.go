@@ -82,6 +82,14 @@ func TestCallsTouchTheirPartitionsOnly(t *testing.T) {
 	if trips != 1 {
 		t.Errorf("a search in a record takes %d round trips, want 1", trips)
 	}
+	_, parts = asked(func() error {
+		p, err := db.Search(ctx, search.Query{Type: "Observation", Patient: "ann07", Params: []search.Param{{Name: "status", Values: []string{"final"}}}})
+		if err == nil && len(p.Resources) != 5 {
+			err = fmt.Errorf("%d found in the record, want 5", len(p.Resources))
+		}
+		return err
+	})
+	wantLines(t, "a search by a code in a record touches", parts, "p/ann07")
 	_, parts = asked(func() error { _, err := db.ReadRaw(ctx, "Observation/o07-1"); return err })
 	wantLines(t, "a read touches", parts, string(idPart("Observation/o07-1")), "p/ann07")
 

@@ -99,6 +99,9 @@ func (f *finder) page(ctx context.Context) (*search.Page, error) {
 
 // total counts all matches, or answers -1 and says why.
 func (f *finder) total(ctx context.Context) (int, error) {
+	if ranges, ok := search.Counted(f.q); ok && !f.db.IndexIsStale() {
+		return f.counted(ctx, ranges)
+	}
 	n := 0
 	counter := &finder{db: f.db, q: f.q, m: f.m, past: f.past}
 	end, err := counter.matches(ctx, place{}, func(place, *fhir.Resource) bool { n++; return true })

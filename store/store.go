@@ -33,6 +33,7 @@ type DB struct {
 	now    func() time.Time
 	limits limits
 	stale  atomic.Bool // the index is not to be relied on, see IndexIsStale
+	spread bool        // partitions lie on many machines
 }
 
 var (
@@ -49,6 +50,9 @@ func Open(o Options) (*DB, error) {
 		o.Now = time.Now
 	}
 	db := &DB{engine: o.Engine, now: o.Now, limits: usualLimits}
+	if e, ok := o.Engine.(interface{ Spread() bool }); ok {
+		db.spread = e.Spread()
+	}
 	if err := db.openFormat(context.Background(), o.ReadOnly, formatNow, migrations); err != nil {
 		return nil, err
 	}
@@ -61,6 +65,21 @@ func (db *DB) Close() error { return db.engine.Close() }
 // Checkpoint writes a complete copy of one moment into dir, which must not exist, while work goes on.
 func (db *DB) Checkpoint(ctx context.Context, dir string) error {
 	return db.engine.Checkpoint(ctx, dir)
+}
+
+// DiskBytes is the room that the store takes on disk.
+func (db *DB) DiskBytes(ctx context.Context) (int64, error) {
+	e, ok := db.engine.(interface {
+		DiskBytes(context.Context) (int64, error)
+	})
+	if !ok {
+		return 0, fhir.Errorf(fhir.NotSupported, "this engine does not say how much room it takes")
+	}
+	n, err := e.DiskBytes(ctx)
+	if err != nil {
+		return 0, readError(err)
+	}
+	return n, nil
 }
 
 // A Stored is one version of a resource as it lies in the store.

@@ -21,7 +21,7 @@ func benchCommand() *cobra.Command {
 		Use:   "bench [WORKLOAD…]",
 		Short: "Measure this machine: the workloads of docs/performance.md",
 		Long: "Runs workloads against a real node on a real disk and writes one JSON object a line to stdout, and the same for people to stderr.\n" +
-			"The workloads:\n\n" + workloadList(),
+			"The workloads:\n\n" + workloadList() + "\nThe store's table has a command of its own, tombolo bench store.",
 		Example:   "  tombolo bench mllp\n  tombolo bench mllp --count 100000 --connections 32 --dir /var/lib/bench\n  tombolo bench mllp --profile prof/     and then: go tool pprof prof/mllp.cpu",
 		ValidArgs: bench.Names(),
 		RunE: func(c *cobra.Command, names []string) error {
@@ -55,6 +55,7 @@ func benchCommand() *cobra.Command {
 			return nil
 		},
 	}
+	c.AddCommand(benchStoreCommand(), benchAtRestCommand())
 	f := c.Flags()
 	f.IntVar(&o.Count, "count", 0, "how many things are done (each workload has its own usual number)")
 	f.IntVar(&o.Connections, "connections", 8, "how many at a time")

@@ -269,6 +269,9 @@ func distributed(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	return citus, err
 }
 
+// Spread says whether partitions lie on many machines, so that a call is cheaper the fewer it names.
+func (e *Engine) Spread() bool { return e.opts.ByPartition }
+
 // DiskBytes is the room that the tables take on the server's disk, or on those of all machines of a Citus cluster.
 func (e *Engine) DiskBytes(ctx context.Context) (n int64, err error) {
 	if err := e.gate.Enter(ctx); err != nil {

@@ -25,6 +25,8 @@ type Options struct {
 	Told        func(format string, args ...any) // what goes on, for who waits; nil: silence
 	// Measure is called around the part that counts, for a profiler; nil: nothing.
 	Measure func() (done func())
+	// MeasureNamed is Measure where several workloads run, told which.
+	MeasureNamed func(workload string) (done func())
 }
 
 // A Result is what was measured.
@@ -42,6 +44,23 @@ type Result struct {
 	DiskBytes   int64              `json:"diskBytes,omitempty"`
 	More        map[string]float64 `json:"more,omitempty"`
 	Machine     Machine            `json:"machine"`
+
+	// Of the workloads of the store's table: what was got, and what must be reached and is aimed at; 0 where nothing is demanded.
+	Got    float64 `json:"got,omitempty"`
+	Unit   string  `json:"unit,omitempty"`
+	Must   float64 `json:"must,omitempty"`
+	Aim    float64 `json:"aim,omitempty"`
+	Higher bool    `json:"higherIsBetter,omitempty"`
+	Reads  bool    `json:"-"` // taken at a tenth of the size too
+	Data   string  `json:"data,omitempty"`
+}
+
+// Reached says whether what must be reached was.
+func (r Result) Reached() bool {
+	if r.Higher {
+		return r.Got >= r.Must
+	}
+	return r.Got <= r.Must || r.Must == 0
 }
 
 // A Machine is what it ran on.
@@ -72,15 +91,7 @@ func Run(ctx context.Context, name string, o Options) (Result, error) {
 	if i < 0 {
 		return Result{}, fhir.Errorf(fhir.NotFound, "there is no workload %q: there are %s", name, strings.Join(Names(), ", "))
 	}
-	if o.Connections <= 0 {
-		o.Connections = 8
-	}
-	if o.Told == nil {
-		o.Told = func(string, ...any) {}
-	}
-	if o.Measure == nil {
-		o.Measure = func() func() { return func() {} }
-	}
+	o.fill()
 	if o.Dir == "" {
 		dir, err := os.MkdirTemp("", "tombolo-bench-")
 		if err != nil {
@@ -92,6 +103,18 @@ func Run(ctx context.Context, name string, o Options) (Result, error) {
 	r, err := Workloads[i].run(ctx, o)
 	r.Workload, r.Machine = name, machine()
 	return r, err
+}
+
+func (o *Options) fill() {
+	if o.Connections <= 0 {
+		o.Connections = 8
+	}
+	if o.Told == nil {
+		o.Told = func(string, ...any) {}
+	}
+	if o.Measure == nil {
+		o.Measure = func() func() { return func() {} }
+	}
 }
 
 // Names are those of the workloads.
@@ -175,6 +198,17 @@ func diskUse(dir string) (total int64) {
 // String is the result as a person reads it.
 func (r Result) String() string {
 	var b strings.Builder
+	if r.Unit != "" {
+		fmt.Fprintf(&b, "%-15s %.4g %s", r.Workload, r.Got, r.Unit)
+		if r.Must > 0 {
+			verdict := "REACHED"
+			if !r.Reached() {
+				verdict = "NOT REACHED"
+			}
+			fmt.Fprintf(&b, " (must %.4g, aim %.4g: %s)", r.Must, r.Aim, verdict)
+		}
+		b.WriteString("\n             ")
+	}
 	fmt.Fprintf(&b, "%-12s %d %s in %.2f s over %d connections: %.0f/s, %.0f µs of processor each", r.Workload, r.Count, r.What, r.Seconds, r.Connections, r.PerSecond, r.CPUMicros)
 	if r.Millis != nil {
 		fmt.Fprintf(&b, "\n             each took p50 %.2f ms, p90 %.2f, p99 %.2f, p99.9 %.2f, at most %.2f", r.Millis["p50"], r.Millis["p90"], r.Millis["p99"], r.Millis["p99.9"], r.Millis["max"])

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"tombolo/fhir"
+	"tombolo/kv/postgres/pgtest"
 )
 
 // The workloads run and count what they say; how fast is nobody's business here.
@@ -57,5 +60,64 @@ func TestOnePersonsMessagesStayInOrderOnOneConnection(t *testing.T) {
 				t.Fatal("the same seed gave other messages")
 			}
 		}
+	}
+}
+
+// The store's table is taken whole, on both engines, of made records; nothing of it is missing and all figures are figures.
+func TestTheStoresTable(t *testing.T) {
+	for _, engine := range []string{"embedded", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			o := StoreOptions{Resources: 4000, Import: 300, Elsewhere: AtRest}
+			if o.Seed = 1; engine == "postgres" {
+				o.Store = pgtest.URL(t)
+			}
+			got := map[string]Result{}
+			if err := Store(t.Context(), o, func(r Result) { got[r.Workload] = r }); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"import-bundles", "import-ndjson", "bulk", "disk", "everything", "everything-p99", "patient-search", "code-date", "code-count", "read", "small-1", "small-32", "mixed", "at-rest"} {
+				if r := got[name]; r.Got <= 0 || r.Unit == "" || r.Count <= 0 || r.What == "" || r.Data == "" {
+					t.Errorf("%s: %+v", name, r)
+				}
+			}
+			if got["everything"].More["growth"] <= 0 || len(got["limits"].More) != 4 || got["import-bundles"].More["rejected"]+got["import-ndjson"].More["rejected"] > 0 {
+				t.Errorf("growth, limits or rejections: %+v, %+v, %+v", got["everything"], got["limits"], got["import-ndjson"])
+			}
+		})
+	}
+}
+
+// Copies of a record are whole records of other people, and the same again for the same seed.
+func TestACrowdIsManyPeople(t *testing.T) {
+	c, again := madeCrowd(7), madeCrowd(7)
+	seen := map[fhir.Ref]bool{}
+	for n := range 45 {
+		p, q := c.person(n), again.person(n)
+		patients := 0
+		for i, g := range p {
+			r, err := fhir.Parse(g.raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(q[i].raw) != string(g.raw) {
+				t.Fatal("the same seed made another record")
+			}
+			if seen[r.Ref()] {
+				t.Fatalf("%s is there twice", r.Ref())
+			}
+			if seen[r.Ref()] = true; r.Type() == "Patient" {
+				if patients++; r.ID() != g.patient {
+					t.Errorf("%s is in the record of %s", r.Ref(), g.patient)
+				}
+			} else if !strings.Contains(string(g.raw), `"Patient/`+g.patient+`"`) {
+				t.Errorf("%s does not speak of its patient", r.Ref())
+			}
+		}
+		if patients != 1 || len(p) < 200 {
+			t.Errorf("person %d has %d patients among %d resources", n, patients, len(p))
+		}
+	}
+	if len(c.codes("Condition")) < 50 {
+		t.Error("too few codes")
 	}
 }

@@ -65,7 +65,7 @@ type trust struct {
 	stop func() error
 }
 
-func startTrust(ctx context.Context, o Options) (*trust, error) {
+func startTrust(ctx context.Context, o Options, place node.Config) (*trust, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func startTrust(ctx context.Context, o Options) (*trust, error) {
 			return nil, fmt.Errorf("the workload's region: %v", p)
 		}
 	}
-	n, err := node.New(ctx, node.Config{Region: r, Folder: o.Dir, Data: filepath.Join(o.Dir, "data"), Feeds: true})
+	n, err := node.New(ctx, node.Config{Region: r, Folder: o.Dir, Data: place.Data, Store: place.Store, Feeds: true})
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func mllp(ctx context.Context, o Options) (Result, error) {
 	o.Told("making %d messages", o.Count)
 	warm := max(o.Count/10, o.Connections)
 	queues := Messages(o.Seed, o.Count+warm, o.Connections)
-	t, err := startTrust(ctx, o)
+	t, err := startTrust(ctx, o, node.Config{Data: filepath.Join(o.Dir, "data")})
 	if err != nil {
 		return Result{}, err
 	}
@@ -178,7 +178,7 @@ func importFiles(ctx context.Context, o Options) (Result, error) {
 		}
 		paths = append(paths, path)
 	}
-	t, err := startTrust(ctx, o)
+	t, err := startTrust(ctx, o, node.Config{Data: filepath.Join(o.Dir, "data")})
 	if err != nil {
 		return Result{}, err
 	}

@@ -1,0 +1,33 @@
+package search
+
+import "strings"
+
+// Counted gives the index entries that are, one for one, what matches q: whoever counts the different resources that they name has counted the
+// matches, without reading any. ok is false where only Matches can tell: of several parameters, of a modifier, of another kind of parameter, of
+// values for which the index holds more than what matches (a code of any system) or less than the whole value (one that is cut).
+func Counted(q Query) (ranges []Range, ok bool) {
+	if len(q.Params) != 1 || q.Patient != "" {
+		return nil, false
+	}
+	p := q.Params[0]
+	d := lookup(q.Type, p.Name)
+	if d == nil || d.Kind != KindToken || p.Modifier != "" || d.Name == "_id" {
+		return nil, false
+	}
+	names := indexNames(q.Type, d)
+	if len(names) != 1 || names[0] != d.Name {
+		return nil, false // the entries are those of other elements too
+	}
+	for _, v := range p.Values {
+		w, err := parseToken(v)
+		if err != nil || w.anySystem || w.anyCode || mayBeImplied(w.system) || strings.Contains(w.code, "|") || strings.Contains(w.system, "|") {
+			return nil, false
+		}
+		value := w.code + "|" + w.system
+		if len(value) >= maxValue {
+			return nil, false
+		}
+		ranges = append(ranges, exactRange(d.Name, value))
+	}
+	return ranges, len(ranges) > 0
+}
