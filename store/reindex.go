@@ -265,18 +265,19 @@ func (x *reindexer) batch(ctx context.Context, entries []kv.Entry) error {
 	}
 	var b kv.Batch
 	var single []wish
-	for _, w := range wishes {
+	for i := range wishes {
+		w := &wishes[i]
 		raw, had := values[0], values[1:1+len(w.keys)]
 		values = values[1+len(w.keys):]
-		for i, v := range had {
+		for k, v := range had {
 			if v == nil {
-				w.missing = append(w.missing, w.keys[i])
+				w.missing = append(w.missing, w.keys[k])
 			}
 		}
 		e, err := decodeEntry(raw)
 		switch {
 		case err != nil || !w.agrees(e):
-			single = append(single, w)
+			single = append(single, *w)
 		case len(w.missing) > 0:
 			b.Expect = append(b.Expect, kv.Precondition{Key: idKey(w.ref), Value: raw})
 			for _, k := range w.missing {
@@ -287,11 +288,7 @@ func (x *reindexer) batch(ctx context.Context, entries []kv.Entry) error {
 	if len(b.Put) > 0 {
 		switch err := x.commit(ctx, b); {
 		case errors.Is(err, kv.ErrConflict): // one of them was written meanwhile
-			for _, w := range wishes {
-				if len(w.missing) > 0 {
-					single = append(single, w)
-				}
-			}
+			single = wishes
 		case err != nil:
 			return err
 		default:
