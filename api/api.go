@@ -83,6 +83,7 @@ func (s *server) routes() []route {
 		{pattern: "GET /fhir/Patient/{id}/$everything", interaction: "$everything", typ: "Patient", person: s.everything},
 		{pattern: "GET /fhir/$gather", person: methodNotAllowed, system: methodNotAllowed},
 		{pattern: "POST /fhir/$gather", interaction: "$gather", person: s.gather},
+		{pattern: "POST /fhir/{type}/$validate", interaction: "$validate", typ: "*", person: s.validate, system: s.validate},
 		{pattern: "GET /fhir/{type}/{id}", interaction: "read", typ: "*", person: s.read, system: s.ownRead},
 		{pattern: "GET /fhir/{type}/{id}/_history/{version}", interaction: "vread", typ: "*", system: s.ownVersion},
 		{pattern: "GET /fhir/{type}/{id}/_history", interaction: "history-instance", typ: "*", system: s.ownHistory},

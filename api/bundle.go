@@ -14,6 +14,7 @@ import (
 
 	"tombolo/access"
 	"tombolo/fhir"
+	"tombolo/fhir/r4"
 	"tombolo/gather"
 	"tombolo/intake"
 )
@@ -27,7 +28,7 @@ func (s *server) bundle(w http.ResponseWriter, r *http.Request, session *access.
 	if err != nil {
 		return err
 	}
-	raw, res, err := sent(r)
+	raw, res, err := read(r)
 	if err != nil {
 		return err
 	}
@@ -112,6 +113,12 @@ func (s *server) readBody(r *http.Request, e *entry) error {
 	}
 	if e.method != "PATCH" {
 		e.change.resource = res
+		if issues := r4.Check(res, r4.Shape); len(issues) > 0 {
+			for j, i := range issues {
+				issues[j] = i.At(within(e.at, i.Expression))
+			}
+			return allIssues(issues)
+		}
 		return nil
 	}
 	if e.change.patch, err = patchIn(res); err != nil {
@@ -357,6 +364,9 @@ func (s *server) batch(w http.ResponseWriter, r *http.Request, entries []*entry)
 func (s *server) failed(err error) fhir.EntryParts {
 	i := s.issueOf(err)
 	status := statusOf(i)
+	if all, ok := err.(allIssues); ok {
+		return fhir.EntryParts{Response: fhir.M{"status": strconv.Itoa(status) + " " + http.StatusText(status), "outcome": json.RawMessage(fhir.Outcome(all...).Raw())}}
+	}
 	return fhir.EntryParts{Response: fhir.M{"status": strconv.Itoa(status) + " " + http.StatusText(status), "outcome": json.RawMessage(fhir.Outcome(i).Raw())}}
 }
 

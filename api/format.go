@@ -11,43 +11,75 @@ import (
 	"strings"
 
 	"tombolo/fhir"
+	"tombolo/fhir/fhirxml"
+	"tombolo/fhir/r4"
 )
 
-// The names under which clients ask for JSON. FHIR R4 http.html#mime-type
-var jsonNames = map[string]bool{"application/fhir+json": true, "application/json": true, "text/json": true, "json": true}
+// A format in which resources are written.
+type format int
 
-var notAcceptable = fhir.Errorf(fhir.NotSupported, "only JSON is offered: ask for application/fhir+json")
+const (
+	none format = iota
+	inJSON
+	inXML
+)
 
-// acceptable refuses a request for a format that is not offered. _format is stronger than Accept. FHIR R4 http.html#mime-type
-func acceptable(r *http.Request) error {
+// formats are the names under which clients ask for them. FHIR R4 http.html#mime-type
+var formats = map[string]format{
+	"application/fhir+json": inJSON, "application/json": inJSON, "text/json": inJSON, "json": inJSON, "*/*": inJSON, "application/*": inJSON, "text/html": inJSON,
+	"application/fhir+xml": inXML, "application/xml": inXML, "text/xml": inXML, "xml": inXML,
+}
+
+var notAcceptable = fhir.Errorf(fhir.NotSupported, "JSON and XML are offered: ask for application/fhir+json or application/fhir+xml")
+
+// wanted is the format that a client likes best; none if it takes neither. _format is stronger than Accept. FHIR R4 http.html#mime-type
+func wanted(r *http.Request) format {
 	want := strings.Join(r.Header.Values("Accept"), ",")
 	if f := r.URL.Query().Get("_format"); f != "" {
 		want = strings.ReplaceAll(f, " ", "+")
 	}
 	if strings.TrimSpace(want) == "" {
-		return nil
+		return inJSON
 	}
+	best, likes := none, 0.0
 	for part := range strings.SplitSeq(want, ",") {
-		t, params, err := mime.ParseMediaType(part)
-		if q, qerr := strconv.ParseFloat(params["q"], 64); err != nil && t == "" || qerr == nil && q == 0 {
-			continue
+		t, params, _ := mime.ParseMediaType(part)
+		q := 1.0
+		if v, err := strconv.ParseFloat(params["q"], 64); err == nil {
+			q = v
 		}
 		if v := params["fhirversion"]; v != "" && v != "4.0" && v != "4.0.1" { // FHIR R4 http.html#version-parameter
 			continue
 		}
-		if jsonNames[t] || t == "*/*" || t == "application/*" || t == "text/html" {
-			return nil
+		if f := formats[t]; f != none && q > likes {
+			best, likes = f, q
 		}
 	}
-	return notAcceptable
+	return best
 }
 
-// write sends a resource, as JSON; pretty and packed if asked for.
+func acceptable(r *http.Request) error {
+	if wanted(r) == none {
+		return notAcceptable
+	}
+	return nil
+}
+
+// write sends a resource in the format that is wanted; pretty and packed if asked for.
 func write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 	head := w.Header()
 	head.Set("Content-Type", "application/fhir+json;charset=utf-8")
 	head.Add("Vary", "Accept, Accept-Encoding")
-	if r.URL.Query().Get("_pretty") == "true" {
+	switch pretty := r.URL.Query().Get("_pretty") == "true"; {
+	case wanted(r) == inXML:
+		// What was kept before this program held resources to R4 may not fit into XML: then it is given as it is, and called what it is.
+		if res, err := fhir.Parse(body); err == nil {
+			if out, err := fhirxml.Encode(res); err == nil {
+				body = out
+				head.Set("Content-Type", "application/fhir+xml;charset=utf-8")
+			}
+		}
+	case pretty:
 		var b bytes.Buffer
 		if json.Indent(&b, body, "", "  ") == nil {
 			body = b.Bytes()
@@ -120,10 +152,28 @@ func mediaType(r *http.Request) string {
 	return t
 }
 
-// sent reads the resource in a request's body, strictly.
+// sent reads the resource in a request's body, strictly: every element must be R4's. raw is what came.
 func sent(r *http.Request) (raw []byte, res *fhir.Resource, err error) {
-	if t := mediaType(r); !jsonNames[t] && t != "" {
-		return nil, nil, fhir.Errorf(fhir.NotSupported, "send a resource as application/fhir+json").At("Content-Type")
+	if raw, res, err = read(r); err != nil {
+		return nil, nil, err
+	}
+	return raw, res, shape(res)
+}
+
+// shape holds a resource to R4's shape. What must be there, and codes, are left to $validate.
+func shape(res *fhir.Resource) error {
+	if issues := r4.Check(res, r4.Shape); len(issues) > 0 {
+		return allIssues(issues)
+	}
+	return nil
+}
+
+func read(r *http.Request) (raw []byte, res *fhir.Resource, err error) {
+	f := inJSON
+	if t := mediaType(r); t != "" {
+		if f = formats[t]; f == none || strings.Contains(t, "*") || t == "text/html" {
+			return nil, nil, fhir.Errorf(fhir.NotSupported, "send a resource as application/fhir+json or application/fhir+xml").At("Content-Type")
+		}
 	}
 	if raw, err = body(r); err != nil {
 		return nil, nil, err
@@ -131,19 +181,21 @@ func sent(r *http.Request) (raw []byte, res *fhir.Resource, err error) {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return nil, nil, fhir.Errorf(fhir.Required, "the body is empty: send a resource")
 	}
-	if bytes.HasPrefix(raw, []byte("\xef\xbb\xbf")) { // a byte order mark. RFC 8259 §8.1
-		raw = raw[3:]
+	plain := bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf")) // a byte order mark. RFC 8259 §8.1
+	if f == inXML {
+		res, err = fhirxml.Decode(plain)
+	} else {
+		res, err = fhir.Parse(plain)
 	}
-	res, err = fhir.Parse(raw)
 	return raw, res, err
 }
 
 // parameters reads a FHIR Parameters resource from the body, strictly. FHIR R4 parameters.html
 func parameters(r *http.Request) (fhir.Value, error) {
-	if !jsonNames[mediaType(r)] {
+	if mediaType(r) == "" {
 		return fhir.Value{}, fhir.Errorf(fhir.NotSupported, "send a Parameters resource as application/fhir+json").At("Content-Type")
 	}
-	_, res, err := sent(r)
+	_, res, err := read(r)
 	if err != nil {
 		return fhir.Value{}, err
 	}

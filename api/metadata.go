@@ -32,7 +32,7 @@ func (s *server) metadata(w http.ResponseWriter, r *http.Request, _ *access.Sess
 		"documentation": documentation,
 		"security":      s.security()}
 	cs := fhir.New("CapabilityStatement", "tombolo", fhir.M{
-		"status": "active", "kind": "instance", "date": "2026-11-22", "fhirVersion": "4.0.1", "format": []string{"application/fhir+json", "json"},
+		"status": "active", "kind": "instance", "date": "2026-11-22", "fhirVersion": "4.0.1", "format": []string{"application/fhir+json", "application/fhir+xml", "json", "xml"},
 		"patchFormat":    []string{typeJSONPatch},
 		"software":       fhir.M{"name": "Tombolo", "version": s.o.Version},
 		"implementation": fhir.M{"description": s.o.Name, "url": s.base(r)},

@@ -47,5 +47,9 @@ func (p *patch) apply(r *fhir.Resource) (*fhir.Resource, error) {
 		// The library's words quote the content: say which operation, not what.
 		return nil, fhir.Errorf(fhir.Processing, "the patch does not fit: a test failed, or a path is not there. Read the resource, and make the patch again")
 	}
-	return fhir.Parse(out)
+	patched, err := fhir.Parse(out)
+	if err != nil {
+		return nil, err
+	}
+	return patched, shape(patched)
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"tombolo/fhir"
+	"tombolo/fhir/r4"
 )
 
 // A view is which part of a resource is wanted. FHIR R4 search.html#summary
@@ -17,8 +18,8 @@ type view struct {
 func viewOf(r *http.Request) (view, error) {
 	q := r.URL.Query()
 	v := view{summary: q.Get("_summary")}
-	if !slices.Contains([]string{"", "false", "text", "data", "count"}, v.summary) {
-		return v, fhir.Errorf(fhir.Invalid, "takes text, data, count or false").At("_summary")
+	if !slices.Contains([]string{"", "true", "false", "text", "data", "count"}, v.summary) {
+		return v, fhir.Errorf(fhir.Invalid, "takes true, text, data, count or false").At("_summary")
 	}
 	for _, list := range q["_elements"] {
 		v.elements = append(v.elements, strings.Split(list, ",")...)
@@ -76,9 +77,22 @@ func (v view) keeps(typ, name string) bool {
 				return true
 			}
 		}
-		return false
+		return mandatory(typ, name)
 	}
-	return (v.summary == "text") == (name == "text")
+	switch v.summary {
+	case "text":
+		return name == "text" || mandatory(typ, name)
+	case "data":
+		return name != "text"
+	}
+	e, _ := r4.TypeOf(typ).Member(name)
+	return e != nil && (e.Summary || e.Min > 0)
+}
+
+// mandatory elements come with every part, so that it is a resource still. FHIR R4 search.html#elements
+func mandatory(typ, name string) bool {
+	e, _ := r4.TypeOf(typ).Member(name)
+	return e != nil && e.Min > 0
 }
 
 // choice reports whether the rest of a member's name may be a data type's: valueQuantity is value.
