@@ -1,12 +1,15 @@
 package api_test
 
 import (
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"tombolo/fhir"
+	"tombolo/kv/enginetest"
 	"tombolo/search"
 )
 
@@ -37,6 +40,9 @@ func examples(t testing.TB) []*fhir.Resource {
 // Every example of R4 is taken, comes back byte for byte but for what of meta is the server's to say, and is found by each of its search values.
 func TestEveryExampleOfR4IsStoredAndFound(t *testing.T) {
 	all := examples(t)
+	if enginetest.PostgreSQL() || os.Getenv("TOMBOLO_SOAK") == "" { // all of them in make soak; here every fourth
+		all = slices.DeleteFunc(all, func(r *fhir.Resource) bool { return crc32.ChecksumIEEE([]byte(r.Ref()))%4 > 0 })
+	}
 	s := open(t)
 	here := map[string]bool{}
 	for _, r := range all {

@@ -63,8 +63,11 @@ func (s *server) security() fhir.M {
 }
 
 func operationDefinition(name string) string {
-	if name == "$everything" {
+	switch name {
+	case "$everything":
 		return "http://hl7.org/fhir/OperationDefinition/Patient-everything"
+	case "$validate":
+		return "http://hl7.org/fhir/OperationDefinition/Resource-validate"
 	}
 	return "https://tombolo.dev/OperationDefinition/" + name[1:]
 }

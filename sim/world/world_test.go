@@ -166,7 +166,7 @@ func TestEveryErrorIsAnOperationOutcome(t *testing.T) {
 		{"GET", "/fhir/nothing/at/all", "", "", 404},
 		{"DELETE", "/fhir/Patient/1", "", "", 405},
 		{"PUT", "/fhir/Patient/1", "application/fhir+json", "{}", 405},
-		{"GET", "/fhir/metadata?_format=xml", "", "", 406},
+		{"GET", "/fhir/metadata?_format=ttl", "", "", 406},
 		{"POST", "/fhir/$gather", "text/plain", "hello", 415},
 		{"POST", "/fhir/$gather", "application/fhir+json", `{"resourceType":"Parameters"`, 400},
 		{"POST", "/fhir/$gather", "application/fhir+json", `{"resourceType":"Parameters","resourceType":"Parameters"}`, 400},
