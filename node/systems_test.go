@@ -357,4 +357,14 @@ func TestOurConsumerAsksOurProvider(t *testing.T) {
 			t.Errorf("%d: no %s in %.1500s", resp.StatusCode, want, b)
 		}
 	}
+	// Who asked in the west is who the token named, and stands in the east's log.
+	for e, err := range d.n.Audit.All(t.Context(), 0, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := e.Summary(); err == nil && s.Shows() && s.User == "west/dev" {
+			return
+		}
+	}
+	t.Error("the east's log does not name the user who asked in the west")
 }

@@ -269,3 +269,105 @@ func checkCounts(t *testing.T, name string, done *Converted) {
 		t.Errorf("%s: %d resources in, %d out, and the report speaks of %d", name, sum(done.In), sum(done.Out), said)
 	}
 }
+
+// The account above compares values, of which many are alike. Here each kind of leaf of each fixture is changed by itself into something
+// that stands nowhere else: it must then stand in what comes out, or the report must name its place. A flag that is turned round must
+// change what comes out, or the report.
+func TestEveryLeafIsFollowed(t *testing.T) {
+	followed := 0
+	for _, name := range fixtures {
+		whole := fixture(t, name)
+		plain := string(show(convert(t, whole)))
+		for _, l := range leafKinds(whole) {
+			const token = "zq-1907"
+			to := `"` + token + `"`
+			sought := token
+			switch raw := l.v.Raw(); raw[0] {
+			case 't', 'f':
+				to, sought = map[byte]string{'t': "false", 'f': "true"}[raw[0]], ""
+			case '"':
+			default:
+				to, sought = "19073.25", "19073.25"
+			}
+			v, err := fhir.ParseValue(whole.Rewrite(func(x fhir.Value) ([]byte, bool) {
+				if len(x.Raw()) > 0 && &x.Raw()[0] == &l.v.Raw()[0] && !x.IsObject() && !x.IsArray() {
+					return []byte(to), true
+				}
+				return nil, false
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			done, err := Convert(v)
+			if err != nil {
+				continue // refused as a whole: nothing is lost unseen
+			}
+			got := string(show(done))
+			followed++
+			last := l.path[strings.LastIndexByte(l.path, '.')+1:]
+			switch {
+			case sought == "" && got != plain, sought != "" && strings.Contains(got, sought):
+			case strings.HasSuffix(l.path, "meta.profile"): // that of what it has become stands there
+			case last == "resourceType" && got != plain: // another type, or none that is known: the report says so, or the account above
+			case (&account{done: done}).reported(l.path) || dropped(done, l.path):
+			default:
+				t.Errorf("%s: %s, changed to %s, is neither in what comes out nor in the report", name, l.path, to)
+			}
+		}
+	}
+	t.Logf("%d leaves were followed, each by itself", followed)
+	if followed < 1000 {
+		t.Errorf("only %d leaves were followed", followed)
+	}
+}
+
+// dropped reports whether the report says that a resource of the path's type was left out as a whole.
+func dropped(done *Converted, path string) bool {
+	typ, _, _ := strings.Cut(path, ".")
+	for _, is := range done.Issues {
+		where, _, _ := strings.Cut(is.Expression, " (")
+		if strings.Contains(path, ".contained.") && is.Type == fhir.BusinessRule { // lifted out of its list, and about somebody else
+			return true
+		}
+		if where == typ && (is.Type == fhir.BusinessRule || is.Type == fhir.NotSupported || is.Type == fhir.Duplicate) {
+			return true
+		}
+	}
+	return false
+}
+
+// A leafAt is a value, and its path from its resource.
+type leafAt struct {
+	path string
+	v    fhir.Value
+}
+
+// leafKinds are the leaves of a bundle's resources, each kind of place with each kind of neighbour once.
+func leafKinds(bundle fhir.Value) (out []leafAt) {
+	seen := map[string]bool{}
+	var walk func(v fhir.Value, path, sort string)
+	walk = func(v fhir.Value, path, sort string) {
+		if v.IsObject() || v.IsArray() {
+			if u := v.Text("url"); u != "" {
+				sort += " " + u
+			}
+			for c := range v.Children() {
+				p := path
+				if c.Key() != "" {
+					p += "." + c.Key()
+				}
+				walk(c, p, sort)
+			}
+			return
+		}
+		if key := path + sort; !isNull(v) && !seen[key] {
+			seen[key] = true
+			out = append(out, leafAt{path, v})
+		}
+	}
+	for r := range bundle.All("entry.resource") {
+		typ := r.Text("resourceType")
+		walk(r, typ, r.Text("status")+r.Text("intent")+r.Text("code.coding.code"))
+	}
+	return out
+}

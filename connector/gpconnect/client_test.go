@@ -285,7 +285,9 @@ func TestEverySpineErrorIsToldApart(t *testing.T) {
 		"NO_RELATIONSHIP": fhir.Suppressed, "ACCESS_DENIED": fhir.Forbidden, "ACCESS DENIED": fhir.Forbidden, "BAD_REQUEST": fhir.Processing,
 		"INVALID_PARAMETER": fhir.Processing, "INVALID_RESOURCE": fhir.Processing, "REFERENCE_NOT_FOUND": fhir.Processing,
 		"ORGANISATION_NOT_FOUND": fhir.Processing, "NOT_IMPLEMENTED": fhir.NotSupported, "INTERNAL_SERVER_ERROR": fhir.Transient,
-		"DUPLICATE_REJECTED": fhir.Duplicate,
+		"DUPLICATE_REJECTED": fhir.Duplicate, "FHIR_CONSTRAINT_VIOLATION": fhir.Processing, "ACCESS_DENIED_SSL": fhir.Forbidden, "ASID_CHECK_FAILED": fhir.Forbidden,
+		"INVALID_IDENTIFIER_SYSTEM": fhir.Processing, "INVALID_IDENTIFIER_VALUE": fhir.Processing, "INTERACTION_ID_MISMATCH": fhir.Processing,
+		"PRACTITIONER_NOT_FOUND": fhir.Processing,
 	}
 	code := ""
 	status := http.StatusBadRequest
@@ -308,7 +310,7 @@ func TestEverySpineErrorIsToldApart(t *testing.T) {
 		}
 	}
 	code = "SOMETHING_NEW"
-	for s, typ := range map[int]fhir.IssueType{401: fhir.Forbidden, 403: fhir.Forbidden, 404: fhir.Processing, 405: fhir.Processing, 408: fhir.Timeout,
+	for s, typ := range map[int]fhir.IssueType{302: fhir.Processing, 400: fhir.Processing, 406: fhir.Processing, 409: fhir.Conflict, 412: fhir.Conflict, 415: fhir.Processing, 401: fhir.Forbidden, 403: fhir.Forbidden, 404: fhir.Processing, 405: fhir.Processing, 408: fhir.Timeout,
 		410: fhir.Processing, 418: fhir.Processing, 429: fhir.Throttled, 500: fhir.Transient, 501: fhir.NotSupported, 502: fhir.Transient,
 		503: fhir.Transient, 504: fhir.Timeout, 599: fhir.Transient} {
 		status = s

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -63,5 +64,29 @@ func TestLargeAnswersTakeTurns(t *testing.T) {
 	}
 	if len(turns) > 0 {
 		t.Errorf("%d turns were not given back", len(turns))
+	}
+}
+
+// What a clinician is told of a failure is a sentence of its own, without the words of the wire; and everything that means that there is no
+// record to share is told in one and the same, whichever of its reasons it is.
+func TestFailuresAreToldInWords(t *testing.T) {
+	jargon := regexp.MustCompile(`(?i)FHIR|HTTP|JSON|bundle|resource|header|parameter|exception|null`)
+	all := []meaning{}
+	for code, m := range spine {
+		all = append(all, m)
+		if m.typ == fhir.NotFound && m.text != spine["PATIENT_NOT_FOUND"].text {
+			t.Errorf("%s is told apart from other reasons for there being no record: %s", code, m.text)
+		}
+	}
+	for _, m := range statuses {
+		all = append(all, m)
+		if m.typ == fhir.NotFound {
+			t.Errorf("a status alone passes for no record: %s", m.text)
+		}
+	}
+	for _, m := range all {
+		if len(m.text) < 30 || jargon.MatchString(m.text) {
+			t.Errorf("not for a clinician: %s", m.text)
+		}
 	}
 }
