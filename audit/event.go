@@ -34,6 +34,7 @@ const (
 	Create       Kind = "create"
 	Update       Kind = "update"
 	Delete       Kind = "delete"
+	Policy       Kind = "policy" // what has been agreed was changed, or explained
 )
 
 // The outcomes. FHIR R4 valueset-audit-event-outcome.html
@@ -128,6 +129,7 @@ var forms = map[Kind]form{
 	Create:       {restType, rest("create"), "C", Success, false},
 	Update:       {restType, rest("update"), "U", Success, false},
 	Delete:       {restType, rest("delete"), "D", Success, false},
+	Policy:       {alert, dcm("110129", "Security Configuration"), "U", Success, false},
 }
 
 // profile claims a BALP profile only where all that it demands is there.

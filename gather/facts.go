@@ -14,7 +14,11 @@ import (
 
 // facts are what policy must know before anything is looked at.
 func (g *Gatherer) facts(ctx context.Context, s *access.Session, p *mpi.Person) (policy.Facts, error) {
-	now := g.o.Now()
+	return g.FactsOn(ctx, s, p, g.o.Now())
+}
+
+// FactsOn is what a decision for the session about the person would rest on at a time, as far as it is known now. It shows nothing of any record.
+func (g *Gatherer) FactsOn(ctx context.Context, s *access.Session, p *mpi.Person, now time.Time) (policy.Facts, error) {
 	agreed, _, data := g.o.Agreed.InForce()
 	f := policy.Facts{Subject: subject(s, agreed), Purpose: s.Purpose, Agreements: agreed.Agreements, Data: data, At: now, Channel: channel(s)}
 	if g.o.Standing != nil {
@@ -121,20 +125,4 @@ func channel(s *access.Session) policy.Channel {
 		return policy.API
 	}
 	return policy.Page
-}
-
-// source is a system as policy sees it, by what has been agreed now. One that is no longer in the file is switched off.
-func source(sys region.System, agreed *region.Region) *policy.Source {
-	out := &policy.Source{System: sys.ID, Organisation: sys.Organisation, Release: region.Release{Off: true}, Gives: sys.Gives, Above: agreed.Above(sys.Organisation)}
-	if org, ok := agreed.Organisation(sys.Organisation); ok {
-		out.Kind = org.Kind
-	}
-	if now, ok := agreed.System(sys.ID); ok && now.Organisation == sys.Organisation {
-		out.Release = now.Release
-		out.Summary = now.Options["summary-care-record"] == "yes"
-		for _, l := range now.Labels {
-			out.Labels |= policy.Label("", l)
-		}
-	}
-	return out
 }

@@ -106,7 +106,7 @@ func (op *opening) planSystem(sys region.System) *lane {
 	}
 	l.facts = op.facts
 	agreed, _, _ := op.g.o.Agreed.InForce()
-	l.facts.Source = source(sys, agreed)
+	l.facts.Source = policy.SourceOf(sys, agreed)
 	live := false
 	for _, info := range dataset.All {
 		h := info.Heading

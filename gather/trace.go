@@ -69,7 +69,7 @@ func (g *Gatherer) mayTrace(s *access.Session, sys region.System) bool {
 	}
 	agreed, _, data := g.o.Agreed.InForce()
 	return live && policy.Decide(policy.Facts{
-		Subject: subject(s, agreed), Purpose: s.Purpose, Relationships: []policy.Relationship{policy.SelfClaimed}, Source: source(sys, agreed),
+		Subject: subject(s, agreed), Purpose: s.Purpose, Relationships: []policy.Relationship{policy.SelfClaimed}, Source: policy.SourceOf(sys, agreed),
 		Heading: dataset.Demographics, Agreements: agreed.Agreements, Data: data, At: g.o.Now(), Channel: channel(s),
 	}).Permit
 }

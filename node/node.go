@@ -37,6 +37,7 @@ import (
 type Config struct {
 	Region  *region.Region
 	Folder  string    // where the region file lies: relative paths in it start here
+	File    string    // the region file itself, read again while the node runs; "" if what is agreed does not change
 	Data    string    // the data folder; needed unless Store says otherwise
 	Store   string    // postgres://… for a database that nodes share; "" for a store embedded in the data folder
 	Listen  string    // address of the HTTP listener; "" for none (import, audit)
@@ -64,6 +65,7 @@ type Node struct {
 	runners   []runner
 	senders   map[string]connector.Sender // by system
 	closers   []func() error              // of connectors, after their feeds have stopped
+	agreed    *agreed
 	pages     served
 	systems   served
 
@@ -129,7 +131,10 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err != nil {
 		return n, err
 	}
-	n.Gather = gather.New(gather.Options{Region: c.Region, People: n.People, Pointers: n.Locator, Standing: n.Standing, Kept: n.store, Audit: n.Audit,
+	if n.agreed, err = n.agree(ctx); err != nil {
+		return n, err
+	}
+	n.Gather = gather.New(gather.Options{Region: c.Region, Agreed: n.agreed, OptOuts: standing.Register{File: n.optOuts, Now: c.Now}, People: n.People, Pointers: n.Locator, Standing: n.Standing, Kept: n.store, Audit: n.Audit,
 		Askers: askers, Stamper: stamper, Learn: n.learn, Now: c.Now, Logger: c.Logger})
 
 	// Who watches over the audit log.
@@ -259,6 +264,9 @@ func (n *Node) Start(ctx context.Context) {
 		})
 	}
 	n.background.Go(func() { n.renewIndex(ctx) })
+	if n.c.File != "" {
+		n.background.Go(func() { n.agreed.keepUp(ctx) })
+	}
 	n.serveUpkeep(ctx)
 	n.background.Go(func() { _ = n.Watch.Run(ctx) })
 	for _, k := range n.keepers {

@@ -91,6 +91,18 @@ func (r Role) Info() (info RoleInfo, ok bool) {
 	return *i, true
 }
 
+// Roles are those that open records, but for citizens, in the order of their names.
+func Roles() []Role {
+	var out []Role
+	for r, i := range roles {
+		if i.Opens && r != Citizen {
+			out = append(out, r)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // Valid reports whether there is such a role.
 func (r Role) Valid() bool { _, ok := roles[r]; return ok }
 

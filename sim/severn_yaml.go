@@ -103,11 +103,17 @@ systems:
     gives: {}
     release: all
 
+policy:
+  version: 2026-04-01
+  author: Ines Duarte, Caldicott Guardian of the board
+  reason: the region begins
+
 agreements:
   - id: severn-direct-care
     parties: [M85001, M85002, RX1, RW4, RY5, "918", RYA, QSV]
     purposes: [direct-care]
     headings: all
+    basis: UK GDPR 6(1)(e), 9(2)(h); implied consent
     from: 2026-04-01
 
 users:

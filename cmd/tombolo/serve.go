@@ -33,7 +33,7 @@ func serveCommand() *cobra.Command {
 			if data == "" && store == "" {
 				return usagef("where is the data to be kept? Give --data DIR, or --store postgres://…")
 			}
-			cfg := node.Config{Region: r, Folder: folder, Data: data, Store: store, Listen: listen, Systems: systems, TLS: files, Base: base, Version: version, Feeds: true,
+			cfg := node.Config{Region: r, Folder: folder, File: regionFile, Data: data, Store: store, Listen: listen, Systems: systems, TLS: files, Base: base, Version: version, Feeds: true,
 				Logger: newLogger(c.ErrOrStderr(), verbose)}
 			if dev {
 				if devUser == "" {

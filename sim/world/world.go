@@ -163,7 +163,7 @@ func (w *World) startNode(ctx context.Context, a sim.Addresses) (err error) {
 			return fmt.Errorf("the simulated region's own file is wrong: %s", p)
 		}
 	}
-	w.Node, err = node.New(ctx, node.Config{Region: r, Folder: w.o.Dir, Data: filepath.Join(w.o.Dir, "severn"), Listen: w.o.Listen, Demo: true, Feeds: true,
+	w.Node, err = node.New(ctx, node.Config{Region: r, Folder: w.o.Dir, File: filepath.Join(w.o.Dir, "severn.yaml"), Data: filepath.Join(w.o.Dir, "severn"), Listen: w.o.Listen, Demo: true, Feeds: true,
 		Logger: w.o.Logger, Now: w.o.Now, Version: w.o.Version, Beside: map[string]http.Handler{"/sim": w.switchboard()}, Secret: w.secret})
 	if err != nil {
 		return err

@@ -1,0 +1,253 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"tombolo/dataset"
+	"tombolo/region"
+)
+
+// A Reach is one thing that somebody could see: users of a role at an organisation, what for, of which system, under which heading. What a
+// person has chosen, and whether there is a relationship, is not in it: it is what the file itself opens.
+type Reach struct {
+	Organisation string
+	Role         Role
+	Purpose      Purpose
+	System       string
+	Heading      dataset.Heading
+}
+
+// staff are the roles and purposes for which files open anything.
+func staff() iter.Seq2[Role, Purpose] {
+	return func(yield func(Role, Purpose) bool) {
+		for _, role := range Roles() {
+			for _, p := range roles[role].Purposes {
+				if !yield(role, p) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Reaches are all that a file opens on a day, each with the agreement that does, "" for an organisation's own.
+func Reaches(r *region.Region, at time.Time) iter.Seq2[Reach, string] {
+	return func(yield func(Reach, string) bool) {
+		for _, sys := range r.Systems {
+			src := SourceOf(sys, r)
+			for _, org := range r.Organisations {
+				f := Facts{Subject: Subject{Organisation: org.ODS, Above: r.Above(org.ODS)}, Relationships: []Relationship{KnownHere}, Source: src,
+					Agreements: r.Agreements, At: at, Person: Person{OptOut: MayBeUsed}}
+				for role, purpose := range staff() {
+					f.Subject.Role, f.Purpose = role, purpose
+					for _, info := range dataset.All {
+						if _, gives := sys.Gives[info.Heading]; !gives {
+							continue
+						}
+						f.Heading = info.Heading
+						if d := Decide(f); d.Permit && !yield(Reach{org.ODS, role, purpose, sys.ID, info.Heading}, d.Agreement) {
+							return
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// A Change is what a changed file opens or closes from a day on, put together where it is the same for several.
+type Change struct {
+	From         time.Time // zero: at once
+	Opens        bool
+	Organisation string
+	System       string
+	Roles        []Role
+	Purposes     []Purpose
+	Headings     []dataset.Heading
+	Agreement    string // the one that opens it now, or that did
+}
+
+func (c Change) String() string {
+	verb := "closes"
+	if c.Opens {
+		verb = "opens"
+	}
+	when := ""
+	if !c.From.IsZero() {
+		when = "from " + c.From.Format("2 January 2006") + " "
+	}
+	by := ""
+	if c.Agreement != "" {
+		by = " (agreement " + c.Agreement + ")"
+	}
+	return fmt.Sprintf("%s%s: %s of %s, for %s, see %s of %s%s", when, verb, list(c.Roles), c.Organisation, list(c.Purposes), list(c.Headings), c.System, by)
+}
+
+func list[T ~string](what []T) string {
+	out := make([]string, len(what))
+	for i, w := range what {
+		out[i] = string(w)
+	}
+	return strings.Join(out, ", ")
+}
+
+// Compare tells what a changed file would open and close, from the day given and on each later day on which one of the two changes by itself
+// because an agreement begins or ends. A change that stands already is not told again for a later day.
+func Compare(was, is *region.Region, at time.Time) []Change {
+	var out []Change
+	told := map[string]bool{}
+	for i, day := range append([]time.Time{at}, boundaries(at, was, is)...) {
+		from := day
+		if i == 0 {
+			from = time.Time{}
+		}
+		for _, c := range compareOn(was, is, day) {
+			if key := c.String(); !told[key] {
+				told[key] = true
+				c.From = from
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+// boundaries are the days after at on which an agreement of any of the files begins or ends.
+func boundaries(at time.Time, files ...*region.Region) []time.Time {
+	var out []time.Time
+	for _, r := range files {
+		for _, a := range r.Agreements {
+			for _, t := range []time.Time{a.From, a.Until} {
+				if t.After(at) {
+					out = append(out, t)
+				}
+			}
+		}
+	}
+	slices.SortFunc(out, time.Time.Compare)
+	return slices.CompactFunc(out, time.Time.Equal)
+}
+
+func compareOn(was, is *region.Region, at time.Time) []Change {
+	before, after := maps.Collect(Reaches(was, at)), maps.Collect(Reaches(is, at))
+	type cell struct {
+		opens           bool
+		org, system, by string
+		role            Role
+		purpose         Purpose
+	}
+	headings := map[cell][]dataset.Heading{}
+	note := func(opens bool, in, other map[Reach]string) {
+		for r, by := range in {
+			if _, both := other[r]; !both {
+				k := cell{opens, r.Organisation, r.System, by, r.Role, r.Purpose}
+				headings[k] = append(headings[k], r.Heading)
+			}
+		}
+	}
+	note(true, after, before)
+	note(false, before, after)
+
+	// What is the same for several roles, and then for several purposes, is one line.
+	type line struct {
+		opens           bool
+		org, system, by string
+		headings        string
+	}
+	byPurpose := map[line]map[Purpose][]Role{}
+	for k, hs := range headings {
+		slices.SortFunc(hs, func(a, b dataset.Heading) int { return cmp.Compare(order[a], order[b]) })
+		l := line{k.opens, k.org, k.system, k.by, list(hs)}
+		if byPurpose[l] == nil {
+			byPurpose[l] = map[Purpose][]Role{}
+		}
+		byPurpose[l][k.purpose] = append(byPurpose[l][k.purpose], k.role)
+	}
+	var out []Change
+	for l, purposes := range byPurpose {
+		same := map[string][]Purpose{}
+		who := map[string][]Role{}
+		for p, rs := range purposes {
+			slices.Sort(rs)
+			same[list(rs)] = append(same[list(rs)], p)
+			who[list(rs)] = rs
+		}
+		for key, ps := range same {
+			slices.Sort(ps)
+			c := Change{Opens: l.opens, Organisation: l.org, System: l.system, Agreement: l.by, Roles: who[key], Purposes: ps}
+			for h := range strings.SplitSeq(l.headings, ", ") {
+				c.Headings = append(c.Headings, dataset.Heading(h))
+			}
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b Change) int { return cmp.Compare(a.String(), b.String()) })
+	return out
+}
+
+var order = func() map[dataset.Heading]int {
+	m := map[dataset.Heading]int{}
+	for i, info := range dataset.All {
+		m[info.Heading] = i
+	}
+	return m
+}()
+
+// Agreed is what of a region file decides: two files that agree in it decide alike. Version, author and reason are not of it.
+func Agreed(r *region.Region) string {
+	var b strings.Builder
+	for _, o := range r.Organisations {
+		fmt.Fprintf(&b, "organisation %s %s part of %q\n", o.ODS, o.Kind, o.PartOf)
+	}
+	for _, s := range r.Systems {
+		fmt.Fprintf(&b, "system %s of %s release %+v labels %v summary %q\n", s.ID, s.Organisation, s.Release, s.Labels, s.Options["summary-care-record"])
+	}
+	for _, a := range r.Agreements {
+		headings, until := "all", ""
+		if !a.AllHeadings {
+			headings = list(a.Headings)
+		}
+		if !a.Until.IsZero() {
+			until = " until before " + a.Until.Format(time.DateOnly)
+		}
+		if len(a.Roles) > 0 {
+			until += " for " + strings.Join(a.Roles, ", ") + " only"
+		}
+		fmt.Fprintf(&b, "agreement %s: between %s; for %s; headings %s; basis %q; from %s%s\n", a.ID, strings.Join(a.Parties, ", "), strings.Join(a.Purposes, ", "), headings,
+			a.Basis, a.From.Format(time.DateOnly), until)
+	}
+	for _, u := range r.Users {
+		if len(u.Workgroups) > 0 {
+			fmt.Fprintf(&b, "user %s workgroups %v\n", u.ID, u.Workgroups)
+		}
+	}
+	for _, set := range region.SensitiveSets {
+		if way := r.Policy.Sensitive[set]; way != "" {
+			fmt.Fprintf(&b, "sensitive %s %s\n", set, way)
+		}
+	}
+	return b.String()
+}
+
+// Diff is the lines of Agreed that two files differ in, with - and + before them.
+func Diff(was, is *region.Region) []string {
+	before, after := strings.Split(strings.TrimSpace(Agreed(was)), "\n"), strings.Split(strings.TrimSpace(Agreed(is)), "\n")
+	var out []string
+	for _, l := range before {
+		if !slices.Contains(after, l) {
+			out = append(out, "- "+l)
+		}
+	}
+	for _, l := range after {
+		if !slices.Contains(before, l) {
+			out = append(out, "+ "+l)
+		}
+	}
+	return out
+}
