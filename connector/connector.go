@@ -15,6 +15,10 @@ import (
 	"tombolo/fhir"
 )
 
+// Own is the source id of what this node's own people decide, which comes in by the one door like anything else. No system of a region file may
+// have it.
+const Own = "tombolo"
+
 // A Delivery is one thing that arrived from a source and concerns at most one patient.
 type Delivery struct {
 	Source string // id of the system in the region file

@@ -158,6 +158,9 @@ func (in *Intake) accept(ctx context.Context, sys *region.System, d connector.De
 }
 
 func (in *Intake) system(id string) *region.System {
+	if id == connector.Own {
+		return &region.System{ID: connector.Own, Product: "Tombolo"}
+	}
 	i := slices.IndexFunc(in.o.Region.Systems, func(s region.System) bool { return s.ID == id })
 	if i < 0 {
 		return nil

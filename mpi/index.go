@@ -1,6 +1,7 @@
 package mpi
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -23,6 +24,8 @@ import (
 //	patient/<patient id>       -> person id
 //	id/<system>|<value>        -> person id
 //	review/<patient id>        -> Review: what somebody has to look at
+//
+// likeness.go and steward.go name those that they add.
 const Bucket = "mpi"
 
 const personPrefix = "person/"
@@ -38,10 +41,13 @@ func New(db *store.DB, stamper connector.Stamper) *Index { return &Index{db, sta
 
 // Handle takes one event of the log into the index, in the transaction in which the follower's cursor moves.
 func (x *Index) Handle(ctx context.Context, tx store.Tx, e events.Event) error {
-	if e.Ref.Type() != "Patient" {
-		return nil
+	switch e.Ref.Type() {
+	case "Patient":
+		return x.patient(ctx, tx, e)
+	case "Linkage":
+		return x.linkage(ctx, tx, e)
 	}
-	return x.patient(ctx, tx, e)
+	return nil
 }
 
 func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error {
@@ -65,11 +71,17 @@ func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error 
 		}
 	}
 	old, others := before.without(pt.ID)
+	if err := said(ctx, b, &pt); err != nil {
+		return err
+	}
 	if pt.ReplacedBy != "" {
 		pt.remember(old)
 	}
-	home, merged, err := x.home(ctx, b, &pt, was, others, e)
+	home, merged, err := x.home(ctx, b, &pt, was, others, old.Doubted, e)
 	if err != nil {
+		return err
+	}
+	if err := x.describe(ctx, b, known(&old), &pt); err != nil {
 		return err
 	}
 	// What this patient was found by goes first; what is still true of it is written again.
@@ -97,7 +109,18 @@ func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error 
 	}
 	_, rest := p.without(pt.ID)
 	p.Patients = append(rest, pt)
-	return x.store(ctx, b, p)
+	if err := x.store(ctx, b, p); err != nil {
+		return err
+	}
+	return x.join(ctx, b, append(merged, was, home)...)
+}
+
+// known is the patient as they were, nil if there was none.
+func known(q *Patient) *Patient {
+	if q.ID == "" {
+		return nil
+	}
+	return q
 }
 
 // without parts a patient from the others.
@@ -122,13 +145,27 @@ func (q *Patient) remember(old Patient) {
 }
 
 // home finds the person a patient belongs to: the one who took them over in a merge, else the one with the same national number
-// whose demographics agree, else who they were, else somebody new. A number whose other holders do not agree is not believed: the patient
+// whose demographics agree, else who they were, else the one they are without doubt by what they are like, else somebody new. Whom a steward
+// has told apart from them is passed over. A number whose other holders do not agree is not believed: the patient
 // keeps it as doubted, it leads to nobody through them, and somebody is to look. A patient who has become unlike everybody they were
 // linked to is parted from them. merged are other people shown by a superseded number to be the same.
-func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was string, others []Patient, e events.Event) (home string, merged []string, err error) {
+func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was string, others []Patient, doubted []string, e events.Event) (home string, merged []string, err error) {
+	review, _, err := b.Get(ctx, "review/"+pt.ID)
+	if err != nil {
+		return "", nil, err
+	}
 	b.Delete("review/" + pt.ID)
 	if pt.ReplacedBy != "" {
 		if home, err = getString(ctx, b, "patient/"+pt.ReplacedBy); home != "" || err != nil {
+			return home, nil, err
+		}
+	}
+	if was != "" && apart(*pt, others) {
+		home, err = x.leave(ctx, b, pt.ID, departure{From: was, Doubted: doubted, Review: review}, e.Seq)
+		return home, nil, err
+	}
+	if len(pt.Apart) == 0 {
+		if home, err = x.comeBack(ctx, b, pt); home != "" || err != nil {
 			return home, nil, err
 		}
 	}
@@ -144,7 +181,11 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was str
 		if err := getJSON(ctx, b, personPrefix+owner, p); err != nil {
 			return "", nil, err
 		}
-		if _, rest := p.without(pt.ID); len(rest) > 0 && !agreeWith(*pt, rest) {
+		_, rest := p.without(pt.ID)
+		if apart(*pt, rest) {
+			continue
+		}
+		if len(rest) > 0 && !agreeWith(*pt, rest) {
 			pt.Doubted = append(pt.Doubted, id.System+"|"+id.Value)
 			x.review(b, e, pt.ID, "shares a national number with somebody whose name and birth date differ: the number is not believed from this source until it is put right")
 			continue
@@ -156,9 +197,20 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was str
 			merged = append(merged, owner)
 		}
 	}
+	if home == "" && was != "" && len(others) > 0 && agreeWith(*pt, others) && !apart(*pt, others) {
+		home = was
+	}
+	like, err := x.liken(ctx, b, pt, cmp.Or(home, was), e)
+	if err != nil {
+		return "", nil, err
+	}
 	switch {
+	case home != "" && like != "" && like != home:
+		merged = append(merged, like)
 	case home != "":
-	case was != "" && (len(others) == 0 || agreeWith(*pt, others)):
+	case like != "":
+		home = like
+	case was != "" && len(others) == 0:
 		home = was
 	case was != "":
 		x.review(b, e, pt.ID, "has become somebody with another name and birth date than the people this source's record was linked to: it has been parted from them")
@@ -170,6 +222,11 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was str
 		}
 	}
 	return home, merged, nil
+}
+
+// apart reports whether a steward has said that a patient is not one of the others.
+func apart(pt Patient, others []Patient) bool {
+	return slices.ContainsFunc(others, func(q Patient) bool { return slices.Contains(pt.Apart, q.ID) || slices.Contains(q.Apart, pt.ID) })
 }
 
 // agreeWith reports whether a patient is described like any of the others.
@@ -237,7 +294,10 @@ func (x *Index) unlink(ctx context.Context, b store.TxBucket, person, patient st
 		b.Delete(idKey(id))
 	}
 	p.Patients = rest
-	return x.store(ctx, b, p)
+	if err := x.store(ctx, b, p); err != nil {
+		return err
+	}
+	return x.join(ctx, b, person)
 }
 
 // store settles the person and writes everything that leads to them; a person without patients is nobody. An identifier that leads to
@@ -271,15 +331,58 @@ func (x *Index) store(ctx context.Context, b store.TxBucket, p *Person) error {
 	return nil
 }
 
-// Person returns what is known of a person, or an issue of type NotFound.
+// Person returns what is known of a person, with everybody whom stewards have joined to them, or an issue of type NotFound.
 func (x *Index) Person(ctx context.Context, id string) (*Person, error) {
-	data, ok, err := x.db.View(Bucket).Get(ctx, personPrefix+id)
+	v := x.db.View(Bucket)
+	got, err := v.MultiGet(ctx, personPrefix+id, rootPrefix+id)
 	if err != nil {
 		return nil, err
 	}
-	if !ok {
+	if got[0] == nil {
 		return nil, fhir.Errorf(fhir.NotFound, "no such person")
 	}
+	p, err := readPerson(got[0])
+	if err != nil || got[1] == nil {
+		return p, err
+	}
+	return x.whole(ctx, string(got[1]))
+}
+
+// whole puts together a person from all who are joined to them.
+func (x *Index) whole(ctx context.Context, root string) (*Person, error) {
+	v := x.db.View(Bucket)
+	data, _, err := v.Get(ctx, joinedPrefix+root)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	if err := json.Unmarshal(data, &ids); err != nil {
+		return nil, fhir.Errorf(fhir.Exception, "the identity index holds an unreadable person: rebuild it")
+	}
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = "person/" + id
+	}
+	parts, err := v.MultiGet(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	p := &Person{ID: root}
+	for _, data := range parts {
+		if data == nil {
+			continue // parted meanwhile
+		}
+		part, err := readPerson(data)
+		if err != nil {
+			return nil, err
+		}
+		p.Patients = append(p.Patients, part.Patients...)
+	}
+	p.settle()
+	return p, nil
+}
+
+func readPerson(data []byte) (*Person, error) {
 	p := &Person{}
 	if err := json.Unmarshal(data, p); err != nil {
 		return nil, fhir.Errorf(fhir.Exception, "the identity index holds an unreadable person: rebuild it")
@@ -287,11 +390,21 @@ func (x *Index) Person(ctx context.Context, id string) (*Person, error) {
 	return p, nil
 }
 
-// All yields the id of everybody in the index, in order.
+// All yields the id of everybody in the index, in order. People whom stewards have joined are one.
 func (x *Index) All(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		for item, err := range x.db.View(Bucket).Scan(ctx, personPrefix) {
-			if !yield(strings.TrimPrefix(item.Key, personPrefix), err) || err != nil {
+		v := x.db.View(Bucket)
+		for item, err := range v.Scan(ctx, personPrefix) {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			id := strings.TrimPrefix(item.Key, personPrefix)
+			root, joined, err := v.Get(ctx, rootPrefix+id)
+			if joined && string(root) != id {
+				continue
+			}
+			if !yield(id, err) || err != nil {
 				return
 			}
 		}
@@ -309,24 +422,30 @@ func (x *Index) PersonOf(ctx context.Context, patientID string) (string, error) 
 }
 
 func (x *Index) lookup(ctx context.Context, key string) (string, error) {
-	data, ok, err := x.db.View(Bucket).Get(ctx, key)
+	v := x.db.View(Bucket)
+	data, ok, err := v.Get(ctx, key)
 	if err != nil {
 		return "", err
 	}
 	if !ok {
 		return "", fhir.Errorf(fhir.NotFound, "nobody is known by that")
 	}
-	return string(data), nil
+	root, ok, err := v.Get(ctx, rootPrefix+string(data))
+	if err != nil || !ok {
+		return string(data), err
+	}
+	return string(root), nil
 }
 
 // idKey is where an identifier stands. One longer than any real one stands under its hash: keys are not as long as a sender likes.
-func idKey(id fhir.Identifier) string {
-	k := id.System + "|" + id.Value
+func idKey(id fhir.Identifier) string { return "id/" + short(id.System+"|"+id.Value) }
+
+func short(k string) string {
 	if len(k) > 500 {
 		sum := sha256.Sum256([]byte(k))
 		k = hex.EncodeToString(sum[:])
 	}
-	return "id/" + k
+	return k
 }
 
 func getString(ctx context.Context, b store.TxBucket, key string) (string, error) {

@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"tombolo/connector"
+	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/kv/pebble"
 	"tombolo/mpi"
@@ -57,7 +58,13 @@ func (d *desk) register(id, nhs, family, born string, more ...fhir.M) {
 	}); err != nil {
 		d.t.Fatal(err)
 	}
-	for e, err := range d.db.Since(ctx, 0) {
+	d.follow()
+}
+
+// follow lets the index take in what is new in the log.
+func (d *desk) follow() {
+	ctx := context.Background()
+	for e, err := range d.db.Since(ctx, events.Seq(d.seq)) {
 		if err != nil {
 			d.t.Fatal(err)
 		}

@@ -2,7 +2,8 @@
 //
 // A person here is a list of links to source Patients and the demographics they agree on, kept in a private bucket and rebuilt by
 // reading the log from zero. Nothing else in the store is keyed by person: linking and unlinking touch this room
-// alone (design law 10). Links are made on a shared national number confirmed by demographics; nothing is linked on likeness.
+// alone (design law 10). Links are made on a shared national number confirmed by demographics; on likeness, if there is no doubt
+// (mpi/match); and by stewards, whose word goes before both and can be taken back.
 package mpi
 
 import (
@@ -41,6 +42,7 @@ type Patient struct {
 	Original    string            `json:"original"` // the source's own id
 	Identifiers []fhir.Identifier `json:"identifiers,omitempty"`
 	Name        fhir.HumanName    `json:"name"`
+	OtherNames  []fhir.HumanName  `json:"otherNames,omitempty"` // former ones, and those they also use
 	BirthDate   string            `json:"born,omitempty"`
 	Gender      string            `json:"gender,omitempty"`
 	Address     *fhir.Address     `json:"address,omitempty"`
@@ -50,7 +52,9 @@ type Patient struct {
 	Restricted  bool              `json:"restricted,omitempty"`
 	ReplacedBy  string            `json:"replacedBy,omitempty"` // id of the Patient that took over
 	Active      bool              `json:"active"`
-	Doubted     []string          `json:"doubted,omitempty"` // identifiers, system|value, that are not believed of this patient
+	Doubted     []string          `json:"doubted,omitempty"`  // identifiers, system|value, that are not believed of this patient
+	Together    []string          `json:"together,omitempty"` // ids of patients who a steward says are the same person
+	Apart       []string          `json:"apart,omitempty"`    // ids of patients who a steward says are not
 	At          time.Time         `json:"at"`
 }
 
@@ -61,7 +65,7 @@ func FromResource(source string, r *fhir.Resource) Patient {
 	if _, frag, ok := strings.Cut(r.Text("meta.source"), "#"); ok {
 		p.Original = frag
 	}
-	p.Name = officialName(r)
+	p.Name, p.OtherNames = names(r)
 	if a := currentAddress(r); a != nil {
 		p.Address = a
 	}
@@ -96,8 +100,8 @@ func FromResource(source string, r *fhir.Resource) Patient {
 	return p
 }
 
-func officialName(r *fhir.Resource) fhir.HumanName {
-	var best fhir.HumanName
+// names are the name a patient is called by, official before usual before any, and the others.
+func names(r *fhir.Resource) (best fhir.HumanName, others []fhir.HumanName) {
 	rank := -1
 	for v := range r.Value().All("name") {
 		var n fhir.HumanName
@@ -105,11 +109,16 @@ func officialName(r *fhir.Resource) fhir.HumanName {
 			continue
 		}
 		k := map[string]int{"official": 3, "usual": 2, "": 1}[n.Use]
-		if k > rank {
-			best, rank = n, k
+		if k <= rank {
+			others = append(others, n)
+			continue
 		}
+		if rank >= 0 {
+			others = append(others, best)
+		}
+		best, rank = n, k
 	}
-	return best
+	return best, others
 }
 
 func currentAddress(r *fhir.Resource) *fhir.Address {

@@ -381,3 +381,37 @@ func (b TxBucket) Scan(ctx context.Context, prefix string) iter.Seq2[Item, error
 		}
 	}
 }
+
+// Peek yields up to limit items as Scan does, those this Tx has written first, without tying the transaction to them: for candidates that are looked
+// at again wherever it matters.
+func (b TxBucket) Peek(ctx context.Context, prefix string, limit int) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		var mine []string
+		for k, w := range b.t.writes {
+			if k.Part == b.part && !w.delete && strings.HasPrefix(k.Key, prefix) {
+				mine = append(mine, k.Key)
+			}
+		}
+		slices.Sort(mine)
+		for _, k := range mine {
+			if limit--; limit < 0 || !yield(Item{k, b.t.writes[kv.Key{Part: b.part, Key: k}].value}, nil) {
+				return
+			}
+		}
+		if limit <= 0 {
+			return
+		}
+		for en, err := range b.t.db.engine.Scan(ctx, []kv.Range{kv.Prefix(b.part, prefix)}, limit) {
+			if err != nil {
+				yield(Item{}, readError(err))
+				return
+			}
+			if _, written := b.t.writes[en.Key]; written {
+				continue
+			}
+			if limit--; limit < 0 || !yield(Item{en.Key.Key, en.Value}, nil) {
+				return
+			}
+		}
+	}
+}

@@ -67,3 +67,8 @@ func (r Reader) scan(ctx context.Context, rg kv.Range, limit int) iter.Seq2[Item
 		}
 	}
 }
+
+// Peek yields up to limit items whose keys start with prefix, in order. It is TxBucket.Peek outside a transaction.
+func (r Reader) Peek(ctx context.Context, prefix string, limit int) iter.Seq2[Item, error] {
+	return r.scan(ctx, kv.Prefix(r.part, prefix), limit)
+}

@@ -1,0 +1,386 @@
+package mpi
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"iter"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tombolo/events"
+	"tombolo/fhir"
+	"tombolo/mpi/match"
+	"tombolo/store"
+)
+
+// More keys of the bucket, for people who are found by what they are like:
+//
+//	near/<match key>\x1d<patient id> -> match.Description, packed
+//	term/<field>/<value>             -> how many patients have that name or postcode
+//	term                             -> how many patients there are
+//	maybe/<patient id>/<patient id>  -> Maybe, both ways round
+const (
+	nearPrefix  = "near/"
+	termPrefix  = "term/"
+	maybePrefix = "maybe/"
+)
+
+const (
+	// perKey is how many patients are looked at under one key: what more have in common finds nobody.
+	perKey = 200
+	// leastPeople is the population that anybody is taken to be one of, however few are registered yet: it is the region's people, not the node's.
+	leastPeople = 100_000
+	// leastCounted is how many patients must be registered before the frequencies of their names say something.
+	leastCounted = 10_000
+)
+
+// Describe is a patient as they are compared with others.
+func (q *Patient) Describe() match.Description {
+	raw := match.Raw{Given: q.Name.Given, Family: []string{q.Name.Family}, Born: q.BirthDate, Sex: q.Gender}
+	for _, n := range q.OtherNames {
+		raw.Family = append(raw.Family, n.Family)
+	}
+	if q.Address != nil {
+		raw.Postcode = q.Address.PostalCode
+		raw.Address = append(slices.Clone(q.Address.Line), q.Address.City)
+	}
+	if q.Phone != "" {
+		raw.Contacts = []string{q.Phone}
+	}
+	for _, id := range q.Identifiers {
+		if id.Use != "old" && id.Check() == nil && !q.doubts(id) {
+			raw.Numbers = append(raw.Numbers, match.Number{System: id.System, Value: id.Value})
+		}
+	}
+	return match.Describe(raw)
+}
+
+// describe keeps what a patient is found by as it now is. A nil patient is not there: before they came, or after they went.
+func (x *Index) describe(ctx context.Context, b store.TxBucket, was, is *Patient) error {
+	var before, after match.Description
+	if was != nil {
+		before = was.Describe()
+	}
+	if is != nil {
+		after = is.Describe()
+	}
+	if was != nil && is != nil && before.Pack() == after.Pack() {
+		return nil
+	}
+	counts := map[string]int{}
+	if was != nil {
+		for _, k := range before.Keys() {
+			b.Delete(nearKey(k, was.ID))
+		}
+		for f, v := range before.Terms() {
+			counts[termKey(f, v)]--
+		}
+		counts[strings.TrimSuffix(termPrefix, "/")]--
+	}
+	if is != nil {
+		packed := []byte(after.Pack())
+		for _, k := range after.Keys() {
+			b.Put(nearKey(k, is.ID), packed)
+		}
+		for f, v := range after.Terms() {
+			counts[termKey(f, v)]++
+		}
+		counts[strings.TrimSuffix(termPrefix, "/")]++
+	}
+	return count(ctx, b, counts)
+}
+
+func nearKey(key, patient string) string { return nearPrefix + short(key) + "\x1d" + patient }
+
+func termKey(f match.Field, value string) string {
+	return termPrefix + strconv.Itoa(int(f)) + "/" + short(value)
+}
+
+// count adds to counters.
+func count(ctx context.Context, b store.TxBucket, by map[string]int) error {
+	for _, k := range slices.Sorted(maps.Keys(by)) {
+		if by[k] == 0 {
+			continue
+		}
+		v, _, err := b.Get(ctx, k)
+		if err != nil {
+			return err
+		}
+		n, _ := strconv.Atoi(string(v))
+		if n += by[k]; n > 0 {
+			b.Put(k, strconv.AppendInt(nil, int64(n), 10))
+		} else {
+			b.Delete(k)
+		}
+	}
+	return nil
+}
+
+// A reader reads the bucket, inside a transaction or out of one.
+type reader interface {
+	MultiGet(ctx context.Context, keys ...string) ([][]byte, error)
+	Peek(ctx context.Context, prefix string, limit int) iter.Seq2[store.Item, error]
+}
+
+// A scored patient is one who is like somebody.
+type scored struct {
+	patient string
+	match.Score
+	match.Verdict
+}
+
+// like gives the patients that are the same as, or possibly, whoever is described, the likeliest first.
+func like(ctx context.Context, b reader, d *match.Description) ([]scored, error) {
+	candidates := map[string]match.Description{}
+	for _, k := range d.Keys() {
+		prefix := nearPrefix + short(k) + "\x1d"
+		for item, err := range b.Peek(ctx, prefix, perKey) {
+			if err != nil {
+				return nil, err
+			}
+			id := item.Key[len(prefix):]
+			if _, seen := candidates[id]; seen {
+				continue
+			}
+			if c, ok := match.Unpack(string(item.Value)); ok {
+				candidates[id] = c
+			}
+		}
+	}
+	if len(candidates) == 0 {
+		return nil, nil
+	}
+	terms, people, err := counted(ctx, b, d)
+	if err != nil {
+		return nil, err
+	}
+	m := match.Default()
+	var out []scored
+	for id, c := range candidates {
+		s := m.Score(d, &c, 1/float64(max(people, leastPeople)), terms)
+		if v := m.Decide(s); v != match.Different {
+			out = append(out, scored{id, s, v})
+		}
+	}
+	slices.SortFunc(out, func(a, b scored) int {
+		return cmp.Or(cmp.Compare(b.Verdict, a.Verdict), cmp.Compare(b.Probability, a.Probability), cmp.Compare(a.patient, b.patient))
+	})
+	return out, nil
+}
+
+// counted reads how common what is described is.
+func counted(ctx context.Context, b reader, d *match.Description) (match.Terms, int, error) {
+	keys := []string{strings.TrimSuffix(termPrefix, "/")}
+	for f, v := range d.Terms() {
+		keys = append(keys, termKey(f, v))
+	}
+	values, err := b.MultiGet(ctx, keys...)
+	if err != nil {
+		return nil, 0, err
+	}
+	counts := map[string]int{}
+	for i, k := range keys {
+		counts[k], _ = strconv.Atoi(string(values[i]))
+	}
+	people := counts[keys[0]]
+	if people < leastCounted {
+		return nil, people, nil
+	}
+	return func(f match.Field, v string) float64 { return float64(counts[termKey(f, v)]) / float64(people) }, people, nil
+}
+
+// A Maybe is two patients who may be of one person, for somebody to look at.
+type Maybe struct {
+	A           string    `json:"a"` // this server's ids of the source Patients, A before B
+	B           string    `json:"b"`
+	Probability float64   `json:"p"`
+	Why         []string  `json:"why"` // what speaks for and against, the weightiest first; no value of any patient
+	At          time.Time `json:"at"`
+}
+
+func (x *Index) maybe(b store.TxBucket, patient string, s scored, at time.Time) {
+	m := Maybe{A: min(patient, s.patient), B: max(patient, s.patient), Probability: s.Probability, Why: s.Why(), At: at}
+	data, _ := json.Marshal(m)
+	b.Put(maybePrefix+m.A+"/"+m.B, data)
+	b.Put(maybePrefix+m.B+"/"+m.A, data)
+}
+
+// forget takes away what was thought of a patient and others.
+func (x *Index) forget(ctx context.Context, b store.TxBucket, patient string) error {
+	prefix := maybePrefix + patient + "/"
+	for item, err := range b.Scan(ctx, prefix) {
+		if err != nil {
+			return err
+		}
+		b.Delete(item.Key)
+		b.Delete(maybePrefix + item.Key[len(prefix):] + "/" + patient)
+	}
+	return nil
+}
+
+// Maybes are the pairs of patients who may be of one person and of whom nobody has said yet, the likeliest first, at most limit.
+func (x *Index) Maybes(ctx context.Context, limit int) ([]Maybe, error) {
+	settled := map[string]bool{}
+	for item, err := range x.db.View(Bucket).Scan(ctx, saidPrefix) {
+		if err != nil {
+			return nil, err
+		}
+		settled[strings.TrimPrefix(item.Key, saidPrefix)] = true
+	}
+	var out []Maybe
+	for item, err := range x.db.View(Bucket).Scan(ctx, maybePrefix) {
+		if err != nil {
+			return nil, err
+		}
+		var m Maybe
+		if err := json.Unmarshal(item.Value, &m); err != nil {
+			return nil, fhir.Errorf(fhir.Exception, "the identity index holds an unreadable pair")
+		}
+		if pair := m.A + "/" + m.B; item.Key != maybePrefix+pair || settled[pair] {
+			continue
+		}
+		if same, err := x.linked(ctx, m.A, m.B); err != nil {
+			return nil, err
+		} else if !same {
+			out = append(out, m)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Maybe) int { return cmp.Compare(b.Probability, a.Probability) })
+	if limit > 0 && len(out) > limit {
+		out = out[:limit]
+	}
+	return out, nil
+}
+
+// linked reports whether two patients are of one person.
+func (x *Index) linked(ctx context.Context, a, b string) (bool, error) {
+	p, err := x.PersonOf(ctx, a)
+	if err == nil {
+		var q string
+		if q, err = x.PersonOf(ctx, b); err == nil {
+			return p == q, nil
+		}
+	}
+	if fhir.Is(err, fhir.NotFound) {
+		return false, nil
+	}
+	return false, err
+}
+
+// liken finds the one other person that a patient is without doubt, and notes whom they may be. More than one is nobody: one of them is somebody else.
+func (x *Index) liken(ctx context.Context, b store.TxBucket, pt *Patient, home string, e events.Event) (string, error) {
+	if err := x.forget(ctx, b, pt.ID); err != nil {
+		return "", err
+	}
+	d := pt.Describe()
+	found, err := like(ctx, b, &d)
+	if err != nil {
+		return "", err
+	}
+	same := ""
+	ambiguous := false
+	var doubtful []scored
+	for _, s := range found {
+		if s.patient == pt.ID {
+			continue
+		}
+		owner, p, err := x.owner(ctx, b, s.patient)
+		if err != nil {
+			return "", err
+		}
+		if owner == "" || owner == home {
+			continue
+		}
+		_, others := p.without(pt.ID)
+		if s.Verdict != match.Same || !mayBe(*pt, others) {
+			doubtful = append(doubtful, s)
+			continue
+		}
+		ambiguous = ambiguous || same != "" && same != owner
+		same = owner
+		doubtful = append(doubtful, s)
+	}
+	if same != "" && !ambiguous {
+		return same, nil
+	}
+	for _, s := range doubtful {
+		x.maybe(b, pt.ID, s, e.At)
+	}
+	return "", nil
+}
+
+// owner reads the person a patient is linked to.
+func (x *Index) owner(ctx context.Context, b store.TxBucket, patient string) (string, *Person, error) {
+	id, err := getString(ctx, b, "patient/"+patient)
+	if err != nil || id == "" {
+		return "", nil, err
+	}
+	p := &Person{}
+	return id, p, getJSON(ctx, b, personPrefix+id, p)
+}
+
+// mayBe reports whether a patient may be linked to others on likeness alone: nobody has said that they are not, and no national number speaks
+// against it.
+func mayBe(pt Patient, others []Patient) bool {
+	numbers := map[string]string{}
+	for _, id := range nationalNumbers(pt.Identifiers) {
+		if id.Use != "old" && !pt.doubts(id) {
+			numbers[id.System] = id.Value
+		}
+	}
+	for _, q := range others {
+		if slices.Contains(pt.Apart, q.ID) || slices.Contains(q.Apart, pt.ID) {
+			return false
+		}
+		for _, id := range nationalNumbers(q.Identifiers) {
+			if mine, ok := numbers[id.System]; ok && id.Use != "old" && !q.doubts(id) && mine != id.Value {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// A Candidate is a person who may be the one described.
+type Candidate struct {
+	Person string // id
+	match.Score
+	Grade string // FHIR match-grade: certain, probable, possible
+}
+
+// Match finds who may be the person described, the likeliest first, at most limit.
+//
+// FHIR R4 patient-operation-match.html
+func (x *Index) Match(ctx context.Context, d match.Description, limit int) ([]Candidate, error) {
+	v := x.db.View(Bucket)
+	found, err := like(ctx, v, &d)
+	if err != nil {
+		return nil, err
+	}
+	var out []Candidate
+	for _, s := range found {
+		id, err := x.PersonOf(ctx, s.patient)
+		if fhir.Is(err, fhir.NotFound) || slices.ContainsFunc(out, func(c Candidate) bool { return c.Person == id }) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, Candidate{id, s.Score, match.Default().Grade(s.Score)}); len(out) == limit {
+			break
+		}
+	}
+	// Two who are certain are not: one of them is somebody else.
+	if len(out) > 1 && out[1].Grade == "certain" {
+		for i := range out {
+			if out[i].Grade == "certain" {
+				out[i].Grade = "probable"
+			}
+		}
+	}
+	return out, nil
+}
