@@ -23,6 +23,7 @@ const (
 	PrivacyOfficer Role = "privacy-officer"
 	Operator       Role = "operator"
 	Analyst        Role = "analyst" // research and planning, under an agreement for it
+	Steward        Role = "steward"
 	Citizen        Role = "citizen"
 	Neighbour      Role = "neighbour" // another region's node, acting for its own signed-in user
 	System         Role = "system"    // a program that keeps its own source's record here; see DecideOwn
@@ -36,6 +37,7 @@ type RoleInfo struct {
 	BreaksGlass bool // may open against an objection in an emergency
 	Tester      bool // sees systems released to testers
 	Audit       bool // sees who looked
+	Identifies  bool // settles who is who: sees who people are, never a record
 	Operates    bool // sees feeds, quarantine and completeness, never a record
 	Keeps       bool // reads and writes what one system itself holds here, and opens nobody's joined record
 	Purposes    []Purpose
@@ -67,6 +69,7 @@ var roles = map[Role]*RoleInfo{
 	PrivacyOfficer: {Name: "Privacy officer", Audit: true},
 	Operator:       {Name: "Integration operator", Operates: true},
 	Analyst:        {Name: "Analyst", Opens: true, Purposes: []Purpose{Planning, Research}},
+	Steward:        {Name: "Identity steward", Identifies: true},
 	Citizen:        {Name: "Citizen", Opens: true, Purposes: []Purpose{PatientRequest}},
 	Neighbour:      {Name: "Clinician in a neighbouring region", Opens: true, Clinical: true, Purposes: care},
 	System:         {Name: "System, of its own record", Keeps: true, Purposes: []Purpose{DirectCare}},

@@ -19,7 +19,7 @@ var Purposes = []string{"direct-care", "emergency", "safeguarding", "administrat
 
 // Roles that a user may have: those that policy knows. A neighbour is another region's node, acting for its own users.
 var Roles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "mental-health", "pharmacist", "social-worker", "care-home",
-	"receptionist", "privacy-officer", "operator", "analyst", "citizen", "neighbour", "system"}
+	"receptionist", "privacy-officer", "operator", "steward", "analyst", "citizen", "neighbour", "system"}
 
 // SystemRoles are those in which the users of a system may act: whoever opens records for care.
 var SystemRoles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "mental-health", "pharmacist", "social-worker", "care-home", "receptionist", "neighbour"}

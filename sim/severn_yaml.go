@@ -123,6 +123,7 @@ users:
   - {id: paramedic, name: Tom Blake, role: paramedic, organisation: RYA, token_sha256: {{sha "demo-paramedic"}}}
   - {id: social-worker, name: Dawn Hibbert, role: social-worker, organisation: "918", token_sha256: {{sha "demo-social-worker"}}}
   - {id: receptionist, name: Pat Lyle, role: receptionist, organisation: RX1, token_sha256: {{sha "demo-receptionist"}}}
+  - {id: steward, name: Leila Haddad, role: steward, organisation: QSV, token_sha256: {{sha "demo-steward"}}}
   - {id: privacy, name: Ines Duarte, role: privacy-officer, organisation: QSV, token_sha256: {{sha "demo-privacy"}}}
   - {id: operator, name: Owen Rees, role: operator, organisation: QSV, token_sha256: {{sha "demo-operator"}}}
   - {id: citizen, name: Margaret Taylor, role: citizen, token_sha256: {{sha "demo-citizen"}}, person: "https://fhir.nhs.uk/Id/nhs-number|{{.CitizenNHS}}"}

@@ -437,6 +437,7 @@ func testAccess(t testing.TB) *access.Manager {
 			{ID: "reception", Name: "Jo Bell", Role: "receptionist", Organisation: "M85001"},
 			{ID: "margaret", Name: "Margaret Taylor", Role: "citizen", PersonRef: fhir.SystemNHSNumber + "|" + cast.Dozen(today)[0].NHS},
 			{ID: "ops", Name: "Ali Reza", Role: "operator", Organisation: "RX1"},
+			{ID: "leila", Name: "Leila Haddad", Role: "steward", Organisation: "QSV"},
 		}}})
 	if err != nil {
 		t.Fatal(err)

@@ -23,10 +23,11 @@ func (s *Site) home(w http.ResponseWriter, r *http.Request, session *access.Sess
 	} else {
 		for _, l := range s.links(session, "") {
 			text := map[string]string{
-				"/record":  "Open the joined record of a person in your care, by NHS number or another number.",
-				"/me":      "Your own record in plain English, and who has looked at it.",
-				"/privacy": "Alerts and questions to look into, and the audit log to search.",
-				"/desk":    "Sources, feeds, what waits in quarantine, and the state of the audit chain.",
+				"/record":        "Open the joined record of a person in your care, by NHS number or another number.",
+				"/me":            "Your own record in plain English, and who has looked at it.",
+				"/privacy":       "Alerts and questions to look into, and the audit log to search.",
+				"/desk/identity": "Records that may be of one person, to join or to keep apart.",
+				"/desk":          "Sources, feeds, what waits in quarantine, and the state of the audit chain.",
 			}[l.Href]
 			p.Links = append(p.Links, homeLink{l.Href, l.Text, text})
 		}

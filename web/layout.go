@@ -16,7 +16,7 @@ var templateFiles embed.FS
 
 // The pages, each of one template file, and the fragments that several of them show and the event stream sends.
 var (
-	pageNames     = []string{"home", "signin", "consent", "find", "record", "timeline", "breakglass", "me", "asked", "privacy", "desk", "problem"}
+	pageNames     = []string{"home", "signin", "consent", "find", "record", "timeline", "breakglass", "me", "asked", "privacy", "identity", "desk", "problem"}
 	fragmentFiles = []string{"emergency.html", "layout.html", "banner.html", "lanes.html", "alerts.html", "sections.html"}
 )
 
@@ -88,6 +88,9 @@ func (s *Site) links(session *access.Session, here string) []link {
 	}
 	if s.mayPrivacy(session) {
 		add("/privacy", "Who looked")
+	}
+	if s.mayIdentify(session) {
+		add("/desk/identity", "Who is who")
 	}
 	if info.Operates && s.opts.Desk != nil {
 		add("/desk", "Desk")

@@ -79,6 +79,7 @@ type Options struct {
 	Launches *launch.Reader // nil: nothing is launched from elsewhere
 	SignIns  *provider.Set  // nil: nobody signs in elsewhere
 	Privacy  Privacy        // nil: there is nothing for privacy officers, and citizens cannot ask about a look
+	Identity Identity       // nil: nobody settles who is who here
 	Logger   *slog.Logger   // nil: slog.Default()
 
 	Name string // what the region calls its record, "Severn Shared Care Record"
@@ -179,6 +180,8 @@ func (s *Site) routes() *http.ServeMux {
 	signed("POST /me/looked", s.looked)
 	signed("GET /me/asked", s.asked)
 	signed("GET /desk", s.desk)
+	signed("GET /desk/identity", s.identity)
+	signed("POST /desk/identity", s.identify)
 	signed("GET /privacy", s.privacy)
 	signed("POST /privacy", s.searchAudit)
 	signed("POST /privacy/export", s.exportAudit)
