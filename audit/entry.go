@@ -45,17 +45,30 @@ func ParseHead(s string) (Head, error) {
 // An Entry is one event in its place.
 type Entry struct {
 	Seq      Seq
-	PersonID string // whom it is about; "" if nobody
-	User     string // whose act it was
-	At       time.Time
-	Hash     Hash   // its leaf of the Merkle tree
-	Body     []byte // the AuditEvent
+	PersonID string    // whom it is about; "" if nobody
+	User     string    // whose act it was
+	At       time.Time // when it came into the log: never before the entry before it
+	Hash     Hash      // its leaf of the Merkle tree
+	Body     []byte    // the AuditEvent
 
 	record []byte // as it lies in the log: what Hash is the hash of
 }
 
 // Resource is the AuditEvent.
 func (e Entry) Resource() (*fhir.Resource, error) { return fhir.Parse(e.Body) }
+
+// Recorded is when the clock said that it happened: the same as At but where the clock has gone back. Another system's event has only At.
+func (e Entry) Recorded() time.Time {
+	if len(e.record) > 1 && e.record[1]&foreign != 0 {
+		return e.At
+	}
+	if r, err := e.Resource(); err == nil {
+		if t, err := time.Parse(time.RFC3339Nano, r.Text("recorded")); err == nil {
+			return t
+		}
+	}
+	return e.At
+}
 
 // Record is the entry exactly as it is hashed, for those who check a proof with other tools.
 func (e Entry) Record() []byte { return e.record }
@@ -124,6 +137,11 @@ func record(flags byte, at time.Time, person, user string, body []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(len(user)))
 	b = append(b, user...)
 	return packer.EncodeAll(body, b)
+}
+
+// setTime changes the time of a record that is not in the log yet.
+func setTime(record []byte, at time.Time) {
+	binary.BigEndian.PutUint64(record[2:], uint64(at.UnixMilli()))
 }
 
 // value is what stands at an entry's key: its leaf hash, so that an altered entry is known by itself, and the record.

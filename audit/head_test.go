@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tombolo/fhir"
 	"tombolo/kv"
@@ -264,5 +265,66 @@ func TestWhatWasShownIsKeptAndForgottenByMonth(t *testing.T) {
 	}
 	if r := verify(t, l); !r.OK() || r.Entries != 4 {
 		t.Errorf("the log afterwards: %+v", r)
+	}
+}
+
+// Whatever the clock does, the log's own times never go back, so that what came since a moment is found; what each event says is what the
+// clock said; and what was shown is found again, also where the clock went back into another month.
+func TestAClockThatGoesBackHidesNothing(t *testing.T) {
+	e := engine(t)
+	start := time.Date(2026, 12, 1, 0, 10, 0, 0, time.UTC)
+	now := start
+	open := func() *Log {
+		l, err := Open(ctx, e, Options{Node: "severn", Now: func() time.Time { return now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	l := open()
+	var entries []Entry
+	show := func() {
+		t.Helper()
+		v := &View{}
+		v.Root = v.Add([]byte("what was shown"))
+		ev := view(t, "margaret")
+		ev.View = v
+		entry, err := l.Append(ctx, ev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, entry)
+	}
+	for _, minutes := range []int{0, 5, -30, -29, 6, 7, -60} { // since the start
+		now = start.Add(time.Duration(minutes) * time.Minute)
+		show()
+	}
+	l = open() // started again, with the clock still wrong
+	now = start.Add(-50 * time.Minute)
+	show()
+	for i, entry := range entries {
+		stored, err := l.Entry(ctx, entry.Seq)
+		if err != nil || !stored.At.Equal(entry.At) || !stored.Recorded().Equal(entry.Recorded()) {
+			t.Errorf("entry %d: %s and %s, stored %s and %s (%v)", entry.Seq, entry.At, entry.Recorded(), stored.At, stored.Recorded(), err)
+		}
+		if i > 0 && entry.At.Before(entries[i-1].At) {
+			t.Errorf("entry %d came at %s, before the one before it", entry.Seq, entry.At)
+		}
+		if b, err := l.Shown(ctx, stored, SumOf([]byte("what was shown"))); err != nil || string(b) != "what was shown" {
+			t.Errorf("what entry %d showed: %v", entry.Seq, err)
+		}
+	}
+	since := start.Add(6 * time.Minute)
+	after, err := l.Before(ctx, since)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if !entry.Recorded().Before(since) && entry.Seq <= after {
+			t.Errorf("entry %d was recorded at %s, and is not found from %s on", entry.Seq, entry.Recorded(), since)
+		}
+	}
+	if r := verify(t, l); !r.OK() {
+		t.Error(r.Bad)
 	}
 }

@@ -31,10 +31,11 @@ type Log struct {
 
 	closed atomic.Bool
 
-	turn chan struct{} // held by whoever writes; guards tree and known
+	turn chan struct{} // held by whoever writes; guards tree, last and known
 
 	tree  tree
-	known bool // tree is what the engine had when last seen
+	last  time.Time // of the last entry
+	known bool      // tree and last are what the engine had when last seen
 
 	mu    sync.Mutex
 	queue []*waiting
@@ -228,10 +229,10 @@ func (l *Log) commit(ctx context.Context, batch []*waiting) error {
 		if err := l.learnHead(ctx); err != nil {
 			return err
 		}
-		b, grown := l.grow(batch)
+		b, grown, last := l.grow(batch)
 		_, err := l.engine.Commit(ctx, b)
 		if err == nil {
-			l.tree = grown
+			l.tree, l.last = grown, last
 			for _, w := range batch {
 				for _, p := range w.events {
 					l.shown.add(p.keep)
@@ -246,9 +247,10 @@ func (l *Log) commit(ctx context.Context, batch []*waiting) error {
 	}
 }
 
-// grow adds the batch's entries to the tree. The head as it was is the commit's precondition.
-func (l *Log) grow(batch []*waiting) (kv.Batch, tree) {
-	t := l.tree.clone()
+// grow adds the batch's entries to the tree. The head as it was is the commit's precondition. An entry's time in the log is never before that
+// of the one before it, whatever the clock does and whoever was first to be ready; its AuditEvent has the time as the clock said it.
+func (l *Log) grow(batch []*waiting) (kv.Batch, tree, time.Time) {
+	t, last := l.tree.clone(), l.last
 	var b kv.Batch
 	was := kv.Precondition{Key: kv.Key{Part: part, Key: headKey}, Absent: t.size == 0}
 	if t.size > 0 {
@@ -260,7 +262,13 @@ func (l *Log) grow(batch []*waiting) (kv.Batch, tree) {
 	}
 	for _, w := range batch {
 		w.leaves = w.leaves[:0]
-		for _, p := range w.events {
+		for i := range w.events {
+			p := &w.events[i]
+			if p.at.Before(last) {
+				p.at = last
+				setTime(p.record, p.at)
+			}
+			last = p.at
 			leaf := tlog.RecordHash(p.record)
 			t.add(leaf, keep)
 			s := Seq(t.size)
@@ -276,7 +284,7 @@ func (l *Log) grow(batch []*waiting) (kv.Batch, tree) {
 		}
 	}
 	b.Put = append(b.Put, kv.Entry{Key: was.Key, Value: t.encode()})
-	return b, t
+	return b, t, last
 }
 
 // learnHead reads the head from the engine where it is not known, and checks that the last entry bears it out: nothing is added to a
@@ -298,8 +306,10 @@ func (l *Log) learnHead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.last = time.Time{}
 	if t.size > 0 {
 		e, ok := decode(Seq(t.size), values[0])
+		l.last = e.At
 		if !ok || t.size&1 == 1 && e.Hash != t.peaks[len(t.peaks)-1] {
 			return errEnd
 		}
@@ -434,8 +444,8 @@ func (l *Log) places(ctx context.Context, r kv.Range, prefix string, limit int) 
 	return seqs, keys, nil
 }
 
-// Before is the place of the last entry that is older than at: where to begin to read what came from then on. Entries that were
-// appended at the same moment may differ from the order of their times by less than a commit takes.
+// Before is the place of the last entry that is older than at: where to begin to read what came from then on. Where the clock went back,
+// some that were recorded before at are behind it too: hold them to Recorded.
 func (l *Log) Before(ctx context.Context, at time.Time) (Seq, error) {
 	head, err := l.Head(ctx)
 	if err != nil {

@@ -137,7 +137,7 @@ func (r *recent) forget() {
 
 // Shown reads back a part of what an entry's disclosure showed, checked against its name. It is fhir.Deleted when its retention is over.
 func (l *Log) Shown(ctx context.Context, e Entry, s Sum) ([]byte, error) {
-	packed, ok, err := l.engine.Get(ctx, kv.Key{Part: shownPart(e.At), Key: string(s[:])})
+	packed, ok, err := l.engine.Get(ctx, kv.Key{Part: shownPart(e.Recorded()), Key: string(s[:])})
 	switch {
 	case err != nil:
 		return nil, readError(err)

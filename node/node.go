@@ -83,6 +83,11 @@ type Node struct {
 
 	auditFeed *feed // nil if the audit log goes nowhere else
 
+	verified struct { // the desk's last verification of the audit log
+		sync.Mutex
+		state web.AuditState
+	}
+
 	background sync.WaitGroup
 	stop       context.CancelFunc
 }

@@ -195,7 +195,7 @@ func (n *Node) used(ctx context.Context, s *access.Session, person, how, query s
 
 // AuditSearch finds entries by person, user and time, newest first, at most limit.
 func (n *Node) AuditSearch(ctx context.Context, s *access.Session, q web.AuditQuery, limit int) (rows []web.AuditRow, more bool, err error) {
-	found, err := n.auditFound(ctx, s, q, "searched")
+	found, err := n.auditFound(ctx, s, q, "searched", limit)
 	if err != nil {
 		return nil, false, err
 	}
@@ -219,15 +219,15 @@ func (n *Node) AuditSearch(ctx context.Context, s *access.Session, q web.AuditQu
 
 // AuditExport writes what AuditSearch finds, all of it, oldest first, for a spreadsheet.
 func (n *Node) AuditExport(ctx context.Context, s *access.Session, q web.AuditQuery, w io.Writer) error {
-	found, err := n.auditFound(ctx, s, q, "exported")
+	found, err := n.auditFound(ctx, s, q, "exported", 0)
 	if err != nil {
 		return err
 	}
 	return audit.WriteCSV(w, found)
 }
 
-// auditFound reads what a query is about. That it was asked is remembered first.
-func (n *Node) auditFound(ctx context.Context, s *access.Session, q web.AuditQuery, how string) (iter.Seq2[audit.Entry, error], error) {
+// auditFound reads what a query is about, of which the caller shows the newest so many (0: all). That it was asked is remembered first.
+func (n *Node) auditFound(ctx context.Context, s *access.Session, q web.AuditQuery, how string, newest int) (iter.Seq2[audit.Entry, error], error) {
 	if err := mayAudit(s); err != nil {
 		return nil, err
 	}
@@ -262,6 +262,9 @@ func (n *Node) auditFound(ctx context.Context, s *access.Session, q web.AuditQue
 			return nil, err
 		}
 	}
+	if newest > 0 && person == "" && q.User == "" && q.To.IsZero() && head.Seq > audit.Seq(newest)+1 {
+		after = max(after, head.Seq-audit.Seq(newest)-1) // nothing else narrows it: no need to read what is not shown
+	}
 	all := n.Audit.All(ctx, after, 0)
 	switch {
 	case person != "":
@@ -269,12 +272,13 @@ func (n *Node) auditFound(ctx context.Context, s *access.Session, q web.AuditQue
 	case q.User != "":
 		all = n.Audit.By(ctx, q.User, after, 0)
 	}
+	timed := !q.From.IsZero() || !q.To.IsZero()
 	return func(yield func(audit.Entry, error) bool) {
 		for e, err := range all {
 			if err == nil && e.Seq > head.Seq {
 				return // what came since, the reading of it among them
 			}
-			if err == nil && (q.User != "" && e.User != q.User || !q.To.IsZero() && !e.At.Before(q.To) || e.At.Before(q.From)) {
+			if err == nil && (q.User != "" && e.User != q.User || timed && (e.Recorded().Before(q.From) || !q.To.IsZero() && !e.Recorded().Before(q.To))) {
 				continue
 			}
 			if !yield(e, err) || err != nil {

@@ -46,7 +46,8 @@ type Item struct {
 	User, Who, Role, Organisation string // whose acts are in question
 	PersonID                      string // whose record; "" where it is about many
 	Entries                       []audit.Seq
-	Count                         int // how often it happened; Entries holds the first fifty
+	Count                         int       // how often it happened; Entries holds the first fifty
+	Newest                        audit.Seq // the last entry that was counted
 	First, Last                   time.Time
 	Raised                        time.Time // when it came into the queue: its age is counted from then
 	State                         State
@@ -98,7 +99,7 @@ func entryID(s audit.Seq) string { return fmt.Sprintf("AuditEvent/audit-%d", s) 
 func alert(r Rule, f Facts, reason string) Item {
 	s := f.Access
 	it := Item{Kind: r.Kind, Title: r.Title, Grave: r.Grave, Reason: reason, User: s.User, Who: s.Who, Role: s.Role, Organisation: s.Organisation,
-		Entries: []audit.Seq{s.Seq}, Count: 1, First: s.At, Last: s.At, State: Waiting}
+		Entries: []audit.Seq{s.Seq}, Count: 1, Newest: s.Seq, First: s.At, Last: s.At, State: Waiting}
 	if r.Each {
 		it.PersonID = s.PersonID
 	}
@@ -125,13 +126,13 @@ func raise(ctx context.Context, b store.TxBucket, it Item, now time.Time) error 
 		if err := json.Unmarshal(v, &was); err != nil {
 			return err
 		}
-		if slices.Contains(was.Entries, it.Entries[0]) || !it.Last.After(was.Last) {
-			return nil
+		if it.Newest <= was.Newest || slices.Contains(was.Entries, it.Entries[0]) {
+			return nil // it was counted before
 		}
 		if len(was.Entries) < maxEntries {
 			was.Entries = append(was.Entries, it.Entries...)
 		}
-		was.Count, was.Last, was.Reason = was.Count+1, it.Last, it.Reason
+		was.Count, was.Last, was.Newest, was.Reason = was.Count+1, it.Last, it.Newest, it.Reason
 		b.Put(prefix+it.ID, fhir.JSON(was))
 		return nil
 	}
