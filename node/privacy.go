@@ -11,6 +11,7 @@ import (
 
 	"tombolo/access"
 	"tombolo/audit"
+	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/gather"
 	"tombolo/policy"
@@ -95,16 +96,27 @@ var purposeWords = map[string]string{
 
 const whoYouAre = "who you are"
 
-// headingsShown turns an audit entry's list into words: the headings of which something was shown.
+// headingsShown turns an audit entry's list into words that everybody knows: the headings of which something was shown.
 func headingsShown(what []string) string {
 	var shown []string
 	for _, w := range what {
-		if h, _, ok := strings.Cut(w, ": "); ok && strings.Contains(w, "/") && !strings.Contains(h, " ") && h != "emergency" && h != "reason" {
-			shown = append(shown, strings.ReplaceAll(h, "-", " "))
+		h, refs, ok := strings.Cut(w, ": ")
+		if !ok || !strings.Contains(refs, "/") {
+			continue
+		}
+		if i := slices.IndexFunc(dataset.All, func(i dataset.Info) bool { return string(i.Heading) == h }); i >= 0 {
+			plain := dataset.All[i].Plain
+			if first, _, _ := strings.Cut(plain, " "); strings.ToUpper(first) != first { // not GP
+				plain = strings.ToLower(plain[:1]) + plain[1:]
+			}
+			shown = append(shown, plain)
 		}
 	}
-	if len(shown) == 0 {
+	switch {
+	case len(shown) == 0:
 		return whoYouAre
+	case len(shown) > len(dataset.All)/2:
+		return "most of your record: " + strings.Join(shown, ", ")
 	}
 	return strings.Join(shown, ", ")
 }

@@ -47,11 +47,11 @@ type PrivacyItem struct {
 func (i PrivacyItem) AgeWords() string {
 	switch days := int(i.Age.Hours()) / 24; days {
 	case 0:
-		return "since today"
+		return "In the queue since today"
 	case 1:
-		return "1 day old"
+		return "In the queue for a day"
 	default:
-		return strconv.Itoa(days) + " days old"
+		return "In the queue for " + strconv.Itoa(days) + " days"
 	}
 }
 

@@ -92,7 +92,7 @@ func privacySite(t *testing.T) (*httptest.Server, *fakePrivacy) {
 func TestThePrivacyOfficerHasAQueueASearchAndAnExport(t *testing.T) {
 	srv, f := privacySite(t)
 	r := newReader(t, srv, "ines")
-	r.get("/privacy").wants(t, "Emergency access", "unconscious &lt;b&gt;", "I was not there", "2 times", "New", "Who looked", "Overdue", "2 days old", "Taken up by Ines Duarte")
+	r.get("/privacy").wants(t, "Emergency access", "unconscious &lt;b&gt;", "I was not there", "2 times", "New", "Who looked", "Overdue", "In the queue for 2 days", "Taken up by Ines Duarte")
 	nhs := cast.Dozen(today)[0].NHS
 	found := r.post("/privacy", url.Values{"system": {fhir.SystemNHSNumber}, "value": {nhs}, "user": {"doctor"}, "from": {"2026-11-01"}, "to": {"2026-11-22"}})
 	found.wants(t, "break-glass", "There are more", "problems: Condition/1")
