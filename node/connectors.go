@@ -153,10 +153,30 @@ func newGPConnect(n *Node, s region.System) (connector.Runner, connector.Asker, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("system %s: tls: %w", s.ID, err)
 	}
-	a, err := gpconnect.New(gpconnect.Options{Source: s.ID, Address: s.Address, ASID: cmp.Or(n.option(s, "our-asid"), "999000000000"), ToASID: s.ASID,
+	o := gpconnect.Options{Source: s.ID, Address: s.Address, ASID: cmp.Or(n.option(s, "our-asid"), "999000000000"), ToASID: s.ASID,
 		HTML: n.option(s, "html"), Documents: n.option(s, "documents"), Appointments: n.option(s, "appointments"), Proxy: n.option(s, "proxy"),
-		NodeName: n.c.Region.ID, Version: n.c.Version, HTTP: c, Now: n.c.Now})
+		NodeName: n.c.Region.ID, Version: n.c.Version, HTTP: c, Now: n.c.Now}
+	if sds := n.option(s, "sds"); sds != "" {
+		d, err := n.directory(sds, n.option(s, "sds-key"))
+		if err != nil {
+			return nil, nil, fmt.Errorf("system %s: %w", s.ID, err)
+		}
+		o.Where = d.For(s.Organisation)
+	}
+	a, err := gpconnect.New(o)
 	return nil, a, err
+}
+
+// directory is the Spine directory at an address, one for all practices that are looked up in it.
+func (n *Node) directory(address, key string) (*gpconnect.Directory, error) {
+	if d := n.directories[address]; d != nil {
+		return d, nil
+	}
+	d, err := gpconnect.NewDirectory(gpconnect.DirectoryOptions{Address: address, APIKey: key, HTTP: client(), Now: n.c.Now})
+	if err == nil {
+		n.directories[address] = d
+	}
+	return d, err
 }
 
 func newFHIR(n *Node, s region.System) (connector.Runner, connector.Asker, error) {

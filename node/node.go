@@ -19,6 +19,7 @@ import (
 	"tombolo/api"
 	"tombolo/audit"
 	"tombolo/connector"
+	"tombolo/connector/gpconnect"
 	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/gather"
@@ -59,15 +60,16 @@ type Config struct {
 
 // A Node is a running node. Close undoes New.
 type Node struct {
-	c         Config
-	store     *store.DB
-	followers []*events.Follower
-	runners   []runner
-	senders   map[string]connector.Sender // by system
-	closers   []func() error              // of connectors, after their feeds have stopped
-	agreed    *agreed
-	pages     served
-	systems   served
+	c           Config
+	store       *store.DB
+	followers   []*events.Follower
+	runners     []runner
+	senders     map[string]connector.Sender // by system
+	closers     []func() error              // of connectors, after their feeds have stopped
+	agreed      *agreed
+	directories map[string]*gpconnect.Directory // by address
+	pages       served
+	systems     served
 
 	Audit    *audit.Log
 	Access   *access.Manager
@@ -97,7 +99,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	n = &Node{c: c, senders: map[string]connector.Sender{}}
+	n = &Node{c: c, directories: map[string]*gpconnect.Directory{}, senders: map[string]connector.Sender{}}
 	defer func() {
 		if err != nil {
 			_ = n.Close()

@@ -368,3 +368,33 @@ func TestOurConsumerAsksOurProvider(t *testing.T) {
 	}
 	t.Error("the east's log does not name the user who asked in the west")
 }
+
+// A practice whose address is not in the region file is looked up in the Spine directory, and asked there.
+func TestAPracticeIsLookedUpInTheDirectory(t *testing.T) {
+	gp := httptest.NewServer(practice.New(practice.Options{Source: cast.GP1, ASID: "200000000116", People: cast.Dozen(time.Now())}))
+	defer gp.Close()
+	sds := httptest.NewServer(practice.NewSDS(practice.Listings("M85001", gp.URL, "200000000116")...))
+	defer sds.Close()
+	r := regionOf(t, `
+region: {id: east, name: East}
+organisations:
+  - {ods: RX1, name: East Acute Trust, kind: acute}
+  - {ods: M85001, name: Hilltop Surgery, kind: gp}
+systems:
+  - {id: m85001-gp, organisation: M85001, connector: gpconnect, gives: {demographics: live, allergies: live}, deadline: 30s, options: {sds: "%s", sds-key: env:SDS_KEY}}
+agreements:
+  - {id: east-direct-care, parties: [RX1, M85001], purposes: [direct-care], headings: all, from: 2020-04-01}
+users:
+  - {id: dev, name: Dr Femi Ade, role: hospital-doctor, organisation: RX1}
+`, sds.URL)
+	n := run(t, node.Config{Region: r, Data: t.TempDir(), Listen: "127.0.0.1:0", Dev: "dev", Secret: func(string) string { return "key" }})
+	body := fmt.Sprintf(`{"resourceType":"Parameters","parameter":[{"name":"identifier","valueIdentifier":{"system":%q,"value":%q}}]}`, fhir.SystemNHSNumber, numberOf("margaret"))
+	resp, err := http.Post("http://"+n.Addr()+"/fhir/$gather", "application/fhir+json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if b, _ := io.ReadAll(resp.Body); !bytes.Contains(b, []byte(`"AllergyIntolerance"`)) {
+		t.Errorf("%d %.1000s", resp.StatusCode, b)
+	}
+}

@@ -284,6 +284,7 @@ func (c *checker) asks(path string, s System) {
 		return
 	}
 	c.tls(path, s.Address, s.TLS)
+	c.address(path+".options.sds", s.Options["sds"])
 }
 
 // tls checks the certificates for asking somebody.

@@ -15,7 +15,7 @@ type ConnectorKind struct {
 var Connectors = []ConnectorKind{
 	{Name: "hl7v2", Pushes: true, Needs: [][]string{{"listen", "address"}}, Fix: "Add listen: 127.0.0.1:2575, the address to which the system sends its messages, or address: mllps://host:port, at which it serves them"},
 	{Name: "fhirapi", Asked: true, Needs: [][]string{{"address"}}, Fix: "Add address: https://…/fhir, the base URL of its FHIR server"},
-	{Name: "gpconnect", Asked: true, Needs: [][]string{{"address"}}, Fix: "Add address: https://…, the practice's service root"},
+	{Name: "gpconnect", Asked: true, Needs: [][]string{{"address", "options.sds"}, {"asid", "options.sds"}}, Fix: "Add address: https://…, the practice's service root, and asid; or options: {sds: https://…}, the Spine directory in which both are looked up"},
 	{Name: "extract", Pushes: true, Needs: [][]string{{"drop"}, {"mapping"}}, Fix: "Add drop: the folder in which its files appear, and mapping: how they are read"},
 	{Name: Consumer, Needs: [][]string{{"certificate"}}, Fix: "Add certificate: the name in the client certificate with which it asks us"},
 	{Name: "api", Pushes: true},
@@ -56,6 +56,10 @@ func (s System) key(name string) string {
 		return s.Drop
 	case "mapping":
 		return s.Mapping
+	case "asid":
+		return s.ASID
+	case "options.sds":
+		return s.Options["sds"]
 	case "certificate":
 		return s.Certificate
 	}
