@@ -26,6 +26,9 @@ type Delivery struct {
 	// ID is the sender's own name for this delivery: MSH-3^MSH-4^MSH-10, a file name and row, a Bundle's identifier. With
 	// Source it is the once-only key. Empty: the content's hash is the key.
 	ID string
+	// Unique: the sender's protocol gives no two deliveries one ID, so that another content under it is a fault of the sender's, taken and told of.
+	// (HL7 v2 MSH-10; not the rows of a file that comes every night.)
+	Unique bool
 
 	Received    time.Time
 	ContentType string // media type of Raw

@@ -29,7 +29,7 @@ const (
 	BucketSeen = "intake-seen"
 	// BucketRaw: <sha-256> -> the bytes that arrived.
 	BucketRaw = "intake-raw"
-	// BucketQuarantine: <source>\x00<sha-256> -> Quarantined. What could not be taken, wholly or in part.
+	// BucketQuarantine: <source>\x00whole|part\x00<sha-256> -> Quarantined. What could not be taken at all, and what was left out.
 	BucketQuarantine = "intake-quarantine"
 )
 
@@ -100,11 +100,21 @@ type Note struct {
 
 // Accept takes one delivery; see connector.Door.
 func (in *Intake) Accept(ctx context.Context, d connector.Delivery) (connector.Receipt, error) {
+	return in.take(ctx, d, false)
+}
+
+// Again takes a delivery that waits in quarantine, and whose cause has been mended: what was made of the same bytes this time. It answers its sender's
+// repeats from now on, and waits no longer if it could be taken. Of a delivery that was taken it is a repeat.
+func (in *Intake) Again(ctx context.Context, d connector.Delivery) (connector.Receipt, error) {
+	return in.take(ctx, d, true)
+}
+
+func (in *Intake) take(ctx context.Context, d connector.Delivery, again bool) (connector.Receipt, error) {
 	sys := in.system(d.Source)
 	if sys == nil {
 		return connector.Receipt{}, fhir.Errorf(fhir.NotFound, "system %q is not in the region file", d.Source)
 	}
-	got, err := in.accept(ctx, sys, d)
+	got, err := in.accept(ctx, sys, d, again)
 	in.stats.add(d.Source, in.o.Now(), func(s *Stat) {
 		switch {
 		case fhir.Is(err, fhir.Transient) || fhir.Is(err, fhir.NoStore):
@@ -116,11 +126,17 @@ func (in *Intake) Accept(ctx context.Context, d connector.Delivery) (connector.R
 		default:
 			s.Accepted++
 		}
+		if err == nil && got.Reused && d.Unique {
+			s.Reused, s.LastReused = s.Reused+1, in.o.Now()
+		}
 	})
+	if err == nil && got.Reused && d.Unique {
+		in.o.Logger.Warn("a delivery came under an id that another had: its sender has reset its counter, or two senders share it", "source", d.Source)
+	}
 	return got, err
 }
 
-func (in *Intake) accept(ctx context.Context, sys *region.System, d connector.Delivery) (connector.Receipt, error) {
+func (in *Intake) accept(ctx context.Context, sys *region.System, d connector.Delivery, again bool) (connector.Receipt, error) {
 	if len(d.Raw) > MaxRaw {
 		return connector.Receipt{}, fhir.Errorf(fhir.TooLong, "a delivery of %d bytes is larger than the %d taken", len(d.Raw), MaxRaw)
 	}
@@ -134,9 +150,10 @@ func (in *Intake) accept(ctx context.Context, sys *region.System, d connector.De
 		}
 	}
 	var receipt connector.Receipt
+	told := len(d.Issues)
 	seq, err := in.o.Store.Update(ctx, func(tx store.Tx) error {
-		receipt = connector.Receipt{Reply: d.Reply} // a retried transaction starts afresh
-		return in.write(ctx, tx, sys, &d, hash, content, &receipt)
+		receipt, d.Issues = connector.Receipt{Reply: d.Reply}, d.Issues[:told:told] // a retried transaction starts afresh
+		return in.write(ctx, tx, sys, &d, hash, content, &receipt, again)
 	})
 	if err != nil {
 		if i := fhir.IssueOf(err); i != nil && i.Type != fhir.Exception {
@@ -219,7 +236,7 @@ func mergedInto(r *fhir.Resource, patient string) bool {
 }
 
 // write does all of a delivery in one transaction. It may be run several times.
-func (in *Intake) write(ctx context.Context, tx store.Tx, sys *region.System, d *connector.Delivery, hash string, resources []*fhir.Resource, receipt *connector.Receipt) error {
+func (in *Intake) write(ctx context.Context, tx store.Tx, sys *region.System, d *connector.Delivery, hash string, resources []*fhir.Resource, receipt *connector.Receipt, again bool) error {
 	// Senders do reset their counters: the same id with other content is news, and is flagged. Each content is recognised again.
 	// The sender's id is as long as the sender likes, and a key is not.
 	name := sha256.Sum256([]byte(cmp.Or(d.ID, hash)))
@@ -230,7 +247,13 @@ func (in *Intake) write(ctx context.Context, tx store.Tx, sys *region.System, d 
 	if err != nil {
 		return err
 	}
-	if known[1] != nil {
+	waits := false
+	if again {
+		if _, waits, err = tx.Bucket(BucketQuarantine).Get(ctx, quarantineKey(d.Source, hash, true)); err != nil {
+			return err
+		}
+	}
+	if known[1] != nil && !waits {
 		var was seen
 		if err := json.Unmarshal(known[1], &was); err != nil {
 			return err
@@ -238,13 +261,19 @@ func (in *Intake) write(ctx context.Context, tx store.Tx, sys *region.System, d 
 		*receipt = connector.Receipt{Duplicate: true, Reply: was.Reply}
 		return nil
 	}
-	receipt.Reused = known[0] != nil
+	if receipt.Reused = known[0] != nil && known[1] == nil; receipt.Reused && d.Unique {
+		d.Issues = append(d.Issues, &fhir.Issue{Type: fhir.Duplicate, Severity: fhir.Warning, Expression: "id",
+			Text: "it came under an id that another delivery has had: it was taken as news. Have the sender give each its own id"})
+	}
 	now := seen{Reply: d.Reply, Received: in.o.Now()}
 	tx.Bucket(BucketRaw).Put(hash, d.Raw)
 	if d.Rejected == nil {
 		if now.Refs, err = in.put(ctx, tx, sys, d, resources, hash); err != nil {
 			return err
 		}
+	}
+	if waits && d.Rejected == nil {
+		tx.Bucket(BucketQuarantine).Delete(quarantineKey(d.Source, hash, true))
 	}
 	if d.Rejected != nil || len(d.Issues) > 0 {
 		in.quarantine(tx, sys, d, hash)
@@ -359,5 +388,12 @@ func (in *Intake) quarantine(tx store.Tx, sys *region.System, d *connector.Deliv
 		q.Issues = append(q.Issues, Note{i.Type, i.Expression, i.Text})
 	}
 	data, _ := json.Marshal(q)
-	tx.Bucket(BucketQuarantine).Put(d.Source+"\x00"+hash, data)
+	tx.Bucket(BucketQuarantine).Put(quarantineKey(d.Source, hash, q.Whole), data)
+}
+
+func quarantineKey(source, hash string, whole bool) string {
+	if whole {
+		return source + "\x00whole\x00" + hash
+	}
+	return source + "\x00part\x00" + hash
 }

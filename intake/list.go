@@ -25,6 +25,43 @@ func (in *Intake) Quarantine(ctx context.Context, limit int) ([]Quarantined, err
 	return out, nil
 }
 
+// Held lists what of a source could not be taken at all and waits for whoever must mend it, at most limit (0: all).
+func (in *Intake) Held(ctx context.Context, source string, limit int) ([]Quarantined, error) {
+	var out []Quarantined
+	prefix := source + "\x00whole\x00"
+	for item, err := range in.o.Store.View(BucketQuarantine).ScanFrom(ctx, prefix, limit) {
+		if err != nil {
+			return nil, err
+		}
+		if !strings.HasPrefix(item.Key, prefix) {
+			break
+		}
+		var q Quarantined
+		if err := json.Unmarshal(item.Value, &q); err != nil {
+			return nil, fhir.Errorf(fhir.Exception, "the quarantine list holds an unreadable entry")
+		}
+		out = append(out, q)
+	}
+	return out, nil
+}
+
+// HeldRaw is what waits in quarantine of a source under a hash, with its bytes; of type NotFound if it does not wait.
+func (in *Intake) HeldRaw(ctx context.Context, source, hash string) (Quarantined, []byte, error) {
+	data, ok, err := in.o.Store.View(BucketQuarantine).Get(ctx, quarantineKey(source, hash, true))
+	if err != nil {
+		return Quarantined{}, nil, err
+	}
+	if !ok {
+		return Quarantined{}, nil, fhir.Errorf(fhir.NotFound, "nothing waits in quarantine under that hash")
+	}
+	var q Quarantined
+	if err := json.Unmarshal(data, &q); err != nil {
+		return Quarantined{}, nil, fhir.Errorf(fhir.Exception, "the quarantine list holds an unreadable entry")
+	}
+	raw, err := in.Raw(ctx, hash)
+	return q, raw, err
+}
+
 // Raw gives back the bytes of a delivery by their hash, as they arrived.
 func (in *Intake) Raw(ctx context.Context, hash string) ([]byte, error) {
 	data, ok, err := in.o.Store.View(BucketRaw).Get(ctx, hash)

@@ -10,6 +10,8 @@ import (
 type Stat struct {
 	Accepted, Duplicates, Rejected, Failed int
 	Last                                   time.Time // when something last arrived
+	Reused                                 int       // of those accepted: under an id that another delivery had
+	LastReused                             time.Time
 }
 
 type stats struct {

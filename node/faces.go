@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,7 +19,7 @@ import (
 )
 
 func (n *Node) webOptions() web.Options {
-	return web.Options{Records: n.Gather, Access: n.Access, Looks: n, Desk: n, Privacy: n, Identity: n, Logger: n.c.Logger, Name: n.c.Region.Name, Now: n.c.Now}
+	return web.Options{Records: n.Gather, Access: n.Access, Looks: n, Desk: n, Feeds: n, Privacy: n, Identity: n, Logger: n.c.Logger, Name: n.c.Region.Name, Now: n.c.Now}
 }
 
 // deskRows is how many quarantined deliveries the desk lists.
@@ -31,21 +32,18 @@ func (n *Node) Desk(ctx context.Context, _ *access.Session) (*web.DeskState, err
 	for _, s := range n.c.Region.Systems {
 		out.Sources = append(out.Sources, n.sourceState(s, stats, health[s.ID].Open, health[s.ID].LastOK, string(health[s.ID].Problem), health[s.ID].Failed))
 	}
-	held, err := n.Intake.Quarantine(ctx, 0)
-	if err != nil {
-		return nil, err
+	var held []intake.Quarantined
+	for _, s := range n.c.Region.Systems { // what could not be taken at all; what was left out of the rest is on each source's page
+		of, err := n.Intake.Held(ctx, s.ID, 0)
+		if err != nil {
+			return nil, err
+		}
+		held = append(held, of...)
 	}
 	slices.SortFunc(held, func(a, b intake.Quarantined) int { return a.At.Compare(b.At) })
-	for i, q := range held {
-		if i == deskRows {
-			out.More = len(held) - deskRows
-			break
-		}
-		row := web.Quarantined{ID: q.ID, Source: q.Source, Owner: q.Owner, Since: q.At, Bytes: int64(q.Size)}
-		if len(q.Issues) > 0 {
-			row.Reason, row.Where = q.Issues[0].Text, q.Issues[0].Where
-		}
-		out.Quarantine = append(out.Quarantine, row)
+	out.More = max(0, len(held)-deskRows)
+	for _, q := range held[:min(len(held), deskRows)] {
+		out.Quarantine = append(out.Quarantine, heldRow(q))
 	}
 	reviews, err := n.People.Reviews(ctx)
 	if err != nil {
@@ -86,7 +84,7 @@ func (n *Node) sourceState(s region.System, stats map[string]intake.Stat, open b
 	}
 	st := stats[s.ID]
 	out := web.SourceState{ID: s.ID, Name: cmp.Or(s.Name, org), Organisation: org, Connector: s.Connector, Way: way, State: "ok",
-		Last: st.Last, Accepted: st.Accepted, Rejected: st.Rejected}
+		Last: st.Last, Accepted: st.Accepted, Rejected: st.Rejected, Page: true}
 	if lastOK.After(out.Last) {
 		out.Last = lastOK
 	}
@@ -99,6 +97,8 @@ func (n *Node) sourceState(s region.System, stats map[string]intake.Stat, open b
 		out.State, out.Problem = "failing", "Has never answered ("+problem+"). Check its address and this node's credentials there."
 	case out.Last.IsZero():
 		out.State, out.Problem = "silent", "Nothing has come from it since this node started."
+	case st.Reused > 0:
+		out.Problem = "Its sender uses message ids again: " + strconv.Itoa(st.Reused) + " since this node started. Have its counter looked at."
 	}
 	return out
 }

@@ -166,7 +166,7 @@ func TestInABrowserNoPageIsWiderThanTheScreenAndNoScriptIsRefused(t *testing.T) 
 			ctx := browser(t, width, 900)
 			for _, p := range []struct{ user, path, name string }{
 				{"dr-marsh", "/", "home"}, {"dr-marsh", "/sign-in", "signin"}, {"dr-marsh", "/record", "find"}, {"dr-marsh", "/record/person-1?all=1", "record"}, {"dr-marsh", "/record/person-george?all=1", "george"},
-				{"dr-marsh", "/record/person-1/timeline", "timeline"}, {"dr-marsh", "/record/person-daniel", "breakglass"}, {"dr-marsh", "/nothing", "problem"}, {"margaret", "/me", "me"}, {"ops", "/desk", "desk"}, {"leila", "/desk/identity", "identity"},
+				{"dr-marsh", "/record/person-1/timeline", "timeline"}, {"dr-marsh", "/record/person-daniel", "breakglass"}, {"dr-marsh", "/nothing", "problem"}, {"margaret", "/me", "me"}, {"ops", "/desk", "desk"}, {"ops", "/desk/feeds/rx1-pas", "feed"}, {"leila", "/desk/identity", "identity"},
 			} {
 				enter(t, ctx, srv, p.user)
 				must(t, chromedp.Do(ctx, chromedp.Navigate(srv.URL+p.path)))

@@ -33,11 +33,13 @@ type SourceState struct {
 	Problem                string // why, and what to do
 	Last                   time.Time
 	Accepted, Rejected     int
+	Page                   bool // it has a page of its own
 }
 
 // A Quarantined delivery could not be taken in, and waits for somebody.
 type Quarantined struct {
 	ID, Source string
+	Hash       string // of its bytes: names it
 	Reason     string
 	Where      string // place in the message: "PID-3", "row 12"
 	Owner      string

@@ -34,7 +34,7 @@ type fakeDesk struct{}
 func (fakeDesk) Desk(context.Context, *access.Session) (*DeskState, error) {
 	return &DeskState{
 		Sources: []SourceState{
-			{ID: "rx1-pas", Name: "Severn Acute Trust", Connector: "HL7 v2 over MLLP", Way: "sends", State: "ok", Last: today.Add(-time.Minute), Accepted: 1204, Rejected: 1},
+			{ID: "rx1-pas", Name: "Severn Acute Trust", Connector: "HL7 v2 over MLLP", Way: "sends", State: "ok", Last: today.Add(-time.Minute), Accepted: 1204, Rejected: 1, Page: true},
 			{ID: "m85001-gp", Name: "Hilltop Surgery", Connector: "GP Connect", Way: "is asked", State: "failing", Problem: "no answer within 2 s, five times in a row: check the address and the certificate", Last: today.Add(-time.Hour)},
 			{ID: "ry5-community", Name: "Severn Community Health", Connector: "CSV extract", Way: "sends", State: "silent", Problem: "nothing since yesterday's extract was due at 03:00"},
 		},
@@ -47,7 +47,7 @@ func (fakeDesk) Desk(context.Context, *access.Session) (*DeskState, error) {
 // newSite serves the pages over the fixture.
 func newSite(t testing.TB, records *fakeRecords) *httptest.Server {
 	t.Helper()
-	site, err := New(Options{Records: records, Access: testAccess(t), Looks: fakeLooks{}, Desk: fakeDesk{}, Identity: &fakeIdentity{}, Name: "Severn Shared Care Record", Now: func() time.Time { return today }, Logger: slog.New(slog.DiscardHandler)})
+	site, err := New(Options{Records: records, Access: testAccess(t), Looks: fakeLooks{}, Desk: fakeDesk{}, Feeds: fakeDesk{}, Identity: &fakeIdentity{}, Name: "Severn Shared Care Record", Now: func() time.Time { return today }, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,6 +75,7 @@ type Options struct {
 	Access   *access.Manager
 	Looks    Looks          // nil: "who has looked" is not shown
 	Desk     Desk           // nil: there is no desk
+	Feeds    Feeds          // nil: the desk has no pages of single sources
 	Apps     *oauth.Server  // nil: no applications are let in
 	Launches *launch.Reader // nil: nothing is launched from elsewhere
 	SignIns  *provider.Set  // nil: nobody signs in elsewhere
@@ -182,6 +183,9 @@ func (s *Site) routes() *http.ServeMux {
 	signed("GET /desk", s.desk)
 	signed("GET /desk/identity", s.identity)
 	signed("POST /desk/identity", s.identify)
+	signed("GET /desk/feeds/{feed}", s.feed)
+	signed("POST /desk/feeds/{feed}/open", s.openHeld)
+	signed("POST /desk/feeds/{feed}/take", s.takeHeld)
 	signed("GET /privacy", s.privacy)
 	signed("POST /privacy", s.searchAudit)
 	signed("POST /privacy/export", s.exportAudit)

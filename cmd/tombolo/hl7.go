@@ -268,14 +268,14 @@ func hl7Gaps() *cobra.Command {
 				return err
 			}
 			defer n.Close()
-			g := gaps{fields: map[string]int{}, refused: map[string]int{}, notes: map[string]int{}}
+			g := hl7v2.NewGaps()
 			for raw, err := range n.Intake.Kept(c.Context(), feed.id) {
 				if err != nil {
 					return err
 				}
-				g.add(raw, o)
+				g.Add(raw, o)
 			}
-			g.print(c.OutOrStdout())
+			printGaps(c.OutOrStdout(), g)
 			return nil
 		},
 	}
@@ -285,48 +285,12 @@ func hl7Gaps() *cobra.Command {
 	return c
 }
 
-// gaps counts, without saying anything of what the fields hold.
-type gaps struct {
-	messages               int
-	fields, refused, notes map[string]int
-}
-
-func (g *gaps) add(raw []byte, o hl7v2.Options) {
-	for a := range hl7v2.Try(raw, o) {
-		g.messages++
-		kind := "?"
-		if a.Message != nil {
-			code, event, _ := a.Message.Type()
-			kind = code + "^" + event
-		}
-		for _, d := range a.Deliveries {
-			if d.Rejected != nil {
-				g.refused[kind+" "+d.Rejected.Error()]++
-			}
-			for _, i := range d.Issues {
-				g.notes[unnumbered(i.Error())]++
-			}
-		}
-		for _, l := range a.Unread {
-			g.fields[unnumbered(l.Place)+" in "+kind]++
-		}
-	}
-}
-
-// unnumbered is a place without which of several segments it is: "OBX[3]-5" is OBX-5.
-func unnumbered(s string) string {
-	if i, j := strings.IndexByte(s, '['), strings.IndexByte(s, ']'); i == 3 && j > i {
-		return s[:i] + s[j+1:]
-	}
-	return s
-}
-
-func (g *gaps) print(w io.Writer) {
-	fmt.Fprintf(w, "%d messages are kept.\n", g.messages)
+func printGaps(w io.Writer, g *hl7v2.Gaps) {
+	fmt.Fprintf(w, "%d messages are kept.\n", g.Messages)
 	for _, part := range []struct {
 		title  string
 		counts map[string]int
-	}{{"Refused, and kept as they came", g.refused}, {"Fields that no map reads", g.fields}, {"What was told of", g.notes}} {
+	}{{"Refused, and kept as they came", g.Refused}, {"Fields that no map reads", g.Fields}, {"What was told of", g.Notes}} {
 		if len(part.counts) == 0 {
 			continue
 		}

@@ -223,7 +223,7 @@ func transient(err error) bool {
 
 // rejected is a delivery of which nothing could be made: kept with the reason.
 func rejected(m *Message, raw []byte, o Options, issue *fhir.Issue) connector.Delivery {
-	d := connector.Delivery{Source: o.Source, ContentType: "x-application/hl7-v2+er7", Raw: raw, Rejected: issue}
+	d := connector.Delivery{Source: o.Source, Unique: true, ContentType: MediaType, Raw: raw, Rejected: issue}
 	if m != nil {
 		d.ID = deliveryID(m, 0)
 	}

@@ -9,6 +9,31 @@ import (
 	"tombolo/fhir"
 )
 
+// MediaType is what a message's bytes are kept as.
+const MediaType = "x-application/hl7-v2+er7"
+
+// Again reads a message that could not be taken when it came, by the feed's settings and mapping as they are now. Reply is the answer that its sender's
+// repeats are to get. The error is why it still cannot be taken.
+func Again(raw []byte, o Options) ([]connector.Delivery, error) {
+	o = o.withDefaults()
+	m, made := read(raw, o)
+	if !o.Wire.mayHaveSent(m) {
+		return nil, notThisSenders()
+	}
+	_, replies := (&Feed{o: o}).replies(m, wishes(m), nil, o.Now(), faultsTaken(made)...)
+	for i := range made {
+		if made[i].Rejected != nil {
+			return nil, made[i].Rejected
+		}
+		made[i].Received, made[i].Raw, made[i].Reply = o.Now(), raw, joinReplies(replies)
+	}
+	return made, nil
+}
+
+func notThisSenders() *fhir.Issue {
+	return fhir.Errorf(fhir.NotSupported, "this feed does not take messages in this sender's name").At("MSH-3")
+}
+
 // Deliveries yields what a file of messages gives: one delivery for each patient in each message, in order. A message that cannot be
 // read, is not for this feed or breaks a map is yielded as a delivery that is Rejected, with the reason, and reading goes on.
 func Deliveries(data []byte, o Options) iter.Seq[connector.Delivery] {

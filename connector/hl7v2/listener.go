@@ -252,8 +252,7 @@ func (f *Feed) take(ctx context.Context, conn *line, door connector.Door, frame 
 		switch {
 		case !f.o.Wire.mayHaveSent(m):
 			f.o.Logger.Warn("an HL7 v2 message in another sender's name than this feed's was refused", "source", f.o.Source, "peer", conn.RemoteAddr().String())
-			issue := fhir.Errorf(fhir.NotSupported, "this feed does not take messages in this sender's name").At("MSH-3")
-			made = []connector.Delivery{rejected(m, raw, f.o, issue)}
+			made = []connector.Delivery{rejected(m, raw, f.o, notThisSenders())}
 		case f.o.Directory != nil && m != nil && isQuery(m):
 			reply, err := f.query(ctx, m)
 			if err == nil {

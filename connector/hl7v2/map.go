@@ -125,7 +125,7 @@ func trace(m *Message, raw []byte, o Options) (*Message, []connector.Delivery, e
 	var out []connector.Delivery
 	made := 0
 	for i, segs := range patients(m) {
-		d := connector.Delivery{Source: o.Source, ID: deliveryID(m, i), ContentType: "x-application/hl7-v2+er7", Raw: raw, Map: name, Partial: partialTypes}
+		d := connector.Delivery{Source: o.Source, ID: deliveryID(m, i), Unique: true, ContentType: MediaType, Raw: raw, Map: name, Partial: partialTypes}
 		if i == 0 {
 			d.Issues = append(d.Issues, m.Issues...)
 		}
