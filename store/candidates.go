@@ -54,6 +54,10 @@ func (f *finder) segments(ctx context.Context, after place) iter.Seq2[segment, e
 		plans = f.plans(ctx)
 	}
 	return func(yield func(segment, error) bool) {
+		if len(plans) == 1 && plans[0].exact {
+			f.stream(ctx, plans[0], after, yield)
+			return
+		}
 		// A plan that finds few is as good as any; they come with the one that should find fewest first.
 		for _, p := range plans[:min(len(plans), 4)] {
 			if done, ok := f.collect(ctx, p, after, f.db.limits.probe, yield); done || !ok {
@@ -248,20 +252,28 @@ func (f *finder) entries(ctx context.Context, ranges []kv.Range, limit int) ([]p
 	return out, nil
 }
 
+// firstPiece is how many index entries a stream begins with: mostly a page's worth is wanted.
+const firstPiece = 64
+
 // stream reads an exact plan that finds many, a piece at a time: each of its ranges is in the order of places, so what lies below the
 // lowest end of the pieces read is complete.
 func (f *finder) stream(ctx context.Context, p plan, after place, yield func(segment, error) bool) {
+	if p.err != nil {
+		yield(segment{}, p.err)
+		return
+	}
 	also := p.also
-	for at := after; ; {
+	size := min(firstPiece, f.db.limits.probe)
+	for at := after; ; size = f.db.limits.probe {
 		var found []place
 		horizon, more := place{}, false
 		for _, r := range p.from(at) {
-			piece, err := f.entries(ctx, []kv.Range{r}, f.db.limits.probe)
+			piece, err := f.entries(ctx, []kv.Range{r}, size)
 			if err != nil {
 				yield(segment{}, err)
 				return
 			}
-			if len(piece) == f.db.limits.probe {
+			if len(piece) == size {
 				if last := piece[len(piece)-1]; !more || last.compare(horizon) < 0 {
 					horizon, more = last, true
 				}
@@ -331,7 +343,7 @@ func (f *finder) everywhere(ctx context.Context, after place, yield func(segment
 }
 
 // A reader turns segments into candidates, gathering neighbours of a kind into one round trip. Pages are small and often filled by the
-// first few, so it begins with little and doubles.
+// first few, so it begins with a page's worth and doubles.
 type reader struct {
 	f     *finder
 	ctx   context.Context
@@ -345,7 +357,7 @@ type reader struct {
 
 func (r *reader) add(s segment) bool {
 	if r.size == 0 {
-		r.size = 16
+		r.size = min(max(16, r.f.count+1), r.f.db.limits.fetch) // one more tells whether there is a next page
 	}
 	prefix := currentPrefix + r.f.q.Type + "/"
 	if s.id != "" {

@@ -34,6 +34,7 @@ type DB struct {
 	limits limits
 	stale  atomic.Bool // the index is not to be relied on, see IndexIsStale
 	spread bool        // partitions lie on many machines
+	places *places     // nil where a round trip costs nothing
 }
 
 var (
@@ -51,7 +52,7 @@ func Open(o Options) (*DB, error) {
 	}
 	db := &DB{engine: o.Engine, now: o.Now, limits: usualLimits}
 	if e, ok := o.Engine.(interface{ Spread() bool }); ok {
-		db.spread = e.Spread()
+		db.spread, db.places = e.Spread(), &places{at: map[fhir.Ref]kv.Part{}} // it is an engine across a network
 	}
 	if err := db.openFormat(context.Background(), o.ReadOnly, formatNow, migrations); err != nil {
 		return nil, err
@@ -117,6 +118,11 @@ func (db *DB) Read(ctx context.Context, ref fhir.Ref) (*fhir.Resource, error) {
 
 // ReadRaw is Read for those who only pass the bytes on.
 func (db *DB) ReadRaw(ctx context.Context, ref fhir.Ref) (Stored, error) {
+	if part, ok := db.places.guess(ref); ok {
+		if s, ok, err := db.readAt(ctx, part, ref); ok || err != nil {
+			return s, err
+		}
+	}
 	for range 3 { // between the two reads the resource may move or go
 		e, _, err := readEntry(ctx, db.engine, ref)
 		if err != nil {
@@ -130,10 +136,25 @@ func (db *DB) ReadRaw(ctx context.Context, ref fhir.Ref) (Stored, error) {
 			return Stored{}, readError(err)
 		}
 		if ok {
+			db.places.learn(ref, e.part)
 			return decode(ref, v)
 		}
 	}
 	return Stored{}, fhir.Errorf(fhir.Exception, "%s is in the index and not where the index says", ref)
+}
+
+// readAt reads the entry and the resource in one round trip; ok is false if the resource is not in that partition.
+func (db *DB) readAt(ctx context.Context, part kv.Part, ref fhir.Ref) (s Stored, ok bool, err error) {
+	values, err := db.engine.MultiGet(ctx, []kv.Key{idKey(ref), currentKey(part, ref)})
+	if err != nil {
+		return Stored{}, false, readError(err)
+	}
+	e, err := decodeEntry(values[0])
+	if err != nil || e.deleted || e.part != part || values[1] == nil {
+		return Stored{}, false, nil
+	}
+	s, err = decode(ref, values[1])
+	return s, true, err
 }
 
 // ReadVersion returns one version. A version that is a deletion fails with fhir.Deleted.

@@ -517,3 +517,37 @@ func TestAfterCloseErrorsSayWhy(t *testing.T) {
 		t.Errorf("%v does not say that its context was cancelled", err)
 	}
 }
+
+// A read that remembers where a resource was notices that it moved, went and came back.
+func TestAReadFollowsAResource(t *testing.T) {
+	db, ctx := fresh(t)
+	db.places = &places{at: map[fhir.Ref]kv.Part{}} // also where it would not be worth it
+	ref := fhir.Ref("Observation/ann-1")
+	at := func(patient string) {
+		t.Helper()
+		put(t, db, Home{Source: "rx1-pas", Patient: patient}, bloodResult("ann", 1, "of "+patient))
+	}
+	for _, patient := range []string{"ann", "bob", "ann"} {
+		at(patient)
+		for range 2 {
+			s, err := db.ReadRaw(ctx, ref)
+			if err != nil || !strings.Contains(string(s.Body), "of "+patient) {
+				t.Errorf("in the record of %s: %s, %v", patient, s.Body, err)
+			}
+		}
+	}
+	remove(t, db, ref)
+	if _, err := db.ReadRaw(ctx, ref); fhir.IssueOf(err) == nil || fhir.IssueOf(err).Type != fhir.Deleted {
+		t.Errorf("deleted: %v", err)
+	}
+	at("cat")
+	if s, err := db.ReadRaw(ctx, ref); err != nil || s.Version != 7 {
+		t.Errorf("back: version %d, %v", s.Version, err)
+	}
+	for n := range mostPlaces + 10 {
+		db.places.learn(fhir.Ref(strconv.Itoa(n)), "p/x")
+	}
+	if len(db.places.at) > mostPlaces {
+		t.Errorf("%d places are remembered", len(db.places.at))
+	}
+}
