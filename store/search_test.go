@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -52,6 +53,7 @@ func everyPage(t tb, db *DB, q search.Query) (refs []fhir.Ref, pages int, total 
 // order of record and id.
 func TestSearchIsMatchesOverEverything(t *testing.T) {
 	root, n := t.TempDir(), 0
+	tried := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		n++
 		dir := filepath.Join(root, fmt.Sprint("run", n))
@@ -65,7 +67,7 @@ func TestSearchIsMatchesOverEverything(t *testing.T) {
 			examine: rapid.SampledFrom([]int{5, 1000}).Draw(t, "examine"), probe: rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "probe"),
 			collect: rapid.SampledFrom([]int{2, 1000}).Draw(t, "collect"), fetch: 3, parts: 2, list: 2,
 		}
-		w := &world{db: db, now: map[fhir.Ref]Home{}}
+		w := &world{db: db, now: map[fhir.Ref]Home{}, tried: tried}
 		for range rapid.IntRange(5, 40).Draw(t, "changes") {
 			w.change(t)
 		}
@@ -73,11 +75,51 @@ func TestSearchIsMatchesOverEverything(t *testing.T) {
 			w.check(t)
 		}
 	})
+	// Every kind of parameter with every modifier that it takes was asked for, and found something.
+	for _, way := range []string{"token", "token:not", "token:text", "token:of-type", "token:missing", "reference", "reference:identifier", "reference:Patient", "reference:missing",
+		"string", "string:exact", "string:contains", "string:missing", "uri", "uri:above", "uri:below", "uri:missing", "date", "date:missing", "number", "number:missing",
+		"quantity", "quantity:missing", "composite", "composite:missing"} {
+		if tried[way] == 0 {
+			t.Errorf("no search by %s found anything", way)
+		}
+	}
 }
 
 type world struct {
-	db  *DB
-	now map[fhir.Ref]Home
+	db    *DB
+	now   map[fhir.Ref]Home
+	tried map[string]int // kind:modifier -> searches by it that found something
+}
+
+// tells notes by what a search found something.
+func (w *world) tells(q search.Query) {
+	for _, p := range q.Params {
+		for _, d := range search.Defs(q.Type) {
+			if d.Name != p.Name {
+				continue
+			}
+			way := string(d.Kind)
+			if p.Modifier != "" {
+				way += ":" + p.Modifier
+			}
+			w.tried[way]++
+		}
+	}
+}
+
+// other makes a resource of the types that have the rarer kinds of parameters.
+func other(t *rapid.T, id string, home Home) *fhir.Resource {
+	if rapid.Bool().Draw(t, "uri") {
+		return fhir.New("ValueSet", id, fhir.M{"status": "active", "url": rapid.SampledFrom([]string{"http://a.example/sets", "http://a.example/sets/one", "http://b.example/x"}).Draw(t, "url")})
+	}
+	r := fhir.M{"status": "final", "prediction": []fhir.M{{"probabilityDecimal": rapid.SampledFrom([]float64{0.2, 0.25, 0.5}).Draw(t, "probability")}}}
+	if rapid.Bool().Draw(t, "none") {
+		delete(r, "prediction")
+	}
+	if home.Patient != "" {
+		r["subject"] = fhir.Reference{Reference: "Patient/" + home.Patient}
+	}
+	return fhir.New("RiskAssessment", id, r)
 }
 
 var (
@@ -91,12 +133,14 @@ func (w *world) change(t *rapid.T) {
 	home := Home{Source: rapid.SampledFrom([]string{"s1", "s2"}).Draw(t, "source"), Patient: genPatient.Draw(t, "home")}
 	var r *fhir.Resource
 	id := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "B", "a-1", "a.1"}).Draw(t, "id")
-	if rapid.Bool().Draw(t, "patient") {
+	if kind := rapid.IntRange(0, 4).Draw(t, "kind of resource"); kind == 0 {
+		r = other(t, id, home)
+	} else if kind <= 2 {
 		r = fhir.New("Patient", id, fhir.M{
 			"name":      []fhir.M{{"family": genFamily.Draw(t, "family"), "given": []string{genFamily.Draw(t, "given")}}},
 			"birthDate": rapid.SampledFrom([]string{"1950", "1950-02-03", "1950-02"}).Draw(t, "born"),
 			"gender":    rapid.SampledFrom([]string{"male", "female"}).Draw(t, "gender"),
-			"identifier": []fhir.Identifier{{System: rapid.SampledFrom([]string{"u1", "u2", ""}).Draw(t, "system"),
+			"identifier": []fhir.Identifier{{Type: &fhir.CodeableConcept{Coding: []fhir.Coding{{System: "types", Code: "MR"}}}, System: rapid.SampledFrom([]string{"u1", "u2", ""}).Draw(t, "system"),
 				Value: rapid.SampledFrom([]string{"1", "2", "12", "a\x00b"}).Draw(t, "value")}},
 		})
 	} else {
@@ -109,6 +153,12 @@ func (w *world) change(t *rapid.T) {
 		about := rapid.SampledFrom([]string{home.Patient, home.Patient, "ann", "bob", "zed"}).Draw(t, "about")
 		if about != "" {
 			f["subject"] = fhir.Reference{Reference: rapid.SampledFrom([]string{"Patient/", "Patient/", "Group/", "https://elsewhere/Patient/"}).Draw(t, "kind") + about}
+		}
+		if rapid.Bool().Draw(t, "named") { // by what it is called elsewhere
+			f["subject"] = fhir.M{"identifier": fhir.Identifier{System: "u1", Value: about + "1"}}
+		}
+		if rapid.Bool().Draw(t, "measured") {
+			f["valueQuantity"] = fhir.Quantity{Value: json.Number(rapid.SampledFrom([]string{"4", "4.25", "10"}).Draw(t, "quantity")), Unit: "mmol/L", System: fhir.SystemUCUM, Code: "mmol/L"}
 		}
 		if rapid.Bool().Draw(t, "performed") {
 			f["performer"] = []fhir.Reference{{Reference: "Practitioner/" + id}, {Reference: "Patient/" + about + "x"}}
@@ -133,15 +183,31 @@ func (w *world) query(t *rapid.T) search.Query {
 	}
 	value := func(of ...string) string { return rapid.SampledFrom(of).Draw(t, "value") }
 	var choice []search.Param
-	if q.Type = value("Patient", "Observation"); q.Type == "Patient" {
+	switch q.Type = value("Patient", "Patient", "Observation", "Observation", "Observation", "ValueSet", "RiskAssessment"); q.Type {
+	case "ValueSet":
+		choice = []search.Param{
+			p("url", "", value("http://a.example/sets", "http://b.example/x", "http://none")), p("url", "below", value("http://a.example/sets", "http://b.example")),
+			p("url", "above", "http://a.example/sets/one/two"), p("url", "missing", value("true", "false")), p("status", "", "active"),
+		}
+	case "RiskAssessment":
+		choice = []search.Param{
+			p("probability", "", value("0.2", "0.25", "gt0.2", "le0.25", "ne0.5", "ap0.5")), p("probability", "", "0.2", "0.5"), p("probability", "missing", value("true", "false")),
+			p("patient", "", "ann", "bob"), p("subject", "missing", value("true", "false")),
+		}
+	case "Patient":
 		choice = []search.Param{
 			p("identifier", "", value("1", "u1|1", "u1|", "|2", "12", "u2|12")), p("identifier", "", "u1|1", "u2|2"),
 			p("family", "", value("smi", "smith", "Smy", "o", "zz")), p("family", "exact", "Smith"), p("name", "contains", "mit"), p("given", "", "jon", "smi"),
 			p("birthdate", "", value("1950", "1950-02", "gt1950-01-15", "le1950-02-03", "ne1950", "2000")),
+			p("identifier", "of-type", value("types|MR|1", "types|MR|12", "|MR|2", "types|NH|1")), p("family", "missing", value("true", "false")), p("birthdate", "missing", "false"),
 			p("gender", "", value("male", "female", "other")), p("gender", "not", "male"), p("gender", "missing", value("true", "false")),
 		}
-	} else {
+	default:
 		choice = []search.Param{
+			p("value-quantity", "", value("4", "4||mmol/L", "gt4", "le4.25|http://unitsofmeasure.org|mmol/L", "ap10", "99")), p("value-quantity", "missing", value("true", "false")),
+			p("code-value-quantity", "", value("c1$4", "sys|c1$gt3", "c2$le10", "none$4")), p("code-value-quantity", "missing", value("true", "false")),
+			p("subject", "identifier", value("u1|ann1", "u1|bob1", "ann1", "u2|x")), p("date", "missing", "false"),
+			p("code", "", value("sys|c1", "other|c2"), "sys|c12"),
 			p("code", "", value("c1", "sys|c1", "|c1", "sys|", "c12", "none", `c1\|x`)), p("code", "", "c2", "sys|c1"), p("code", "text", "wor"), p("code", "not", "c1"),
 			p("status", "", value("final", "amended")), p("date", "", value("2020", "ge2020-03-05", "lt2020-03", "sa2020", "eq2021-01-01")),
 			p("patient", "", value("ann", "Patient/bob", "zed", "https://here/fhir/Patient/ann", "https://elsewhere/Patient/ann")),
@@ -187,6 +253,9 @@ func (w *world) check(t *rapid.T) {
 	refs := []fhir.Ref{}
 	for _, p := range want {
 		refs = append(refs, fhir.MakeRef(q.Type, p.id))
+	}
+	if len(refs) > 0 {
+		w.tells(q)
 	}
 	got, pages, total := everyPage(t, w.db, q)
 	if !slices.Equal(got, refs) {
