@@ -120,11 +120,14 @@ func (s *server) gather(w http.ResponseWriter, r *http.Request, session *access.
 	if err != nil {
 		return err
 	}
+	if q.purpose != "" && session.Neighbour != "" && q.purpose != session.Purpose {
+		return fhir.Errorf(fhir.Forbidden, "the assertion about your user is for another purpose than the question").At("purpose")
+	}
 	if q.purpose != "" {
 		session = session.For(q.purpose)
 	}
-	fromNeighbour := session.Role == policy.Neighbour
-	if fromNeighbour {
+	fromNeighbour := session.FromNeighbour()
+	if fromNeighbour && session.Neighbour == "" { // a neighbour that does not sign: its own session, and whom it says it acts for only in the audit
 		session = session.OnBehalf(r.Header.Get("Tombolo-On-Behalf-Of-User"), r.Header.Get("Tombolo-On-Behalf-Of-Role"), r.Header.Get("Tombolo-On-Behalf-Of-Organisation"))
 	}
 	personID, err := s.find(r, session, q)

@@ -114,7 +114,7 @@ type Question struct {
 type Requester struct {
 	UserID, UserName         string // local id; display name
 	SDSUserID, SDSRoleID     string // "UNK" where there is none
-	RoleName                 string
+	Role, RoleName           string // by its code with us; in words
 	OrganisationODS, OrgName string
 	Purpose                  string // v3-PurposeOfUse code, e.g. TREAT
 	TraceID                  string // UUID of this request, for both sides' logs

@@ -51,7 +51,7 @@ func (op *opening) plan() {
 		op.lanes = append(op.lanes, op.planSystem(sys))
 	}
 	for _, n := range op.g.o.Region.Neighbours {
-		if _, ok := op.g.o.Askers[n.ID]; ok && !op.ask.NoNeighbours {
+		if _, ok := op.g.o.Askers[n.ID]; ok && !op.ask.NoNeighbours && !op.session.FromNeighbour() {
 			op.lanes = append(op.lanes, op.planNeighbour(n))
 		}
 	}
@@ -198,6 +198,6 @@ func (op *opening) question(l *lane) connector.Question {
 }
 
 func requester(s *access.Session, purpose policy.Purpose) connector.Requester {
-	return connector.Requester{UserID: s.User, UserName: s.Name, SDSUserID: "UNK", SDSRoleID: "UNK", RoleName: s.RoleName,
+	return connector.Requester{UserID: s.User, UserName: s.Name, SDSUserID: "UNK", SDSRoleID: "UNK", Role: string(s.Role), RoleName: s.RoleName,
 		OrganisationODS: s.Organisation, OrgName: s.OrganisationName, Purpose: purpose.Code(), TraceID: s.Trace}
 }

@@ -66,7 +66,7 @@ func (n *Node) connect() (map[string]connector.Asker, error) {
 		if err != nil {
 			return nil, fmt.Errorf("neighbour %s: tls: %w", nb.ID, err)
 		}
-		a, err := neighbour.New(neighbour.Options{Source: nb.ID, Address: nb.Address, Token: n.c.Secret(nb.Token), HTTP: c})
+		a, err := neighbour.New(neighbour.Options{Source: nb.ID, Address: nb.Address, Token: n.c.Secret(nb.Token), Assert: n.asserting(nb), HTTP: c})
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,8 @@ import (
 	"tombolo/access/launch"
 	"tombolo/access/oauth"
 	"tombolo/access/provider"
+	"tombolo/connector"
+	"tombolo/region"
 	"tombolo/web"
 )
 
@@ -66,4 +68,15 @@ func (n *Node) authorisation(mux *http.ServeMux, s *oauth.Server, pages http.Han
 func crossOrigin(s *oauth.Server, next http.Handler) http.Handler {
 	return cors.New(cors.Options{AllowOriginFunc: s.Origins, AllowedMethods: []string{"GET", "HEAD", "POST"}, AllowedHeaders: []string{"Authorization", "Content-Type", "Accept", "Prefer", "X-Request-Id"},
 		ExposedHeaders: []string{"ETag", "Content-Location", "X-Request-Id"}, MaxAge: 600}).Handler(next)
+}
+
+// asserting makes what signs for this node's users when a neighbour is asked that says who it is; nil for one that does not.
+func (n *Node) asserting(nb region.Neighbour) func(context.Context, connector.Requester) (string, error) {
+	if nb.Issuer == "" {
+		return nil
+	}
+	return func(ctx context.Context, who connector.Requester) (string, error) {
+		return n.Access.Assert(ctx, nb.Issuer, who.UserID, map[string]any{"subject_name": who.UserName, "subject_role": who.Role, "subject_organization": who.OrgName,
+			"subject_organization_id": who.OrganisationODS, "purpose_of_use": who.Purpose, "home_community_id": n.c.Region.ID})
+	}
 }

@@ -129,5 +129,5 @@ users:
   - {id: citizen, name: Margaret Taylor, role: citizen, token_sha256: {{sha "demo-citizen"}}, person: "https://fhir.nhs.uk/Id/nhs-number|{{.CitizenNHS}}"}
 {{if .Neighbour}}
 neighbours:
-  - {id: wye, name: Wye Shared Care Record, kind: tombolo, address: {{.Neighbour}}, token: WYE_TOKEN}
+  - {id: wye, name: Wye Shared Care Record, kind: tombolo, address: {{.Neighbour}}, issuer: {{.Neighbour}}}
 {{end}}`

@@ -5,16 +5,17 @@ import (
 	"text/template"
 )
 
-// WyeRegion writes the region file of the neighbouring region, whose one hospital serves FHIR at the given address.
-func WyeRegion(hospital string) []byte {
+// WyeRegion writes the region file of the neighbouring region, whose one hospital serves FHIR at the given address, and which Severn asks, at
+// the address that it is to have.
+func WyeRegion(hospital, severn string) []byte {
 	var b strings.Builder
-	if err := wye.Execute(&b, hospital); err != nil {
+	if err := wye.Execute(&b, struct{ Hospital, Severn string }{hospital, severn}); err != nil {
 		panic("sim: " + err.Error())
 	}
 	return []byte(b.String())
 }
 
-var wye = template.Must(template.New("wye.yaml").Funcs(template.FuncMap{"sha": sha}).Parse(`# The region next door to the demo's. Nobody in it is real.
+var wye = template.Must(template.New("wye.yaml").Parse(`# The region next door to the demo's. Nobody in it is real.
 region: {id: wye, name: Wye Shared Care Record}
 
 organisations:
@@ -26,7 +27,7 @@ systems:
     organisation: WD1
     product: Hospital EPR
     connector: fhirapi
-    address: {{.}}
+    address: {{.Hospital}}
     gives: {demographics: live, encounters: live, allergies: live, problems: live, alerts: live}
     deadline: 1500ms
     release: all
@@ -39,6 +40,6 @@ agreements:
     headings: all
     from: 2026-04-01
 
-users:
-  - {id: severn, name: Severn Shared Care Record, role: neighbour, organisation: QSV, token_sha256: {{sha "demo-severn"}}}
+neighbours:
+  - {id: severn, name: Severn Shared Care Record, kind: tombolo, address: {{.Severn}}, issuer: {{.Severn}}, keys: {{.Severn}}/oauth/keys, organisation: QSV, only-asks: true}
 `))

@@ -20,8 +20,8 @@ import (
 	"tombolo/fhir"
 )
 
-// Headers that tell a neighbour who is asking. The user's signed assertion takes their place when the two nodes
-// share a trust anchor (IHE IUA).
+// Headers that tell a neighbour who is asking, for its audit. They prove nothing: where the neighbour knows our keys, a signed
+// statement about the user goes instead (IHE ITI IUA).
 const (
 	HeaderUser         = "Tombolo-On-Behalf-Of-User"
 	HeaderRole         = "Tombolo-On-Behalf-Of-Role"
@@ -32,9 +32,11 @@ const (
 
 // Options of a neighbour.
 type Options struct {
-	Source   string // its id in the region file
-	Address  string // base URL, "https://record.wye.example:8443"; /fhir/$gather is below it
-	Token    string
+	Source  string // its id in the region file
+	Address string // base URL, "https://record.wye.example:8443"; /fhir/$gather is below it
+	Token   string
+	// Assert makes the signed statement about who is asking that goes with each question in place of Token (IHE ITI IUA); nil: none goes.
+	Assert   func(ctx context.Context, who connector.Requester) (string, error)
 	HTTP     *http.Client
 	MaxBytes int64 // 0: 32 MiB
 }
@@ -80,11 +82,11 @@ func (n *Neighbour) Ask(ctx context.Context, q connector.Question) (*connector.A
 	if err != nil {
 		return nil, fhir.Errorf(fhir.Exception, "the request could not be made")
 	}
-	for k, v := range map[string]string{
-		"Content-Type": "application/fhir+json", "Accept": "application/fhir+json", "Authorization": "Bearer " + n.o.Token,
-		"X-Request-Id": q.Requester.TraceID, HeaderUser: q.Requester.UserID, HeaderRole: q.Requester.RoleName,
-		HeaderOrganisation: q.Requester.OrganisationODS, HeaderHops: "1",
-	} {
+	headers := map[string]string{"Content-Type": "application/fhir+json", "Accept": "application/fhir+json", "X-Request-Id": q.Requester.TraceID, HeaderHops: "1"}
+	if err := n.introduce(ctx, headers, q.Requester); err != nil {
+		return nil, err
+	}
+	for k, v := range headers {
 		req.Header.Set(k, clean(v))
 	}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -106,6 +108,21 @@ func (n *Neighbour) Ask(ctx context.Context, q connector.Question) (*connector.A
 		return nil, err
 	}
 	return read(data, q)
+}
+
+// introduce says who is asking: by a signed statement, else by the node's own credential.
+func (n *Neighbour) introduce(ctx context.Context, headers map[string]string, who connector.Requester) error {
+	if n.o.Assert == nil {
+		headers["Authorization"] = "Bearer " + n.o.Token
+		headers[HeaderUser], headers[HeaderRole], headers[HeaderOrganisation] = who.UserID, who.RoleName, who.OrganisationODS
+		return nil
+	}
+	statement, err := n.o.Assert(ctx, who)
+	if err != nil {
+		return fhir.Errorf(fhir.Exception, "this node could not sign for its user: %w", err)
+	}
+	headers["Authorization"] = "Bearer " + statement
+	return nil
 }
 
 // clean keeps a header value to one line of ASCII.

@@ -19,7 +19,7 @@ func (w *World) startNeighbour(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r, problems := region.Parse("wye.yaml", sim.WyeRegion(hospital))
+	r, problems := region.Parse("wye.yaml", sim.WyeRegion(hospital, "http://"+w.o.Listen))
 	for _, p := range problems {
 		if p.Severity == region.Error {
 			return "", fmt.Errorf("the simulated neighbour's own file is wrong: %s", p)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"tombolo/node"
@@ -93,9 +94,16 @@ func (w *World) defaults() (err error) {
 	if w.o.Logger == nil {
 		w.o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if w.o.Listen == "" {
-		w.o.Listen = "127.0.0.1:0"
+	if w.o.Listen == "" || strings.HasSuffix(w.o.Listen, ":0") { // others must know the address before the node is there
+		if w.o.Listen, err = freeAddress(); err != nil {
+			return err
+		}
 	}
+	at, err := net.ResolveTCPAddr("tcp", w.o.Listen)
+	if err != nil {
+		return err
+	}
+	w.o.Listen = at.String()
 	if w.o.Dir == "" {
 		w.temporary = true
 		w.o.Dir, err = os.MkdirTemp("", "tombolo-demo-")
@@ -178,14 +186,12 @@ func (w *World) startNode(ctx context.Context, a sim.Addresses) (err error) {
 	return nil
 }
 
-// secret is Severn's own at Wye, or one of those that Options name.
+// secret is one of those that Options name.
 func (w *World) secret(name string) string {
-	if w.o.Secret != nil {
-		if v := w.o.Secret(name); v != "" {
-			return v
-		}
+	if w.o.Secret == nil {
+		return ""
 	}
-	return sim.TokenPrefix + "severn"
+	return w.o.Secret(name)
 }
 
 // send has every feed send all it has, each in its own way, and waits until the node has taken it in.
