@@ -3,6 +3,8 @@ package intake_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -322,6 +324,30 @@ func TestRejectedDeliveriesAreListedWithOwnerAndAge(t *testing.T) {
 	}
 	if !slices.Equal(q[0].Issues, []intake.Note{{Type: fhir.Structure, Where: "MSH", Text: "no MSH"}}) {
 		t.Errorf("issues: %+v", q[0].Issues)
+	}
+}
+
+// What rots in the bytes that are kept is noticed when they are asked for.
+func TestDamagedBytesAreNotGivenBack(t *testing.T) {
+	h := open(t)
+	raw := []byte("garbage")
+	sum := sha256.Sum256(raw)
+	hash := hex.EncodeToString(sum[:])
+	d := connector.Delivery{Source: "trust", ID: "x", Raw: raw, Rejected: fhir.Errorf(fhir.Structure, "no MSH")}
+	if _, err := h.Accept(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := h.Raw(t.Context(), hash); err != nil || string(got) != "garbage" {
+		t.Fatalf("Raw = %q, %v", got, err)
+	}
+	if _, err := h.db.Update(t.Context(), func(tx store.Tx) error {
+		tx.Bucket(intake.BucketRaw).Put(hash, []byte("garbagf"))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := h.Raw(t.Context(), hash); err == nil || !fhir.Is(err, fhir.Exception) {
+		t.Errorf("damaged: Raw = %q, %v", got, err)
 	}
 }
 

@@ -2,6 +2,8 @@ package intake
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"iter"
 	"strings"
@@ -70,6 +72,9 @@ func (in *Intake) Raw(ctx context.Context, hash string) ([]byte, error) {
 	}
 	if !ok {
 		return nil, fhir.Errorf(fhir.NotFound, "no delivery with that hash is kept")
+	}
+	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != hash {
+		return nil, fhir.Errorf(fhir.Exception, "the bytes that are kept under that hash are damaged: restore them from a checkpoint, or have the source send them again")
 	}
 	return data, nil
 }

@@ -78,6 +78,9 @@ var ErrConflict = errors.New("kv: conflict: another commit came first")
 // ErrClosed is returned by every call after Close.
 var ErrClosed = errors.New("kv: engine is closed")
 
+// ErrUnavailable is what a read fails with where the engine lies elsewhere and cannot be reached now: the same read may succeed later.
+var ErrUnavailable = errors.New("kv: the engine cannot be reached now")
+
 // A Reader reads one consistent state. The bytes it returns are the caller's own.
 type Reader interface {
 	// Get returns the value at k; ok is false if there is none.

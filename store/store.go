@@ -128,8 +128,15 @@ func (db *DB) ReadRaw(ctx context.Context, ref fhir.Ref) (Stored, error) {
 		if err != nil {
 			return Stored{}, err
 		}
-		if err := e.present(ref); err != nil {
-			return Stored{}, err
+		if absent := e.present(ref); absent != nil {
+			sure, err := db.confirm(ctx, ref, e)
+			if err != nil {
+				return Stored{}, err
+			}
+			if !sure {
+				continue
+			}
+			return Stored{}, absent
 		}
 		v, ok, err := db.engine.Get(ctx, currentKey(e.part, ref))
 		if err != nil {
@@ -157,6 +164,24 @@ func (db *DB) readAt(ctx context.Context, part kv.Part, ref fhir.Ref) (s Stored,
 	return s, true, err
 }
 
+// confirm holds an entry to what is stored, before anybody is told on its word alone that something is not there: it has no checksum, and a bit that rots
+// in it must not hide a resource. sure is false where the two differ, also because another commit came between. No entry (nil) is sure.
+func (db *DB) confirm(ctx context.Context, ref fhir.Ref, e *entry) (sure bool, err error) {
+	if e == nil {
+		return true, nil
+	}
+	key := currentKey(e.part, ref)
+	if e.deleted {
+		key = historyKey(e.part, ref, e.version)
+	}
+	v, ok, err := db.engine.Get(ctx, key)
+	if err != nil {
+		return false, readError(err)
+	}
+	s, bad := decode(ref, v)
+	return ok && bad == nil && s.Deleted == e.deleted && s.Version == e.version, nil
+}
+
 // ReadVersion returns one version. A version that is a deletion fails with fhir.Deleted.
 //
 // FHIR R4 http.html#vread
@@ -182,6 +207,13 @@ func (db *DB) findVersion(ctx context.Context, ref fhir.Ref, version int) (Store
 			return Stored{}, "", err
 		}
 		if e == nil || version < 1 || version > e.version {
+			sure, err := db.confirm(ctx, ref, e)
+			if err != nil {
+				return Stored{}, "", err
+			}
+			if !sure {
+				continue
+			}
 			return Stored{}, "", fhir.Errorf(fhir.NotFound, "%s has no version %d", ref, version)
 		}
 		keys := []kv.Key{}
@@ -339,6 +371,8 @@ func readError(err error) error {
 		return err
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fhir.Errorf(fhir.Timeout, "the store was not read in time: %w", err)
+	case errors.Is(err, kv.ErrUnavailable):
+		return fhir.Errorf(fhir.Transient, "the store cannot be read now, try again: %w", err)
 	case errors.Is(err, kv.ErrClosed):
 		return fhir.Errorf(fhir.Transient, "the store is being closed: %w", err)
 	}

@@ -89,8 +89,11 @@ func reading(ctx context.Context, read func() error) error {
 		if state(err) == "" {
 			tries = readTries
 		}
-		if attempt >= tries || !again(err) || !pause(ctx, attempt) {
+		if !again(err) {
 			return fmt.Errorf("read: %w", explain(err))
+		}
+		if attempt >= tries || !pause(ctx, attempt) {
+			return fmt.Errorf("read: %w: %w", kv.ErrUnavailable, explain(err))
 		}
 	}
 }

@@ -11,45 +11,8 @@ import (
 	"strconv"
 	"time"
 
-	"tombolo/connector"
-	"tombolo/connector/fhirapi"
 	"tombolo/fhir"
 )
-
-// BundleSource is the system that the senders of Bundles are.
-const BundleSource = "m85001-gp"
-
-// keyHeader carries the key under which a Bundle is taken once, however often it comes.
-const keyHeader = "Idempotency-Key"
-
-// bundles takes FHIR transaction Bundles by POST and hands them to the door: 201 when one is durable and can be found, 200 when it was before, 503 when
-// nothing is promised and it should come again.
-func bundles(door connector.Door) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		key, status := r.Header.Get(keyHeader), http.StatusCreated
-		for d, err := range fhirapi.Deliveries(BundleSource, r.Body, "bundle.json") {
-			var got connector.Receipt
-			if err == nil {
-				d.ID = key
-				got, err = door.Accept(r.Context(), d)
-			}
-			switch {
-			case fhir.Is(err, fhir.NoStore), fhir.Is(err, fhir.Transient), err != nil && fhir.IssueOf(err) == nil:
-				http.Error(w, "send it again", http.StatusServiceUnavailable)
-				return
-			case err != nil:
-				http.Error(w, err.Error(), http.StatusUnprocessableEntity)
-				return
-			case d.Rejected != nil || len(d.Issues) > 0:
-				http.Error(w, "not all of it was taken", http.StatusUnprocessableEntity)
-				return
-			case got.Duplicate:
-				status = http.StatusOK
-			}
-		}
-		w.WriteHeader(status)
-	})
-}
 
 // perPatient is how many Bundles of a writer are about the same patient.
 const perPatient = 8
@@ -107,7 +70,7 @@ func post(ctx context.Context, c *http.Client, url string, b Bundle) (refused st
 		return "", err
 	}
 	r.Header.Set("Content-Type", "application/fhir+json")
-	r.Header.Set(keyHeader, b.Key)
+	r.Header.Set("Idempotency-Key", b.Key) // a Bundle is taken once, however often it comes
 	answer, err := c.Do(r)
 	if err != nil {
 		return "", err
@@ -117,7 +80,7 @@ func post(ctx context.Context, c *http.Client, url string, b Bundle) (refused st
 	switch answer.StatusCode {
 	case http.StatusOK, http.StatusCreated:
 		return "", nil // the status came: what is lost of the body changes nothing
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		return "", cmp.Or(err, fmt.Errorf("%s: %s", b.Key, text))
 	}
 	return b.Key + " " + strconv.Itoa(answer.StatusCode) + " " + string(text), nil

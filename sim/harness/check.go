@@ -103,11 +103,11 @@ func trimmedHash(b []byte) string {
 
 // MissingBundle looks for everything that an acknowledged Bundle stands for. It returns what is wrong, "" if nothing.
 func (s *Stored) MissingBundle(ctx context.Context, b Bundle) string {
-	patient := s.stamper.Ref(BundleSource, b.patient())
+	patient := b.patient()
 	if _, err := s.db.Read(ctx, patient); err != nil {
 		return fmt.Sprintf("%s: its patient: %v", b.Key, err)
 	}
-	own, err := s.db.Read(ctx, s.stamper.Ref(BundleSource, b.own()))
+	own, err := s.db.Read(ctx, b.own())
 	if err != nil || own.Get("valueInteger").Raw() == nil || string(own.Get("valueInteger").Raw()) != strconv.Itoa(b.N) {
 		return fmt.Sprintf("%s: its observation: %v", b.Key, err)
 	}
@@ -126,7 +126,7 @@ func (s *Stored) MissingBundle(ctx context.Context, b Bundle) string {
 
 // values are what the latest observation of a Bundle's patient has been, oldest first.
 func (s *Stored) values(ctx context.Context, b Bundle) ([]int, error) {
-	versions, err := s.db.History(ctx, s.stamper.Ref(BundleSource, b.latest()))
+	versions, err := s.db.History(ctx, b.latest())
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func (s *Stored) Halves(ctx context.Context, writer, sent int) string {
 		}
 		var there []int
 		for n := first; n < min(first+perPatient, sent); n++ {
-			_, err := s.db.Read(ctx, s.stamper.Ref(BundleSource, NewBundle(writer, n).own()))
+			_, err := s.db.Read(ctx, NewBundle(writer, n).own())
 			if err == nil {
 				there = append(there, n)
 			} else if !fhir.Is(err, fhir.NotFound) {

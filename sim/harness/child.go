@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,9 +32,11 @@ organisations:
   - {ods: M85001, name: Hilltop Surgery, kind: gp}
 systems:
   - {id: rx1-pas, organisation: RX1, product: PAS, connector: hl7v2, listen: %q, release: all, gives: {demographics: push, encounters: push, documents: push}}
-  - {id: m85001-gp, organisation: M85001, product: GP, connector: document, listen: "127.0.0.1:0", release: all, gives: {demographics: push, documents: push}}
+  - {id: m85001-gp, organisation: M85001, product: GP, connector: api, release: all, gives: {demographics: push, results: push}}
 agreements:
   - {id: direct-care, parties: [RX1, M85001], purposes: [direct-care], headings: all, from: 2026-04-01}
+users:
+  - {id: gp-system, name: GP system, role: system, organisation: M85001, system: m85001-gp}
 `
 
 // A Place is where a node keeps what it is given: a folder, and for all but a store that is embedded in it, a database.
@@ -73,15 +74,15 @@ func Child() {
 	os.Exit(1)
 }
 
-// serve starts the node, and says where it takes Bundles.
+// serve starts the node, and says where its FHIR API is.
 func serve(ctx context.Context, n *node.Node) error {
-	n.Start(ctx)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	go func() { _ = http.Serve(l, bundles(n.Intake)) }()
-	fmt.Printf("ready http://%s/\n", l.Addr())
+	go func() {
+		if err := n.Run(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, "harness: the node stopped:", err)
+			os.Exit(1)
+		}
+	}()
+	fmt.Printf("ready http://%s/fhir\n", n.Addr())
 	return nil
 }
 
@@ -92,7 +93,7 @@ func open(ctx context.Context, at Place, addr string) (*node.Node, error) {
 			return nil, errors.New(p.String())
 		}
 	}
-	return node.New(ctx, node.Config{Region: r, Folder: at.Dir, Data: at.Dir, Store: at.Store, Feeds: addr != nowhere})
+	return node.New(ctx, node.Config{Region: r, Folder: at.Dir, Data: at.Dir, Store: at.Store, Feeds: addr != nowhere, Listen: "127.0.0.1:0", Dev: "gp-system"})
 }
 
 // nowhere is the feed's address in a node that only looks at what is stored.
@@ -101,7 +102,7 @@ const nowhere = "127.0.0.1:0"
 // A Process is a node in a process of its own.
 type Process struct {
 	Addr string // of its MLLP listener
-	URL  string // where it takes Bundles
+	URL  string // of its FHIR API
 	cmd  *exec.Cmd
 	in   io.Closer
 	done chan error

@@ -364,6 +364,27 @@ func LoseEvent(url string, at kv.Position) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
+// Files are where in the folder "data" the server keeps these tables and indexes, all of what they hold written out.
+func (s *Server) Files(t testing.TB, url string, relations ...string) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn := connect(ctx, t, url)
+	defer func() { _ = conn.Close(ctx) }()
+	if _, err := conn.Exec(ctx, "checkpoint"); err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, r := range relations {
+		var path string
+		if err := conn.QueryRow(ctx, "select pg_relation_filepath($1::regclass)", r).Scan(&path); err != nil {
+			t.Fatalf("%s: %v", r, err)
+		}
+		out = append(out, path)
+	}
+	return out
+}
+
 // binaries finds the newest installed server: on the PATH, or where Debian and others keep each version's.
 func binaries() (string, error) {
 	var dirs []string
