@@ -146,7 +146,7 @@ func TestTheCheckOfTheHazardLogFindsFaults(t *testing.T) {
 // TestDocsNameTestsThatExist fails when docs/safety.md or docs/conformance.md shows a control or a claim by a test that is not there.
 func TestDocsNameTestsThatExist(t *testing.T) {
 	exist := tests(t)
-	for _, doc := range []string{"docs/safety.md", "docs/conformance.md", "docs/performance.md"} {
+	for _, doc := range []string{"docs/safety.md", "docs/conformance.md", "docs/performance.md", "docs/security.md"} {
 		text, err := os.ReadFile(doc)
 		if err != nil {
 			t.Fatal(err)

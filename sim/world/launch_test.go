@@ -3,10 +3,12 @@ package world
 import (
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -195,3 +197,46 @@ func TestAnEPRThatSpeaksSMARTLaunchesTheViewer(t *testing.T) {
 		t.Error("the launched session is not held to the one person")
 	}
 }
+
+// Nothing that gets somebody in, and nobody's number, is written to the log, whatever goes wrong; nor by the libraries that log by themselves.
+func TestNeitherTokensNorNumbersAreLogged(t *testing.T) {
+	var log lockedBuffer
+	was := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	defer slog.SetDefault(was)
+	w, err := Start(nonTestContext, Options{Also: appsYAML, Logger: slog.Default()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.Close() })
+	margaret := w.Person(cast.Main)
+	given := letIn(t, w, "openid launch/patient patient/*.rs", margaret, nil)
+	access, _ := given["access_token"].(string)
+	get(t, w, "/fhir/Condition?patient="+margaret.NHS, access)
+	b := newBrowser(t, w.URL())
+	b.do("GET", "/launch?pat.nhs="+margaret.NHS, nil)
+	b.do("POST", "/oauth/token", url.Values{"grant_type": {"authorization_code"}, "client_id": {"results-app"}, "code": {"secret-code-of-somebody"}, "redirect_uri": {"https://results.example/back"}, "code_verifier": {codeVerifier}})
+	b.do("POST", "/oauth/token", url.Values{"grant_type": {"refresh_token"}, "client_id": {"results-app"}, "refresh_token": {"secret-refresh-of-somebody"}})
+	b.do("POST", "/oauth/revoke", url.Values{"client_id": {"nobody"}, "token": {access}})
+	b.do("GET", "/oauth/userinfo", nil)
+	for _, secret := range []string{access, "secret-code", "secret-refresh", codeVerifier, margaret.NHS, margaret.Family} {
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("the log tells %q:\n%s", secret, log.String())
+		}
+	}
+	if log.String() == "" {
+		t.Error("nothing was logged at all: is the logger asked?")
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+func (l *lockedBuffer) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
