@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/url"
 	"os"
@@ -128,25 +129,22 @@ func (b *storeBench) importBundles(ctx context.Context) error {
 // importNDJSON takes the same resources as one file of each type, as bulk export gives them.
 func (b *storeBench) importNDJSON(ctx context.Context) error {
 	byType := map[string][]byte{}
-	for n, have := 0, 0; have < b.o.Import; n++ {
-		p := b.crowd.person(n)
-		have += len(p)
-		for _, g := range p {
+	seen := map[fhir.Ref]bool{} // an organisation is in many people's bundles, and once in an export
+	for n := 0; len(seen) < b.o.Import; n++ {
+		for _, g := range b.crowd.person(n) {
 			r, err := fhir.Parse(g.raw)
 			if err != nil {
 				return err
 			}
+			if seen[r.Ref()] {
+				continue
+			}
+			seen[r.Ref()] = true
 			byType[r.Type()] = append(append(byType[r.Type()], g.raw...), '\n')
 		}
 	}
 	var all []byte
-	for _, typ := range slices.Sorted(func(yield func(string) bool) {
-		for t := range byType {
-			if !yield(t) {
-				return
-			}
-		}
-	}) {
+	for _, typ := range slices.Sorted(maps.Keys(byType)) {
 		all = append(all, byType[typ]...)
 	}
 	return b.imported(ctx, "ndjson", "NDJSON, a file", 10000, 20000, []string{"export.ndjson"}, func(int) []byte { return all })
