@@ -25,6 +25,7 @@ const (
 	Duplicate     IssueType = "duplicate"        // already here
 	Conflict      IssueType = "conflict"         // somebody else changed it first
 	BusinessRule  IssueType = "business-rule"    // breaks a rule of the field, e.g. the wrong patient
+	Invariant     IssueType = "invariant"        // elements do not go together as the standard wants
 	Processing    IssueType = "processing"       // could not be processed
 	Login         IssueType = "login"            // nobody is signed in
 	Forbidden     IssueType = "forbidden"        // this role may not do this at all

@@ -32,6 +32,7 @@ type definition struct {
 	Type             []struct{ Code string }
 	ContentReference string
 	Binding          struct{ Strength, ValueSet string }
+	Constraint       []struct{ Key, Severity string }
 }
 
 // A codeSet is a value set that can be listed: "code" for elements of type code, "system|code" for the others.

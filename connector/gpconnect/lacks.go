@@ -66,6 +66,7 @@ func (c *converter) lacks(v fhir.Value, within string) {
 		d = noDemand
 	}
 	c.path = append(c.path[:0], within+typ)
+	c.broken(v, ofResources[typ])
 	c.lacking(v, d)
 	for r := range v.All("contained") {
 		c.lacks(r, within+typ+".contained:")
@@ -93,6 +94,9 @@ func (c *converter) lacking(v fhir.Value, d *demand) {
 			}
 			if item.IsObject() {
 				c.path = append(c.path, strings.TrimPrefix(m.Key(), "_"))
+				if rule := ofElement(m.Key()); rule != nil && !rule.holds(item) {
+					c.lackAt(strings.Join(c.path, "."), breaks+rule.key+": "+rule.words)
+				}
 				c.lacking(item, next)
 				c.path = c.path[:len(c.path)-1]
 			}
@@ -140,8 +144,10 @@ func (d *demand) allows(v fhir.Value) bool {
 // most kinds of lack that a report lists: far more than the kinds there are in the records that are known.
 const mostLacks = 300
 
-func (c *converter) lack(name, what string) {
-	key := strings.Join(c.path, ".") + "." + name + " " + what
+func (c *converter) lack(name, what string) { c.lackAt(strings.Join(c.path, ".")+"."+name, what) }
+
+func (c *converter) lackAt(at, what string) {
+	key := at + " " + what
 	if c.short[key]++; len(c.short) > mostLacks {
 		delete(c.short, key)
 	}
@@ -153,8 +159,11 @@ func (c *converter) shortfalls() []*fhir.Issue {
 	for key, n := range c.short {
 		at, what, _ := strings.Cut(key, " ")
 		t := fhir.Required
-		if strings.HasPrefix(what, "is none") {
+		switch {
+		case strings.HasPrefix(what, "is none"):
 			t = fhir.CodeInvalid
+		case strings.HasPrefix(what, breaks):
+			t = fhir.Invariant
 		}
 		if n > 1 {
 			what += " (" + strconv.Itoa(n) + " times)"
