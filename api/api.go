@@ -80,9 +80,15 @@ type handler func(w http.ResponseWriter, r *http.Request, s *access.Session) err
 func (s *server) routes() []route {
 	return []route{
 		{pattern: "GET /fhir/metadata", interaction: "capabilities", open: true, person: s.metadata},
-		{pattern: "GET /fhir/Patient/{id}/$everything", interaction: "$everything", typ: "Patient", person: s.everything},
+		{pattern: "GET /fhir/Patient/{id}/$everything", interaction: "$everything", typ: "Patient", person: s.everything, system: s.ownEverything},
 		{pattern: "GET /fhir/$gather", person: methodNotAllowed, system: methodNotAllowed},
 		{pattern: "POST /fhir/$gather", interaction: "$gather", person: s.gather},
+		{pattern: "POST /fhir/$convert", interaction: "$convert", person: s.convert, system: s.convert},
+		{pattern: "GET /fhir/{type}/{id}/$meta", interaction: "$meta", typ: "*", system: s.meta},
+		{pattern: "POST /fhir/{type}/{id}/$meta-add", interaction: "$meta-add", typ: "*", system: s.metaAdd},
+		{pattern: "POST /fhir/{type}/{id}/$meta-delete", interaction: "$meta-delete", typ: "*", system: s.metaDelete},
+		{pattern: "GET /fhir/Observation/$lastn", interaction: "$lastn", typ: "Observation", system: s.lastN},
+		{pattern: "GET /fhir/{type}/{id}/{inside}", system: s.compartment},
 		{pattern: "POST /fhir/{type}/$validate", interaction: "$validate", typ: "*", person: s.validate, system: s.validate},
 		{pattern: "GET /fhir/{type}/{id}", interaction: "read", typ: "*", person: s.read, system: s.ownRead},
 		{pattern: "GET /fhir/{type}/{id}/_history/{version}", interaction: "vread", typ: "*", system: s.ownVersion},

@@ -33,7 +33,7 @@ func (s *server) metadata(w http.ResponseWriter, r *http.Request, _ *access.Sess
 		"security":      s.security()}
 	cs := fhir.New("CapabilityStatement", "tombolo", fhir.M{
 		"status": "active", "kind": "instance", "date": "2026-11-22", "fhirVersion": "4.0.1", "format": []string{"application/fhir+json", "application/fhir+xml", "json", "xml"},
-		"patchFormat":    []string{typeJSONPatch},
+		"patchFormat":    []string{typeJSONPatch, typeFHIRJSON},
 		"software":       fhir.M{"name": "Tombolo", "version": s.o.Version},
 		"implementation": fhir.M{"description": s.o.Name, "url": s.base(r)},
 		"rest":           []fhir.M{rest},
@@ -66,8 +66,10 @@ func operationDefinition(name string) string {
 	switch name {
 	case "$everything":
 		return "http://hl7.org/fhir/OperationDefinition/Patient-everything"
-	case "$validate":
-		return "http://hl7.org/fhir/OperationDefinition/Resource-validate"
+	case "$lastn":
+		return "http://hl7.org/fhir/OperationDefinition/Observation-lastn"
+	case "$validate", "$meta", "$meta-add", "$meta-delete", "$convert":
+		return "http://hl7.org/fhir/OperationDefinition/Resource-" + name[1:]
 	}
 	return "https://tombolo.dev/OperationDefinition/" + name[1:]
 }

@@ -16,6 +16,11 @@ import (
 
 // ownSearch is a search on one type over what the system itself holds. FHIR R4 search.html
 func (s *server) ownSearch(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	return s.searchOwn(w, r, session, "")
+}
+
+// searchOwn is ownSearch, inside one patient's record if patient is not "".
+func (s *server) searchOwn(w http.ResponseWriter, r *http.Request, session *access.Session, patient string) error {
 	typ := r.PathValue("type")
 	if !fhir.IsType(typ) {
 		return unknownType(typ)
@@ -31,7 +36,7 @@ func (s *server) ownSearch(w http.ResponseWriter, r *http.Request, session *acce
 	if err != nil {
 		return allErrors(warnings, err)
 	}
-	q.Base = s.base(r)
+	q.Base, q.Patient = s.base(r), patient
 	own, err := s.o.Gather.Own(r.Context(), session)
 	if err != nil {
 		return err
@@ -111,6 +116,9 @@ func allErrors(issues []*fhir.Issue, first error) error {
 func (s *server) searchset(r *http.Request, q search.Query, page *search.Page, included []*fhir.Resource, issues []*fhir.Issue) []byte {
 	asked := q.URLValues()
 	address := s.base(r) + "/" + q.Type
+	if q.Patient != "" {
+		address = s.base(r) + "/Patient/" + q.Patient + "/" + q.Type
+	}
 	links := []fhir.Link{{Relation: "self", URL: withQuery(address, asked)}}
 	if page.Next != "" {
 		asked.Set("_cursor", page.Next)

@@ -1,9 +1,12 @@
 package api
 
 import (
+	"strconv"
+
 	jsonpatch "github.com/evanphx/json-patch/v5"
 
 	"tombolo/fhir"
+	"tombolo/fhir/fhirxml"
 )
 
 // The media types in which a patch is taken. FHIR R4 http.html#patch
@@ -14,15 +17,24 @@ const (
 
 // A patch is a change to a resource, given as what to do to it.
 type patch struct {
-	json jsonpatch.Patch
+	json     jsonpatch.Patch
+	fhirpath []pathOperation
 }
 
 // maxOperations bounds how many operations one patch has, and how much it may make a resource grow by copying.
 const maxOperations = 1000
 
 func readPatch(mediaType string, raw []byte) (*patch, error) {
-	switch mediaType {
-	case typeJSONPatch, "application/json":
+	switch {
+	case formats[mediaType] == inXML:
+		res, err := fhirxml.Decode(raw)
+		if err != nil {
+			return nil, err
+		}
+		return readFHIRPatch(res.Raw())
+	case mediaType == typeFHIRJSON:
+		return readFHIRPatch(raw)
+	case mediaType == typeJSONPatch || mediaType == "application/json":
 		if _, err := fhir.ParseValue(raw); err != nil { // strict, and bounded in depth, before the library reads it
 			return nil, err
 		}
@@ -35,18 +47,32 @@ func readPatch(mediaType string, raw []byte) (*patch, error) {
 		}
 		return &patch{json: p}, nil
 	}
-	return nil, fhir.Errorf(fhir.NotSupported, "send a patch as %s (RFC 6902)", typeJSONPatch).At("Content-Type")
+	return nil, fhir.Errorf(fhir.NotSupported, "send a patch as %s (RFC 6902), or as %s with Parameters (FHIRPath Patch)", typeJSONPatch, typeFHIRJSON).At("Content-Type")
 }
 
 var patchOptions = &jsonpatch.ApplyOptions{AccumulatedCopySizeLimit: 1 << 20}
 
 // apply gives the resource as the patch leaves it. A test that fails, and a path that is not there, refuse the whole.
 func (p *patch) apply(r *fhir.Resource) (*fhir.Resource, error) {
+	if p.json == nil {
+		root := grow(r.Value())
+		for i, op := range p.fhirpath {
+			if err := op.do(root, r.Type()); err != nil {
+				return nil, fhir.IssueOf(err).At("Parameters.parameter[" + strconv.Itoa(i) + "]")
+			}
+		}
+		return reshaped(root.json())
+	}
 	out, err := p.json.ApplyWithOptions(r.Raw(), patchOptions)
 	if err != nil {
 		// The library's words quote the content: say which operation, not what.
 		return nil, fhir.Errorf(fhir.Processing, "the patch does not fit: a test failed, or a path is not there. Read the resource, and make the patch again")
 	}
+	return reshaped(out)
+}
+
+// reshaped reads what a patch has left: it must be R4 still.
+func reshaped(out []byte) (*fhir.Resource, error) {
 	patched, err := fhir.Parse(out)
 	if err != nil {
 		return nil, err

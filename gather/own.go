@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 
 	"tombolo/access"
 	"tombolo/audit"
@@ -263,4 +264,58 @@ func (o *Own) Written(ctx context.Context, ref fhir.Ref, version int) (store.Sto
 		return store.Stored{}, notHere(ref)
 	}
 	return s, err
+}
+
+// besides are the types outside a patient's record that it names and that go with it. FHIR R4 patient-operation-everything.html
+var besides = map[string]bool{"Organization": true, "Practitioner": true, "PractitionerRole": true, "Location": true, "Medication": true, "Device": true,
+	"HealthcareService": true, "Specimen": true, "Substance": true, "Binary": true}
+
+// Record gives all that this system holds in one patient's record, the patient first, and what the record names beside it. Like what a Searcher finds, it has not
+// been audited: whoever gives it out calls Show first.
+func (o *Own) Record(ctx context.Context, patient fhir.Ref) ([]*fhir.Resource, error) {
+	first, err := o.g.o.Kept.ReadRaw(ctx, patient)
+	if err == nil && first.Source != o.source {
+		err = notHere(patient)
+	}
+	if err != nil {
+		if fhir.Is(err, fhir.Deleted) {
+			return nil, o.gone(ctx, patient, err)
+		}
+		return nil, err
+	}
+	p, err := first.Resource()
+	if err != nil {
+		return nil, err
+	}
+	out := []*fhir.Resource{p}
+	seen := map[fhir.Ref]bool{patient: true}
+	for r, err := range o.g.o.Kept.Patient(ctx, patient.ID()) {
+		if err != nil {
+			return nil, err
+		}
+		if !seen[r.Ref()] {
+			seen[r.Ref()] = true
+			out = append(out, r)
+		}
+	}
+	for i := 0; i < len(out); i++ { // what they name, and what that names
+		var named []fhir.Ref
+		_, err := fhir.MapReferences(out[i], func(_ fhir.Value, reference string) ([]byte, bool) {
+			reference, _, _ = strings.Cut(reference, "/_history/")
+			if ref := fhir.Ref(reference); besides[ref.Type()] && fhir.ValidID(ref.ID()) && !seen[ref] {
+				seen[ref] = true
+				named = append(named, ref)
+			}
+			return nil, false
+		})
+		if err != nil {
+			return nil, err
+		}
+		more, err := o.Lookup(ctx, named...)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, more...)
+	}
+	return out, nil
 }

@@ -1,0 +1,92 @@
+package api_test
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestEverythingOfOnePatient(t *testing.T) {
+	s := open(t)
+	s.ward(t)
+	named := func(a answer) string {
+		var ids []string
+		for _, id := range strings.Fields(found(t, a)) {
+			if len(id) < 12 { // not the Provenance that each transaction makes
+				ids = append(ids, id)
+			}
+		}
+		return strings.Join(ids, " ")
+	}
+	for query, want := range map[string]string{
+		"":                                    "ann doc o1 o2 trust ward", // (failure 21: what is outside the compartment comes too)
+		"?_type=Patient":                      "ann",
+		"?start=2026-01-03&_type=Observation": "o2",
+		"?end=2026-01-02&_type=Observation":   "o1",
+		"?_since=2100-01-01T00:00:00Z":        "",
+	} {
+		if got := named(s.do("GET", "Patient/ann/$everything"+query, nil).want(t, 200)); got != want {
+			t.Errorf("$everything%s holds %q, want %q", query, got, want)
+		}
+	}
+	var got []string
+	for next := "Patient/ann/$everything?_count=2&_type=Observation,Patient"; next != ""; {
+		a := s.do("GET", next, nil).want(t, 200)
+		got = append(got, strings.Fields(found(t, a))...)
+		next = ""
+		for l := range a.value(t).All("link") {
+			if l.Text("relation") == "next" {
+				next = l.Text("url")
+			}
+		}
+	}
+	if strings.Join(got, " ") != "ann o1 o2" {
+		t.Errorf("its pages hold %v", got)
+	}
+	s.as("other", "GET", "Patient/ann/$everything", nil).want(t, 404)
+	if got := found(t, s.do("GET", "Patient/ann/Observation?code=8480-6", nil).want(t, 200)); got != "o2" {
+		t.Errorf("inside her record: %q", got)
+	}
+	if got := found(t, s.as("other", "GET", "Patient/ann/Observation", nil).want(t, 200)); got != "" {
+		t.Errorf("inside her record, another system finds %q", got)
+	}
+}
+
+func TestTagsAndLabelsAreAddedAndTakenAway(t *testing.T) {
+	s := open(t)
+	id := s.made(patientJSON("Taylor"))
+	tag := `{"resourceType":"Parameters","parameter":[{"name":"meta","valueMeta":{"tag":[{"system":"urn:t","code":"a"}]}}]}`
+	for range 2 {
+		s.do("POST", id+"/$meta-add", tag).want(t, 200)
+	}
+	if a := s.do("GET", id+"/$meta", nil).want(t, 200); strings.Count(string(a.body), `"code":"a"`) != 1 {
+		t.Errorf("added: %s", a.body)
+	}
+	if got := found(t, s.do("GET", "Patient?_tag=urn:t|a", nil).want(t, 200)); "Patient/"+got != id {
+		t.Errorf("by its tag is found %q", got)
+	}
+	if a := s.do("POST", id+"/$meta-delete", tag).want(t, 200); strings.Contains(string(a.body), `"tag"`) {
+		t.Errorf("taken away: %s", a.body)
+	}
+	s.as("other", "POST", id+"/$meta-add", tag).want(t, 404)
+}
+
+func TestTheNewestOfEachCode(t *testing.T) {
+	s := open(t)
+	s.ward(t)
+	s.do("PUT", "Observation/o4", `{"resourceType":"Observation","id":"o4","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"8867-4"}]},"subject":{"reference":"Patient/ann"},"effectiveDateTime":"2026-02-01"}`).want(t, 201)
+	for query, want := range map[string]string{"patient=ann": "o2 o4", "patient=ann&max=2": "o1 o2 o4", "subject=Patient/ann&code=8867-4": "o4"} {
+		if got := found(t, s.do("GET", "Observation/$lastn?"+query, nil).want(t, 200)); got != want {
+			t.Errorf("$lastn?%s gives %q, want %q", query, got, want)
+		}
+	}
+	s.do("GET", "Observation/$lastn", nil).want(t, 400)
+}
+
+func TestConvert(t *testing.T) {
+	s := open(t)
+	a := s.do("POST", "$convert", patientJSON("Taylor"), "Accept: application/fhir+xml").want(t, 200)
+	b := s.do("POST", "$convert", a.body, "Content-Type: application/fhir+xml").want(t, 200)
+	if !strings.HasPrefix(string(a.body), "<?xml") || b.text(t, "name.family") != "Taylor" {
+		t.Errorf("%s\n%s", a.body, b.body)
+	}
+}
