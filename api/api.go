@@ -88,7 +88,7 @@ func (s *server) routes() []route {
 		{pattern: "POST /fhir/{type}/{id}/$meta-add", interaction: "$meta-add", typ: "*", system: s.metaAdd},
 		{pattern: "POST /fhir/{type}/{id}/$meta-delete", interaction: "$meta-delete", typ: "*", system: s.metaDelete},
 		{pattern: "GET /fhir/Observation/$lastn", interaction: "$lastn", typ: "Observation", system: s.lastN},
-		{pattern: "GET /fhir/{type}/{id}/{inside}", system: s.compartment},
+		{pattern: "GET /fhir/{type}/{id}/{inside}", person: s.nothing, system: s.compartment},
 		{pattern: "POST /fhir/{type}/$validate", interaction: "$validate", typ: "*", person: s.validate, system: s.validate},
 		{pattern: "GET /fhir/{type}/{id}", interaction: "read", typ: "*", person: s.read, system: s.ownRead},
 		{pattern: "GET /fhir/{type}/{id}/_history/{version}", interaction: "vread", typ: "*", system: s.ownVersion},
