@@ -71,7 +71,7 @@ func open(t testing.TB) *site {
 	}})
 	users, err := access.New(access.Options{Region: r})
 	must(t, err)
-	g := gather.New(gather.Options{Region: r, People: people, Pointers: where, Kept: db, Audit: log, Stamper: stamper})
+	g := gather.New(gather.Options{Region: r, People: people, Kept: db, Audit: log, Stamper: stamper})
 	srv := httptest.NewServer(api.New(api.Options{Gather: g, Intake: in, Access: users, Name: "Test", Version: "test"}))
 	t.Cleanup(func() { srv.Close(); stop(); <-done; <-done; _ = db.Close() })
 	return &site{t: t, url: srv.URL + "/fhir", audit: log, db: db, in: in}

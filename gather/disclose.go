@@ -1,6 +1,8 @@
 package gather
 
 import (
+	"slices"
+
 	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/policy"
@@ -8,10 +10,10 @@ import (
 
 // discloser labels everything that one source says of the person, all of it together since one entry's sensitivity is also that of what
 // belongs to it, and then decides on each. What it returns gives the entry as it may be shown under a heading, its labels written into
-// it, or nil.
-func (op *opening) discloser(l *lane, content []*fhir.Resource) func(i int, h dataset.Heading) *fhir.Resource {
+// it, or nil. besides are entries that are not to be shown whatever they are.
+func (op *opening) discloser(l *lane, content, besides []*fhir.Resource) func(i int, h dataset.Heading) *fhir.Resource {
 	_, sensitive, _ := op.g.o.Agreed.InForce()
-	labels := sensitive.Labels(content)
+	labels := sensitive.Labels(slices.Concat(content, besides))
 	filters := map[dataset.Heading]*policy.Filter{}
 	return func(i int, h dataset.Heading) *fhir.Resource {
 		if !op.session.Shows(content[i]) { // the application's scopes

@@ -36,12 +36,6 @@ type People interface {
 	PersonOf(ctx context.Context, patientID string) (string, error)
 }
 
-// Pointers is the record locator. locator.Locator is one.
-type Pointers interface {
-	// Since tells when a source last sent or gave anything about any of these source patients; zero if it never has.
-	Since(ctx context.Context, patientIDs ...string) (time.Time, error)
-}
-
 // Standing tells what policy must know before any record is looked at: choices, proxies and relationships. standing.Index is one.
 type Standing interface {
 	Of(ctx context.Context, patientIDs ...string) (policy.Standing, []standing.Tie, error)
@@ -82,7 +76,6 @@ type Auditor interface {
 type Options struct {
 	Region   *region.Region
 	People   People
-	Pointers Pointers
 	Standing Standing
 	// Agreed is where agreements come from while they may change; nil: from Region, which does not.
 	Agreed  Agreed
@@ -250,6 +243,7 @@ func (g *Gatherer) resolve(ctx context.Context, s *access.Session, id fhir.Ident
 	}
 	if err != nil {
 		if fhir.Is(err, fhir.NotFound) {
+			g.decoy(ctx, s)
 			return "", g.deny(ctx, s, "", id, nil)
 		}
 		return "", err
@@ -320,6 +314,7 @@ func (g *Gatherer) open(ctx context.Context, s *access.Session, personID string,
 	}
 	p, err := g.o.People.Person(ctx, personID)
 	if fhir.Is(err, fhir.NotFound) {
+		g.decoy(ctx, s)
 		return nil, g.deny(ctx, s, "", fhir.Identifier{}, nil)
 	}
 	if err != nil {

@@ -113,7 +113,7 @@ func open(t testing.TB, sources map[string]connector.Asker) *bench {
 	users, err := access.New(access.Options{Region: r})
 	must(t, err)
 	b := &bench{audit: log, access: users, db: db}
-	b.opts = gather.Options{Region: r, People: people, Pointers: where, Kept: db, Audit: log, Askers: sources, Stamper: stamper}
+	b.opts = gather.Options{Region: r, People: people, Kept: db, Audit: log, Askers: sources, Stamper: stamper}
 	b.Gatherer = gather.New(b.opts)
 	return b
 }

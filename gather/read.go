@@ -131,7 +131,7 @@ func (g *Gatherer) among(ctx context.Context, op *opening, l *lane, h dataset.He
 	if at < 0 {
 		at, all = len(all), append(all, r)
 	}
-	return op.discloser(l, all)(at, h), ctx.Err()
+	return op.discloser(l, all, nil)(at, h), ctx.Err()
 }
 
 // A Document is content that can be opened.

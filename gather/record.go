@@ -64,7 +64,7 @@ type Lane struct {
 	Way          string // stored, live, neighbour
 	State        LaneState
 	Took         time.Duration
-	AsOf         time.Time     // for stored data: when the source last sent anything
+	AsOf         time.Time     // for stored data: when the newest of what is shown came
 	Count        int           // entries given
 	Map          string        // name and version of the mapping of a live answer
 	Issue        *fhir.Issue   // nil when all is well

@@ -97,8 +97,8 @@ func seconds(d time.Duration) string {
 type answered struct {
 	lane    *lane
 	took    time.Duration
-	asOf    time.Time
 	content []*fhir.Resource
+	besides []*fhir.Resource // what else it has sent, which is not to be shown, and which may make sensitive what is
 	states  map[dataset.Heading]dataset.State
 	issue   *fhir.Issue // nil: answered in full
 	notHere bool
@@ -134,19 +134,19 @@ func (g *Gatherer) ask(ctx context.Context, op *opening, l *lane) (a answered) {
 // readKept reads what the source has sent. A feed that has sent nothing under a heading has not said that there is nothing.
 func (g *Gatherer) readKept(ctx context.Context, l *lane, a *answered) {
 	var err error
-	if a.asOf, err = g.o.Pointers.Since(ctx, l.patients...); err == nil {
-		for r, rerr := range g.o.Kept.Patient(ctx, l.patients...) {
-			if rerr != nil {
-				err = rerr // one damaged entry does not hide the others
-				continue
-			}
-			h := dataset.HeadingOf(r)
-			if r.Type() == "Binary" {
-				continue // opened through its DocumentReference
-			}
-			if supporting[r.Type()] || h != "" && l.system.Gives[h] == region.Push && slices.Contains(l.permits, h) {
-				a.content = append(a.content, r)
-			}
+	for r, rerr := range g.o.Kept.Patient(ctx, l.patients...) {
+		if rerr != nil {
+			err = rerr // one damaged entry does not hide the others
+			continue
+		}
+		h := dataset.HeadingOf(r)
+		if r.Type() == "Binary" {
+			continue // opened through its DocumentReference
+		}
+		if supporting[r.Type()] || h != "" && l.system.Gives[h] == region.Push && slices.Contains(l.permits, h) {
+			a.content = append(a.content, r)
+		} else {
+			a.besides = append(a.besides, r)
 		}
 	}
 	if err != nil {
@@ -315,7 +315,7 @@ func explain(l *lane, err error) *fhir.Issue {
 // take folds an answer into its lane.
 func (op *opening) take(a answered) {
 	l := a.lane
-	l.Took, l.AsOf, l.Warnings, l.live, l.Map = a.took, a.asOf, a.warn, a.live, a.mapped
+	l.Took, l.Warnings, l.live, l.Map = a.took, a.warn, a.live, a.mapped
 	switch {
 	case a.notHere:
 		l.State = NotHere
@@ -346,9 +346,12 @@ func (op *opening) take(a answered) {
 		l.Headings[h] = op.honest(st)
 	}
 	l.support = map[fhir.Ref]*fhir.Resource{}
-	shown := op.discloser(l, a.content)
+	shown := op.discloser(l, a.content, a.besides)
 	for i, r := range a.content {
-		if r = shown(i, ""); supporting[a.content[i].Type()] && r != nil {
+		if !supporting[r.Type()] {
+			continue
+		}
+		if r = shown(i, ""); r != nil {
 			l.support[r.Ref()] = r
 		}
 	}
@@ -364,6 +367,9 @@ func (op *opening) take(a answered) {
 		received := now
 		if span, err := fhir.ParseDate(r.Text("meta.lastUpdated")); err == nil {
 			received = span.Start
+			if l.Way == "stored" && received.After(l.AsOf) { // of what may be seen: when anything else came would tell that it did
+				l.AsOf = received
+			}
 		}
 		if op.decision.Has(policy.WithholdLocation) {
 			r = withoutLocation(r, l.Source, l.Kind == string(region.KindGP))

@@ -141,7 +141,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if n.agreed, err = n.agree(ctx); err != nil {
 		return n, err
 	}
-	n.Gather = gather.New(gather.Options{Region: c.Region, Agreed: n.agreed, OptOuts: standing.Register{File: n.optOuts, Now: c.Now}, People: n.People, Pointers: n.Locator, Standing: n.Standing, Kept: n.store, Audit: n.Audit,
+	n.Gather = gather.New(gather.Options{Region: c.Region, Agreed: n.agreed, OptOuts: standing.Register{File: n.optOuts, Now: c.Now}, People: n.People, Standing: n.Standing, Kept: n.store, Audit: n.Audit,
 		Askers: askers, Stamper: stamper, Learn: n.learn, Now: c.Now, Logger: c.Logger})
 
 	// Who watches over the audit log.

@@ -1,0 +1,319 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"tombolo/connector"
+	"tombolo/dataset"
+	"tombolo/fhir"
+	"tombolo/kv/pebble"
+	"tombolo/policy"
+	"tombolo/region"
+	"tombolo/store"
+)
+
+// secretive is a region of one trust and a council, whose nodes give the same ids: what differs between two of them is only what they hold.
+func secretive() *region.Region {
+	gives := map[dataset.Heading]region.Way{}
+	for _, h := range []dataset.Heading{dataset.Demographics, dataset.Problems, dataset.Observations, dataset.Encounters, dataset.Allergies, dataset.Legal, dataset.Medications} {
+		gives[h] = region.Push
+	}
+	hash := func(token string) string { sum := sha256.Sum256([]byte(token)); return hex.EncodeToString(sum[:]) }
+	return &region.Region{ID: "north", Name: "North",
+		Organisations: []region.Organisation{{ODS: "RX1", Name: "Trust", Kind: region.KindAcute}, {ODS: "918", Name: "Council", Kind: region.KindSocialCare}},
+		Systems:       []region.System{{ID: "pas", Name: "Trust", Organisation: "RX1", Connector: "api", Release: region.Release{All: true}, Gives: gives}},
+		Agreements:    []region.Agreement{{ID: "care", Parties: []string{"RX1", "918"}, Purposes: []string{"direct-care"}, AllHeadings: true}},
+		Users: []region.User{{ID: "doctor", Name: "D", Role: "hospital-doctor", Organisation: "RX1", TokenSHA256: hash("doctor")},
+			{ID: "social-worker", Name: "S", Role: "social-worker", Organisation: "RX1", TokenSHA256: hash("social-worker")},
+			{ID: "receptionist", Name: "R", Role: "receptionist", Organisation: "RX1", TokenSHA256: hash("receptionist")}}}
+}
+
+type clock struct{ at atomic.Int64 }
+
+func (c *clock) now() time.Time { return time.Unix(0, c.at.Load()).UTC() }
+
+// holding starts a node that stamps with a fixed key.
+func holding(t testing.TB, c *clock) *Node {
+	t.Helper()
+	data := t.TempDir()
+	engine, err := pebble.Open(pebble.Options{Dir: filepath.Join(data, "store")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Open(store.Options{Engine: engine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Update(t.Context(), func(tx store.Tx) error {
+		tx.Bucket("node").Put("stamp-key", []byte("the same for all of these nodes"))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n, err := New(t.Context(), Config{Region: secretive(), Data: data, Base: "https://north.example/fhir", Now: c.now, Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	n.Start(ctx)
+	t.Cleanup(func() { stop(); _ = n.Close() })
+	return n
+}
+
+func (n *Node) handed(t testing.TB, method, path, user string, body []byte) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequest(method, "https://north.example"+path, bytes.NewReader(body))
+	r.Header.Set("Authorization", "Bearer "+user)
+	if body != nil {
+		r.Header.Set("Content-Type", "application/fhir+json")
+	}
+	w := httptest.NewRecorder()
+	n.pages.server.Handler.ServeHTTP(w, r)
+	return w
+}
+
+// someNumber is the i-th number of a synthetic range that has a check digit.
+func someNumber(i int) string {
+	for n := 999100000; ; n++ {
+		for d := range 10 {
+			if number, err := fhir.ParseNHSNumber(fmt.Sprint(n*10 + d)); err == nil {
+				if i--; i < 0 {
+					return number.Digits()
+				}
+			}
+		}
+	}
+}
+
+// somebody is a patient with random entries, each under one of many labels, codes and links.
+func somebody(t *rapid.T, i int) (number string, all []*fhir.Resource) {
+	number = someNumber(i)
+	of := fhir.Reference{Reference: "Patient/p"}
+	all = append(all, fhir.New("Patient", "p", fhir.M{"identifier": []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: number}}, "name": []fhir.HumanName{{Family: "Taylor", Given: []string{"Ann"}}}, "birthDate": "1948-03-12"}))
+	for k := range rapid.IntRange(1, 6).Draw(t, "entries") {
+		f := fhir.M{"subject": of, "code": fhir.Code(fhir.SystemSNOMED, rapid.SampledFrom([]string{"37796009", "37796009", "8098009"}).Draw(t, "code"), "")}
+		if l := rapid.SampledFrom([]string{"", "", "R", "V", "PSY", "legally-withheld", "NOPAT"}).Draw(t, "label"); l != "" {
+			f["meta"] = fhir.M{"security": []fhir.Coding{{System: fhir.SystemConfidentiality, Code: l}}}
+		}
+		typ := rapid.SampledFrom([]string{"Condition", "Observation", "AllergyIntolerance", "MedicationRequest", "Encounter"}).Draw(t, "type")
+		switch typ {
+		case "AllergyIntolerance":
+			delete(f, "subject")
+			f["patient"] = of
+		case "Observation":
+			f["status"] = "final"
+		case "MedicationRequest":
+			f["status"], f["intent"], f["medicationCodeableConcept"] = "active", "order", f["code"]
+			delete(f, "code")
+		case "Encounter":
+			f["status"], f["class"], f["reasonCode"] = "finished", fhir.Coding{Code: "AMB"}, []any{f["code"]}
+			delete(f, "code")
+		}
+		if to := rapid.IntRange(0, k).Draw(t, "link"); typ != "Encounter" && to > 0 && all[to].Type() == "Encounter" {
+			f["encounter"] = fhir.Reference{Reference: string(all[to].Ref())}
+		}
+		all = append(all, fhir.New(typ, fmt.Sprintf("e%d", k), f))
+	}
+	return number, all
+}
+
+// visible is what a user may see of a source's entries, by the decision on each.
+func visible(role policy.Role, all []*fhir.Resource) []bool {
+	labels := policy.NewSensitivity(policy.BuiltInLists(), nil).Labels(all)
+	out := make([]bool, len(all))
+	for i, r := range all {
+		f := policy.Facts{Subject: policy.Subject{Role: role, Organisation: "RX1"}, Purpose: policy.DirectCare, Relationships: []policy.Relationship{policy.KnownHere},
+			Source: &policy.Source{System: "pas", Organisation: "RX1", Release: region.Release{All: true}}, Heading: dataset.HeadingOf(r), Item: &policy.Item{Labels: labels[i]}, At: time.Now()}
+		if role == policy.Receptionist {
+			f.Purpose = policy.Administration
+		}
+		out[i] = policy.Decide(f).Permit || r.Type() == "Patient"
+	}
+	return out
+}
+
+// Non-interference: what anybody gets of a store that holds everything is, byte for byte and header for header, what they would get of a store
+// that holds only what they may see. Counts, sorting, includes, errors, times and single reads are asked for. reliability.md A2–A10
+func TestAnswersAreThoseOfAStoreThatHoldsOnlyWhatMayBeSeen(t *testing.T) {
+	c := &clock{}
+	c.at.Store(time.Date(2026, 6, 1, 9, 0, 0, 0, time.UTC).UnixNano())
+	roles := map[string]policy.Role{"doctor": policy.HospitalDoctor, "social-worker": policy.SocialWorker, "receptionist": policy.Receptionist}
+	full, reduced := holding(t, c), map[string]*Node{}
+	for user := range roles {
+		reduced[user] = holding(t, c)
+	}
+	people, asked, hidden := 0, 0, 0
+	check := func(rt *rapid.T) {
+		people++
+		number, all := somebody(rt, people)
+		give := func(n *Node, i int) {
+			_, err := n.Intake.Accept(t.Context(), connector.Delivery{Source: "pas", ID: fmt.Sprintf("%d/%d", people, i), Raw: all[i].Raw(), Patient: "p" + number, Map: "test/1", Content: of(number, all[i])})
+			if err != nil {
+				rt.Fatal(err)
+			}
+		}
+		for i := range all {
+			c.at.Add(int64(time.Minute))
+			give(full, i)
+			for user, role := range roles {
+				if visible(role, all)[i] {
+					give(reduced[user], i)
+				} else {
+					hidden++
+				}
+			}
+		}
+		c.at.Add(int64(time.Hour))
+		for user := range roles {
+			for _, q := range questions(t, full, number, all) {
+				asked++
+				a, b := full.handed(t, q.method, q.path, user, q.body), reduced[user].handed(t, q.method, q.path, user, q.body)
+				if a.Code != b.Code || !bytes.Equal(a.Body.Bytes(), b.Body.Bytes()) || fmt.Sprint(a.Header()) != fmt.Sprint(b.Header()) {
+					rt.Fatalf("%s asks %s %s: the full store says\n%d %v\n%s\nthe reduced one\n%d %v\n%s", user, q.method, q.path, a.Code, a.Header(), a.Body, b.Code, b.Header(), b.Body)
+				}
+			}
+		}
+	}
+	rapid.Check(t, check)
+	t.Logf("%d people, %d entries hidden from somebody, %d answers compared", people, hidden, asked)
+	if asked < 5000 || hidden < 200 {
+		t.Errorf("only %d answers were compared, with %d hidden entries", asked, hidden)
+	}
+}
+
+// of gives a source's entry ids and references of its own for each person.
+func of(number string, r *fhir.Resource) []*fhir.Resource {
+	text := strings.NewReplacer(`"id":"p"`, `"id":"p`+number+`"`, `"Patient/p"`, `"Patient/p`+number+`"`, `"id":"e`, `"id":"`+number+`e`, `"Encounter/e`, `"Encounter/`+number+`e`).Replace(string(r.Raw()))
+	out, err := fhir.Parse([]byte(text))
+	if err != nil {
+		panic(err)
+	}
+	return []*fhir.Resource{out}
+}
+
+type question struct {
+	method, path string
+	body         []byte
+}
+
+func questions(t testing.TB, n *Node, number string, all []*fhir.Resource) []question {
+	t.Helper()
+	id, err := n.People.Resolve(t.Context(), fhir.Identifier{System: fhir.SystemNHSNumber, Value: number})
+	if err != nil {
+		t.Fatal(err)
+	}
+	params := fhir.New("Parameters", "", fhir.M{"parameter": []fhir.M{{"name": "identifier", "valueIdentifier": fhir.Identifier{System: fhir.SystemNHSNumber, Value: number}}}}).Raw()
+	out := []question{{"POST", "/fhir/$gather", params}, {"GET", "/fhir/Patient/" + id, nil}, {"GET", "/fhir/Patient/" + id + "/$everything", nil}}
+	for _, q := range []string{"Condition?patient=ID", "Condition?patient=ID&code=8098009", "Condition?patient=ID&_summary=count", "Condition?patient=ID&_sort=-recorded-date&_count=1", "Observation?patient=ID&_total=accurate",
+		"Observation?patient=ID&_include=Observation:encounter", "Encounter?patient=ID&_revinclude=Condition:encounter", "AllergyIntolerance?patient=ID", "MedicationRequest?patient=ID&_elements=id", "Condition?patient=ID&_security=R",
+		"Condition?patient=ID&code:missing=false", "Condition?patient=ID&nonsense=1", "Encounter?patient=ID&_has:Condition:encounter:code=8098009"} {
+		out = append(out, question{"GET", "/fhir/" + strings.ReplaceAll(q, "ID", id), nil})
+	}
+	p, err := n.People.Person(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pt := range p.Patients {
+		for r, err := range n.store.Patient(t.Context(), pt.ID) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Type() != "Patient" && r.Type() != "Provenance" {
+				out = append(out, question{"GET", "/fhir/" + string(r.Ref()), nil}, question{"GET", "/fhir/" + string(r.Ref()) + "/_history/1", nil})
+			}
+		}
+	}
+	return out
+}
+
+// How long a refusal takes tells nothing: Welch's t between somebody unknown and somebody whose record is there and refused.
+func TestARefusalTakesAsLongAsTheUnknown(t *testing.T) {
+	n, limit := 400, 8.0
+	if os.Getenv("TOMBOLO_SOAK") != "" { // needs a quiet machine
+		n, limit = 10_000, 4.5
+	}
+	c := &clock{}
+	c.at.Store(time.Date(2026, 6, 1, 9, 0, 0, 0, time.UTC).UnixNano())
+	node := holding(t, c)
+	number := someNumber(0)
+	patient := fhir.New("Patient", "p"+number, fhir.M{"identifier": []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: number}}, "name": []fhir.HumanName{{Family: "Osei"}}, "birthDate": "1979-12-01"})
+	objection := fhir.New("Consent", "c", fhir.M{"status": "active", "patient": fhir.Reference{Reference: "Patient/p" + number}, "scope": fhir.Code("http://terminology.hl7.org/CodeSystem/consentscope", "patient-privacy", ""), "provision": fhir.M{"type": "deny"}})
+	if _, err := node.Intake.Accept(t.Context(), connector.Delivery{Source: "pas", ID: "1", Raw: []byte("x"), Patient: "p" + number, Content: []*fhir.Resource{patient, objection}}); err != nil {
+		t.Fatal(err)
+	}
+	person, err := node.People.Resolve(t.Context(), fhir.Identifier{System: fhir.SystemNHSNumber, Value: number})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := strings.Repeat("0", len(person))
+	ask := func(id string) float64 {
+		start := time.Now()
+		w := node.handed(t, "GET", "/fhir/Patient/"+id, "receptionist", nil)
+		took := time.Since(start)
+		if w.Code != http.StatusNotFound {
+			t.Fatalf("got %d: %s", w.Code, w.Body)
+		}
+		_, _ = io.Copy(io.Discard, w.Body)
+		return took.Seconds()
+	}
+	for range 50 {
+		ask(person)
+		ask(unknown)
+	}
+	var there, nobody []float64
+	for i := range n { // in turns, and in turns of who is first: the machine's moods fall on both
+		if i%2 == 0 {
+			there, nobody = append(there, ask(person)), append(nobody, ask(unknown))
+		} else {
+			nobody, there = append(nobody, ask(unknown)), append(there, ask(person))
+		}
+	}
+	tt := welch(trimmed(there), trimmed(nobody))
+	t.Logf("Welch's t = %.2f over %d and %d requests; medians %.0f and %.0f µs", tt, len(there), len(nobody), median(there)*1e6, median(nobody)*1e6)
+	if math.Abs(tt) > limit {
+		t.Errorf("|t| = %.2f: the time of a refusal tells whether somebody is there", math.Abs(tt))
+	}
+}
+
+// trimmed leaves out the slowest twentieth, which are the machine's and would drown what is sought.
+func trimmed(xs []float64) []float64 {
+	s := slices.Sorted(slices.Values(xs))
+	return s[:len(s)*19/20]
+}
+
+func median(xs []float64) float64 { s := slices.Sorted(slices.Values(xs)); return s[len(s)/2] }
+
+func welch(a, b []float64) float64 {
+	moments := func(xs []float64) (mean, variance float64) {
+		for _, x := range xs {
+			mean += x / float64(len(xs))
+		}
+		for _, x := range xs {
+			variance += (x - mean) * (x - mean) / float64(len(xs)-1)
+		}
+		return mean, variance
+	}
+	ma, va := moments(a)
+	mb, vb := moments(b)
+	return (ma - mb) / math.Sqrt(va/float64(len(a))+vb/float64(len(b)))
+}
