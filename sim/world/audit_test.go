@@ -64,6 +64,7 @@ func (c *checker) one(t *testing.T, r request, user string) (int, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	canaries.see(user, r.body, body)
 	return resp.StatusCode, body
 }
 

@@ -53,6 +53,7 @@ type checker struct {
 	failed []error
 	seen   string // what the step saw, for its line
 	record *bundle
+	watch  func(user string, asked, answered []byte) // sees every answer; nil: nobody does
 }
 
 func (c *checker) step(what string, do func() error) {
@@ -165,6 +166,9 @@ func (c *checker) http(method, path, user, contentType string, body []byte) (int
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
+	if c.watch != nil {
+		c.watch(user, body, data)
+	}
 	return resp.StatusCode, resp.Header, data, err
 }
 

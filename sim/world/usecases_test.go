@@ -73,7 +73,7 @@ func TestTheUseCasesOfGPConnect(t *testing.T) {
 				continue
 			}
 		}
-		shown := text(page)
+		shown := text(unmarked(page))
 		rest := shown
 		for _, want := range n.says {
 			_, after, ok := strings.Cut(rest, want)

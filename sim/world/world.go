@@ -39,6 +39,7 @@ type Options struct {
 	Version   string
 	Also      string                   // further blocks of the region file, such as identity
 	Secret    func(name string) string // secrets that they name
+	Mark      func([]cast.Person)      // changes the cast before anything is sent, to follow what becomes of it
 }
 
 // A World is the running region.
@@ -68,6 +69,9 @@ func Start(ctx context.Context, o Options) (w *World, err error) {
 		return w, err
 	}
 	w.People = append(cast.Dozen(w.o.Now()), cast.Generate(w.o.Seed, w.o.People, w.o.Now())...)
+	if w.o.Mark != nil {
+		w.o.Mark(w.People)
+	}
 	for _, org := range cast.Organisations {
 		w.Faults[org.Source] = &sim.Faults{}
 	}

@@ -2,7 +2,9 @@ package world
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -25,18 +27,25 @@ var shared struct {
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if shared.w != nil {
+		canaries.scanMetrics(shared.w.URL())
 		_ = shared.w.Close()
+	}
+	if told := canaries.told(); told != "" {
+		fmt.Fprint(os.Stderr, told)
+		code = 1
 	}
 	os.Exit(code)
 }
 
 func severn(t *testing.T) *checker {
 	t.Helper()
-	shared.once.Do(func() { shared.w, shared.err = Start(nonTestContext, Options{Neighbour: true, People: 20, Seed: 7}) })
+	shared.once.Do(func() {
+		shared.w, shared.err = Start(nonTestContext, Options{Neighbour: true, People: 20, Seed: 7, Mark: canaries.mark, Logger: slog.New(slog.NewTextHandler(&canaries, nil))})
+	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
-	return &checker{w: shared.w, ctx: t.Context(), out: io.Discard}
+	return &checker{w: shared.w, ctx: t.Context(), out: io.Discard, watch: canaries.see}
 }
 
 func TestTheStory(t *testing.T) {
