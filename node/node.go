@@ -329,7 +329,12 @@ func (n *Node) Close() error {
 	return errors.Join(errs...)
 }
 
-// handler is the node's one HTTP face.
+// fhirAPI is the FHIR API, on whichever listener it stands.
+func (n *Node) fhirAPI() http.Handler {
+	return api.New(api.Options{Gather: n.Gather, Tasks: n, Intake: n.Intake, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
+}
+
+// handler is what people and their applications ask.
 func (n *Node) handler() (http.Handler, error) {
 	wo := n.webOptions()
 	n.signIns(&wo)
@@ -338,7 +343,7 @@ func (n *Node) handler() (http.Handler, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	face := api.New(api.Options{Gather: n.Gather, Tasks: n, Intake: n.Intake, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
+	face := n.fhirAPI()
 	mux.Handle("/fhir/", crossOrigin(wo.Apps, face))
 	mux.Handle("/fhir", crossOrigin(wo.Apps, face))
 	mux.Handle("/", pages)

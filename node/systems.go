@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"tombolo/access"
-	"tombolo/api"
 	gpcface "tombolo/api/gpconnect"
 	"tombolo/audit"
 	"tombolo/dataset"
@@ -96,7 +95,7 @@ func GPConnectRoot(r *region.Region) string {
 // systemsHandler is what systems ask: the FHIR API, each acting for itself, and GP Connect, for the users for whom they vouch.
 func (n *Node) systemsHandler(keys *pki.Keyring) (http.Handler, error) {
 	mux := http.NewServeMux()
-	mux.Handle("/fhir/", n.proven(api.New(api.Options{Gather: n.Gather, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})))
+	mux.Handle("/fhir/", n.proven(n.fhirAPI()))
 	if g := n.c.Region.GPConnect; g.Organisation != "" {
 		root, base := GPConnectRoot(n.c.Region), ""
 		if g.Address != "" {
