@@ -214,7 +214,7 @@ func (im *importer) deliveries(f File, r io.Reader) iter.Seq2[connector.Delivery
 	case strings.HasSuffix(name, ".xml"):
 		return document.Deliveries(im.system.ID, r, filepath.Base(f.Path))
 	case strings.HasSuffix(name, ".hl7"), strings.HasSuffix(name, ".hl7v2"), strings.HasSuffix(name, ".txt"), strings.HasSuffix(name, ".out"):
-		return im.hl7(r)
+		return im.hl7(f, r)
 	case strings.HasSuffix(name, ".edi"), strings.HasSuffix(name, ".edifact"):
 		return edifact.Deliveries(r, edifact.Options{Source: im.system.ID, Now: im.n.c.Now})
 	case strings.HasSuffix(name, ".csv"):
@@ -227,11 +227,18 @@ func failing(err error) iter.Seq2[connector.Delivery, error] {
 	return func(yield func(connector.Delivery, error) bool) { yield(connector.Delivery{}, err) }
 }
 
-func (im *importer) hl7(r io.Reader) iter.Seq2[connector.Delivery, error] {
-	data, err := io.ReadAll(io.LimitReader(r, 256<<20))
-	if err != nil {
+// mostHL7 is the largest file of HL7 v2 messages that is read: it is in memory as a whole, and once.
+const mostHL7 = 256 << 20
+
+func (im *importer) hl7(f File, r io.Reader) iter.Seq2[connector.Delivery, error] {
+	if f.Size > mostHL7 {
+		return failing(fhir.Errorf(fhir.TooLong, "a file of HL7 v2 messages has at most %d MiB, and this one has %d: split it", mostHL7>>20, f.Size>>20))
+	}
+	buf := bytes.NewBuffer(make([]byte, 0, f.Size+bytes.MinRead))
+	if _, err := buf.ReadFrom(io.LimitReader(r, mostHL7)); err != nil {
 		return failing(err)
 	}
+	data := buf.Bytes()
 	if edifact.Is(data) { // a .txt from a laboratory
 		return edifact.Deliveries(bytes.NewReader(data), edifact.Options{Source: im.system.ID, Now: im.n.c.Now})
 	}

@@ -50,6 +50,8 @@ const (
 	envDir   = "TOMBOLO_HARNESS_DIR"
 	envStore = "TOMBOLO_HARNESS_STORE"
 	envAddr  = "TOMBOLO_HARNESS_ADDR"
+	// envImport names a file: the child imports it and ends.
+	envImport = "TOMBOLO_HARNESS_IMPORT"
 )
 
 // Program is what StartProcess starts: a program that calls Child first. "" is this very one.
@@ -62,6 +64,13 @@ func Child() {
 		return
 	}
 	ctx := context.Background()
+	if file := os.Getenv(envImport); file != "" {
+		if err := importFile(ctx, dir, file); err != nil {
+			fmt.Fprintln(os.Stderr, "harness:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	n, err := open(ctx, Place{dir, os.Getenv(envStore)}, os.Getenv(envAddr))
 	if err == nil {
 		err = serve(ctx, n)
@@ -72,6 +81,22 @@ func Child() {
 	}
 	fmt.Fprintln(os.Stderr, "harness: the node did not start:", err)
 	os.Exit(1)
+}
+
+// importFile takes a file in as the PAS's.
+func importFile(ctx context.Context, dir, file string) error {
+	n, err := open(ctx, Place{Dir: dir}, nowhere)
+	if err != nil {
+		return err
+	}
+	n.Start(ctx)
+	files, _, err := node.Files([]string{file})
+	if err != nil {
+		return err
+	}
+	report, err := n.Import(ctx, Source, files, func(int64) {})
+	fmt.Println(report)
+	return errors.Join(err, n.Close())
 }
 
 // serve starts the node, and says where its FHIR API is.

@@ -1,0 +1,193 @@
+//go:build linux
+
+package harness
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	hostileSize  = 100 << 20
+	mostResident = 256 << 20
+	// A frame of more than 16 MiB is refused, and what came of it is kept: that takes more, for now.
+	mostByMLLP = 640 << 20
+)
+
+// A repeated is a body of a size that is never in memory as a whole: a beginning, something over and over, and an end.
+func repeated(begin, again, end string, size int) (body io.Reader, length int64) {
+	n := (size - len(begin) - len(end)) / len(again)
+	chunk := strings.Repeat(again, max(1, min(n, (1<<20)/len(again))))
+	readers := []io.Reader{strings.NewReader(begin)}
+	for left := n * len(again); left > 0; left -= len(chunk) {
+		readers = append(readers, strings.NewReader(chunk[:min(left, len(chunk))]))
+	}
+	readers = append(readers, strings.NewReader(end))
+	return io.MultiReader(readers...), int64(len(begin) + n*len(again) + len(end))
+}
+
+// hostileJSON are bodies of a hundred megabytes that are FHIR in name only, or too much of it.
+var hostileJSON = map[string][3]string{
+	"too deep":       {`{"resourceType":"Patient","id":"x","extension":`, `[{"extension":`, `1`},
+	"many tokens":    {`{"resourceType":"Patient","id":"x","name":[`, `{},`, `{}]}`},
+	"one string":     {`{"resourceType":"Patient","id":"x","name":[{"family":"`, `a`, `"}]}`},
+	"not UTF-8":      {`{"resourceType":"Patient","id":"x","name":[{"family":"`, "\xff\xfe", `"}]}`},
+	"never ending":   {`{"resourceType":"Patient","id":"x"`, ` `, ``},
+	"many entries":   {`{"resourceType":"Bundle","type":"transaction","entry":[`, `{"resource":{"resourceType":"Basic","id":"x"}},`, `{}]}`},
+	"one base64":     {`{"resourceType":"Binary","contentType":"text/plain","data":"`, `QUJD`, `"}`},
+	"nothing at all": {``, `x`, ``},
+}
+
+// residentMost is the most memory that a process has had resident, in bytes, since it was last reset.
+func residentMost(t *testing.T, pid int) int64 {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		var kb int64
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kb); err == nil {
+			return kb << 10
+		}
+	}
+	t.Skip("SKIPPED: this system does not say how much memory a process has had")
+	return 0
+}
+
+// Whatever is sent to a door, and however much of it, the node keeps its memory, answers, stores none of it, and goes on.
+func TestHostileBodiesCostNoMemoryAndAreNotStored(t *testing.T) {
+	at := Place{Dir: t.TempDir()}
+	p := start(t, at)
+	bounded := func(t *testing.T, bound int64) {
+		t.Helper()
+		most := residentMost(t, p.cmd.Process.Pid)
+		if t.Logf("%d MiB were resident at most", most>>20); most > bound {
+			t.Errorf("want at most %d", bound>>20)
+		}
+		// Each door by itself: 5 sets the most back to what there is now.
+		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0)
+	}
+	for name, body := range hostileJSON {
+		for _, path := range []string{"", "/Patient"} {
+			t.Run("POST /fhir"+path+"/"+name, func(t *testing.T) {
+				content, length := repeated(body[0], body[1], body[2], hostileSize)
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.URL+path, content)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r.ContentLength = length; path != "" {
+					r.ContentLength = -1 // it does not say how much is to come
+				}
+				r.Header.Set("Content-Type", "application/fhir+json")
+				got, err := http.DefaultClient.Do(r)
+				if err == nil { // it may hang up in the middle
+					_, _ = io.Copy(io.Discard, got.Body)
+					_ = got.Body.Close()
+					if got.StatusCode < 400 || got.StatusCode >= 500 {
+						t.Errorf("answered %d", got.StatusCode)
+					}
+				}
+				bounded(t, mostResident)
+			})
+		}
+	}
+	for name, body := range map[string][3]string{
+		"one segment":  {"\vMSH|^~\\&|PAS|RX1|T|H|20260301||ADT^A01|1|P|2.4\rPID|||", "a", "\r\x1c\r"},
+		"many fields":  {"\vMSH|^~\\&|PAS|RX1|T|H|20260301||ADT^A01|2|P|2.4\rPID|", "|", "\r\x1c\r"},
+		"never ending": {"\vMSH|^~\\&|PAS", "\r", ""},
+		"no start":     {"", "x", "\x1c\r"},
+	} {
+		t.Run("MLLP/"+name, func(t *testing.T) {
+			c, err := net.DialTimeout("tcp", p.Addr, 10*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+			content, _ := repeated(body[0], body[1], body[2], hostileSize)
+			_, _ = io.Copy(c, content) // it may hang up in the middle
+			bounded(t, mostByMLLP)
+		})
+	}
+	// It has not been hurt, and nothing of all that is stored.
+	senders := NewSenders(1)
+	senders.Run(t.Context(), p.Addr, 1)
+	if acked, err := senders.Take(); err != nil || len(acked) != 1 {
+		t.Errorf("afterwards %d of 1 messages was acknowledged (%v)", len(acked), err)
+	}
+	p.Kill()
+	s, err := Open(context.Background(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	twice, seen, err := s.Twice(context.Background())
+	if err != nil || twice > 0 || seen > 10 {
+		t.Errorf("%d resources are stored, want those of one message (%v)", seen, err)
+	}
+}
+
+// Files to be imported may be as large as they like, and hold what they like.
+func TestHostileFilesCostNoMemory(t *testing.T) {
+	bodies := map[string][3]string{
+		"lines.ndjson": {``, `{"resourceType":"Patient","id":"x","extension":[[[[` + "\n", ``},
+		"line.ndjson":  {``, `{`, ``},
+		"one.hl7":      {"MSH|^~\\&|PAS|RX1|T|H|20260301||ADT^A01|1|P|2.4\rPID|||", "a", "\r"},
+		"empty.hl7":    {"", "\r", ""},
+		"deep.xml":     {`<ClinicalDocument xmlns="urn:hl7-org:v3">`, `<a>`, ``},
+		"long.xml":     {`<ClinicalDocument xmlns="urn:hl7-org:v3"><title>`, `a`, `</title></ClinicalDocument>`},
+	}
+	if rounds(t, 0, 1) == 0 { // each of millions of lines and entries is listed with its reason
+		delete(bodies, "lines.ndjson")
+	}
+	for name, body := range hostileJSON {
+		if name == "many entries" && rounds(t, 0, 1) == 0 {
+			continue
+		}
+		bodies[strings.ReplaceAll(name, " ", "-")+".json"] = body
+	}
+	for name, body := range bodies {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			file := filepath.Join(dir, name)
+			f, err := os.Create(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content, _ := repeated(body[0], body[1], body[2], hostileSize)
+			if _, err := io.Copy(f, content); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+			program := Program
+			if program == "" {
+				program = os.Args[0]
+			}
+			c := exec.CommandContext(t.Context(), program)
+			c.Env = append(os.Environ(), envDir+"="+filepath.Join(dir, "data"), envImport+"="+file)
+			var said bytes.Buffer
+			c.Stdout, c.Stderr = &said, &said
+			if err := c.Run(); err != nil {
+				t.Fatalf("the import ended with %v: %s", err, said.String())
+			}
+			most := c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
+			if t.Logf("%d MiB were resident at most", most>>20); most > mostResident {
+				t.Errorf("want at most %d: %s", mostResident>>20, said.String())
+			}
+		})
+	}
+}
