@@ -61,6 +61,7 @@ type Config struct {
 // A Node is a running node. Close undoes New.
 type Node struct {
 	c           Config
+	name        string // of this node among those that share a database, since it started
 	store       *store.DB
 	followers   []*events.Follower
 	runners     []runner
@@ -99,7 +100,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	n = &Node{c: c, directories: map[string]*gpconnect.Directory{}, senders: map[string]connector.Sender{}}
+	n = &Node{c: c, name: access.NewTrace(), directories: map[string]*gpconnect.Directory{}, senders: map[string]connector.Sender{}}
 	defer func() {
 		if err != nil {
 			_ = n.Close()

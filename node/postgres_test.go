@@ -1,9 +1,11 @@
 package node_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"tombolo/audit"
 	"tombolo/fhir"
@@ -54,6 +56,47 @@ func TestNodesShareADatabase(t *testing.T) {
 	entries, _ := os.ReadDir(folder)
 	if len(entries) != 1 {
 		t.Errorf("a node on a database left files: %v", entries)
+	}
+}
+
+// Two nodes on one database watch one audit log between them: each alert is told of once.
+func TestNodesThatShareADatabaseTellOfAnAlertOnce(t *testing.T) {
+	folder, url := t.TempDir(), pgtest.URL(t)
+	var nodes []*node.Node
+	for range 2 {
+		c := config(t, folder)
+		c.Data, c.Store = "", url
+		n, _ := start(t, c)
+		nodes = append(nodes, n)
+	}
+	const people = 12
+	for i := range people {
+		glass := audit.Event{Kind: audit.BreakGlass, Agent: audit.Agent{User: "doctor", Name: "Dr Ade"}, PersonID: fmt.Sprint("p", i), What: []string{"emergency: unconscious"}}
+		if _, err := nodes[i%2].Audit.Append(t.Context(), glass); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond) // in steps of both nodes
+	}
+	told := func() (n int) {
+		for e, err := range nodes[0].Audit.By(t.Context(), "tombolo", 0, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s, _ := e.Summary(); s.Kind == audit.Alert {
+				n++
+			}
+		}
+		return n
+	}
+	for end := time.Now().Add(time.Minute); told() < people && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+	}
+	time.Sleep(2 * time.Second) // for the other to tell of it too, if it would
+	if n := told(); n != people {
+		t.Errorf("%d alerts are told of %d times", people, n)
+	}
+	if items, err := nodes[1].Watch.Queue(t.Context(), false); err != nil || len(items) != people {
+		t.Errorf("%d alerts are in the queue, want %d (%v)", len(items), people, err)
 	}
 }
 

@@ -59,12 +59,13 @@ func (n *Node) trust() error {
 	if o.VIPs, err = fromFile(n, n.c.Region.Audit.Watched, watch.ReadNumbers); err != nil {
 		return err
 	}
+	o.Turn = n.lease("watch").Holds
 	n.Watch = watch.New(o)
 	if n.c.Listen != "" && n.c.Region.Audit.Feed != "" {
 		if n.auditFeed, err = n.feed(); err != nil {
 			return err
 		}
-		n.keepers = append(n.keepers, keeper{feedEvery, "send the audit log to its repository", n.auditFeed.all})
+		n.keepers = append(n.keepers, keeper{feedEvery, "send the audit log to its repository", inTurn(n.lease("audit-feed"), n.auditFeed.some)})
 	}
 	if n.c.Data == "" || n.c.Listen == "" {
 		return nil // a command, or a node without a folder of its own: others sign
@@ -77,10 +78,10 @@ func (n *Node) trust() error {
 	witness := &audit.Witness{Dir: filepath.Join(n.c.Data, "witness"), HTTP: client()}
 	n.keepers = append(n.keepers,
 		keeper{publishEvery, "publish the audit log's head", func(ctx context.Context) error { return n.Audit.Publish(ctx, key, n.HeadsFile()) }},
-		keeper{forgetEvery, "drop what was shown beyond its retention", func(ctx context.Context) error {
+		keeper{forgetEvery, "drop what was shown beyond its retention", inTurn(n.lease("forget"), func(ctx context.Context) error {
 			_, err := n.Audit.Forget(ctx, n.c.Now().AddDate(0, -n.keepShown(), 0), audit.Agent{User: "tombolo", Name: "Tombolo"})
 			return err
-		}})
+		})})
 	for _, nb := range n.c.Region.Neighbours {
 		told := ""
 		n.keepers = append(n.keepers, keeper{witnessEvery, "keep the audit head of " + nb.ID, func(ctx context.Context) error {
@@ -165,13 +166,14 @@ func (n *Node) feed() (*feed, error) {
 	return f, nil
 }
 
-// all sends until nothing is left to send.
-func (f *feed) all(ctx context.Context) error {
-	for {
+// some sends what is left to send, at most for as long as the turn surely lasts.
+func (f *feed) some(ctx context.Context) error {
+	for start := time.Now(); time.Since(start) < leaseTime/3; {
 		if n, err := f.Step(ctx); n == 0 || err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // A keeper is something done again and again in the background. What fails is tried again at its next turn.
@@ -179,6 +181,25 @@ type keeper struct {
 	every time.Duration
 	what  string
 	do    func(context.Context) error
+}
+
+// inTurn does something only while it is this node's turn.
+func inTurn(l *lease, do func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if mine, err := l.Holds(ctx); err != nil || !mine {
+			return err
+		}
+		return do(ctx)
+	}
+}
+
+// lease is this node's part in a task that one of the nodes on a database does for all.
+func (n *Node) lease(what string) *lease {
+	l := &lease{what: what, holder: n.name, now: n.c.Now}
+	if n.c.Store != "" {
+		l.db = n.store
+	}
+	return l
 }
 
 func (n *Node) keep(ctx context.Context, k keeper) {

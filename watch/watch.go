@@ -35,6 +35,8 @@ type Options struct {
 	VIPs   []string       // NHS numbers of people whose every reading is looked at
 	Limits Limits         // DefaultLimits if zero
 	Every  time.Duration  // how often the log is looked at; 1 s if 0
+	// Turn reports whether it is this watcher's turn, where several nodes share one log; nil: it always is.
+	Turn   func(ctx context.Context) (bool, error)
 	Now    func() time.Time
 	Logger *slog.Logger
 }
@@ -96,7 +98,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		for {
-			n, err := w.Step(ctx)
+			n, err := w.turn(ctx)
 			if err != nil && ctx.Err() == nil {
 				w.o.Logger.Error("misuse watching does not go on", "at", uint64(w.cursor), "error", err)
 			}
@@ -110,6 +112,17 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// turn is a step, if it is this watcher's turn. After another's, it reads anew how far that one has come.
+func (w *Watcher) turn(ctx context.Context) (int, error) {
+	if w.o.Turn != nil {
+		if mine, err := w.o.Turn(ctx); err != nil || !mine {
+			w.started = false
+			return 0, err
+		}
+	}
+	return w.Step(ctx)
 }
 
 // Step takes in the next events of the log and returns how many there were. Its alerts are in the queue when it returns.

@@ -164,6 +164,64 @@ func TestDisclosuresAndEventsAreTheSame(t *testing.T) {
 	}
 }
 
+// What a neighbour is asked is a disclosure there too: in its own log, once, for the person, by whom it was asked on behalf of; and so is that it
+// knows nobody.
+func TestANeighboursQuestionIsInItsOwnLog(t *testing.T) {
+	c := severn(t)
+	wye := c.w.Neighbour.Audit
+	after := func(from audit.Seq) (shown, empty []audit.Summary, last audit.Seq) {
+		last = from
+		for e, err := range wye.All(c.ctx, from, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := e.Summary()
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case s.Shows():
+				shown = append(shown, s)
+			case s.Kind == audit.Search || s.Kind == audit.Denied:
+				empty = append(empty, s)
+			}
+			last = e.Seq
+		}
+		return shown, empty, last
+	}
+	_, _, at := after(0)
+	known, unknown := 0, 0
+	for _, key := range []string{cast.Main, "george", "chloe", "laura"} {
+		p := c.w.Person(key)
+		_, b, err := c.gather("doctor", nhs(p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var shown, empty []audit.Summary
+		shown, empty, at = after(at)
+		for _, s := range shown {
+			if s.NHSNumber.Digits() != p.NHS || !strings.Contains(s.User, "doctor") || s.PersonID == "" || s.Trace == "" {
+				t.Errorf("%s: Wye's log has %+v", key, s)
+			}
+		}
+		gave := bytes.Contains(b.raw, []byte(`"urn:tombolo:source:wye`)) || bytes.Contains(b.raw, []byte("source-wye"))
+		switch {
+		case gave && len(shown) != 1:
+			t.Errorf("%s: Wye gave something, and its log has it %d times", key, len(shown))
+		case !gave && len(shown)+len(empty) == 0:
+			t.Errorf("%s: Wye was asked, and its log has nothing of it", key)
+		}
+		if len(shown) > 0 {
+			known++
+		} else {
+			unknown++
+		}
+	}
+	if known == 0 || unknown == 0 {
+		t.Errorf("Wye knew %d and did not know %d: the test looks at nothing", known, unknown)
+	}
+}
+
 // An export is a disclosure of each person in it: recorded once for each before anything of them is given, and of nobody else.
 func TestAnExportIsRecordedOnceForEachPerson(t *testing.T) {
 	c := severn(t)
