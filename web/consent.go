@@ -8,6 +8,7 @@ import (
 	"tombolo/access/oauth"
 	"tombolo/fhir"
 	"tombolo/policy"
+	"tombolo/region"
 	"tombolo/search/scope"
 )
 
@@ -126,6 +127,18 @@ func (s *Site) consent(w http.ResponseWriter, r *http.Request, session *access.S
 	s.lettingBack(w, q)
 	http.Redirect(w, r, to, http.StatusSeeOther)
 	return nil
+}
+
+// apps are the applications that may be started from a record; the page's policy lets their buttons lead to them.
+func (s *Site) apps(w http.ResponseWriter, session *access.Session) []region.Client {
+	if s.opts.Apps == nil || session.Dev {
+		return nil
+	}
+	out := s.opts.Apps.Launchable()
+	for _, c := range out {
+		s.lettingBack(w, oauth.Pending{Origin: origin(c.Launch)})
+	}
+	return out
 }
 
 // startApp starts an application in the context of the record that is open.

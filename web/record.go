@@ -13,6 +13,7 @@ import (
 	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/gather"
+	"tombolo/region"
 )
 
 // firstWait is how long a page waits for the first sight of a record, wholeWait for all of it.
@@ -34,6 +35,7 @@ type recordPage struct {
 	Filter   string
 	Matches  string
 	At       string
+	Apps     []region.Client // that may be started from here
 }
 
 // record opens a record. The page leaves as soon as it is known whose it is and who is asked; the event stream fills it. With all=1,
@@ -94,7 +96,7 @@ func (s *Site) see(r *http.Request, v *viewing, all bool) (snapshot, error) {
 func (s *Site) showRecord(w http.ResponseWriter, r *http.Request, session *access.Session, v *viewing, sn snapshot, filter string) error {
 	p := recordPage{
 		Banner: newBanner(sn.Record, s.opts.Now()), Strip: newStrip(sn.Record), Alerts: newAlerts(sn.Record), Path: "/record/" + v.person, View: v.id,
-		Sections: linked(newSections(sn.Record, filter), "/record/"+v.person), Live: !sn.done && filter == "", Filter: filter, At: sayTime(sn.At),
+		Sections: linked(newSections(sn.Record, filter), "/record/"+v.person), Live: !sn.done && filter == "", Filter: filter, At: sayTime(sn.At), Apps: s.apps(w, session),
 	}
 	if filter != "" {
 		p.Matches = sayMatches(p.Sections)

@@ -185,7 +185,11 @@ func TestAnEPRThatSpeaksSMARTLaunchesTheViewer(t *testing.T) {
 	b.do("POST", "/sign-in", url.Values{"user": {"doctor"}})
 	resp, _ := b.do("POST", "/record", url.Values{"system": {fhir.SystemNHSNumber}, "value": {margaret.NHS}})
 	record := resp.Request.URL.Path
-	resp, page := b.do("POST", record+"/app", url.Values{"app": {"severn-viewer"}})
+	resp, page := b.do("GET", record+"?all=1", nil)
+	if !strings.Contains(page, "Open in The viewer") || !strings.Contains(resp.Header.Get("Content-Security-Policy"), "form-action 'self' http://"+w.Node.Addr()) {
+		t.Errorf("the application is not offered, or the page's policy stops it")
+	}
+	resp, page = b.do("POST", record+"/app", url.Values{"app": {"severn-viewer"}})
 	if resp.StatusCode != 200 || !strings.HasPrefix(resp.Request.URL.Path, "/oauth/consent/") {
 		t.Fatalf("%d at %s: %s", resp.StatusCode, resp.Request.URL, page)
 	}
