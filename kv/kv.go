@@ -95,6 +95,13 @@ type Reader interface {
 	Scan(ctx context.Context, ranges []Range, limit int) iter.Seq2[Entry, error]
 }
 
+// A Counter is an engine that counts where the keys are, so that they need not come across a network. It is for engines that gain by it.
+type Counter interface {
+	// CountEnds is how many different endings the keys of the ranges have, which are all of one partition; a key's ending is what follows
+	// its range's From. One round trip.
+	CountEnds(ctx context.Context, ranges []Range) (int, error)
+}
+
 // A Snapshot is one moment of the store, held until closed.
 type Snapshot interface {
 	Reader

@@ -203,6 +203,13 @@ func (f *finder) counted(ctx context.Context, ranges []search.Range) (int, error
 	for i, r := range ranges {
 		all[i] = kv.Range{Part: indexPart(f.q.Type, r.Name), From: indexValue(r.From), To: indexTo(r.To)}
 	}
+	if e, ok := f.db.engine.(kv.Counter); ok {
+		n, err := e.CountEnds(ctx, all)
+		if err != nil {
+			return -1, readError(err)
+		}
+		return n, nil
+	}
 	// In one range a place stands once.
 	if len(all) == 1 {
 		n := 0

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"slices"
 
@@ -286,6 +287,34 @@ func (e *Engine) firstPage(ctx context.Context, c *cursor) (entries []kv.Entry, 
 		return nil
 	})
 	return entries, end, err
+}
+
+// offset 0 keeps the planner from reading the whole partition beside the ranges.
+const endsSQL = `select count(distinct substr(e.key, r.n)) from unnest($2::bytea[], $3::bytea[], $4::int[]) r (f, t, n)
+	cross join lateral (select key from entry where part = $1 and key >= r.f and key < r.t offset 0) e`
+
+var _ kv.Counter = (*Engine)(nil)
+
+// CountEnds counts in the server.
+func (e *Engine) CountEnds(ctx context.Context, ranges []kv.Range) (n int, err error) {
+	if err := e.gate.Enter(ctx); err != nil {
+		return 0, err
+	}
+	defer e.gate.Leave()
+	if len(ranges) == 0 {
+		return 0, nil
+	}
+	from, to, at := make(arrays, len(ranges)), make(arrays, len(ranges)), make([]int32, len(ranges))
+	for i, r := range ranges {
+		if r.Part != ranges[0].Part || r.To == "" {
+			return 0, fmt.Errorf("kv: endings are counted in closed ranges of one partition")
+		}
+		from[i], to[i], at[i] = []byte(r.From), []byte(r.To), int32(len(r.From)+1)
+	}
+	err = reading(ctx, func() error {
+		return e.short.QueryRow(ctx, endsSQL, []byte(ranges[0].Part), from, to, at).Scan(&n)
+	})
+	return n, err
 }
 
 // hand yields entries that are in memory; false if nothing more is wanted.

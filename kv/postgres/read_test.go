@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +103,8 @@ func TestStatementsUseTheIndex(t *testing.T) {
 		"Get":             {getSQL, "bytea, bytea", "'p001', '000007'", []string{"Index Cond: ((part = $1) AND (key = $2))"}},
 		"MultiGet":        {manySQL, "bytea[], bytea[]", "'{p001}', '{000007}'", []string{"Index Cond: ((part = o.part) AND (key = o.key))"}},
 		"by part":         {partSQL, "bytea, bytea[]", "'p001', '{000007}'", []string{"Index Cond: ((part = $1) AND (key = o.key))"}},
+		"CountEnds":       {endsSQL, "bytea, bytea[], bytea[], int[]", "'p001', array['a']::bytea[], array['b']::bytea[], array[2]", []string{"Index Cond: ((part = $1) AND (key >= r.f) AND (key < r.t))"}},
+		"Pair":            {pairSQL, "bytea, bytea, bytea, bytea", "'p001', 'a', 'p001', 'b'", []string{"Index Cond: ((part = $1) AND (key = $2))", "Index Cond: ((part = $3) AND (key = $4))"}},
 		"Scan":            {scanSQL, "bytea, bytea, bigint, bigint", "'p001', '', 10, 1000", []string{"Index Cond: ((part = $1) AND (key >= $2))"}},
 		"Scan to":         {scanToSQL, "bytea, bytea, bigint, bigint, bytea", "'p001', '', 10, 1000, 'x'", []string{"Index Cond: ((part = $1) AND (key >= $2) AND (key < $5))"}},
 		"hold":            {holdSQL, "bytea[], bytea[], bytea[]", "'{p001}', '{000007}', '{x}'", []string{"Index Cond: ((part = x.part) AND (key = x.key))"}},
@@ -260,5 +263,35 @@ func TestKeysTooLongForTheIndexAreRefused(t *testing.T) {
 	}
 	if got, err := e.MultiGet(ctx, []kv.Key{long, fits}); err != nil || got[0] != nil || got[1] == nil {
 		t.Errorf("reading a longer one among others: %v", err)
+	}
+}
+
+// Endings are counted once each, whatever range they stand in, in one statement that names its partition.
+func TestEndingsAreCountedInTheServer(t *testing.T) {
+	for _, far := range []bool{false, true} {
+		var sent pgtest.Statements
+		e, err := Open(t.Context(), Options{URL: pgtest.URL(t), ByPartition: far, Tracer: &sent, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		var b kv.Batch
+		for _, k := range []string{"a:1", "a:2", "b:2", "b:3", "c:4", "ab:5"} {
+			b.Put = append(b.Put, kv.Entry{Key: kv.Key{Part: "x", Key: k}}, kv.Entry{Key: kv.Key{Part: "y", Key: k + "0"}})
+		}
+		if _, err := e.Commit(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		sent.Take()
+		n, err := e.CountEnds(t.Context(), []kv.Range{{Part: "x", From: "a:", To: "a;"}, {Part: "x", From: "b:", To: "b;"}, {Part: "x", From: "none:", To: "none;"}})
+		if err != nil || n != 3 {
+			t.Errorf("counted %d, %v; want 1, 2 and 3 once each", n, err)
+		}
+		if trips := sent.Take(); len(trips) != 1 || !strings.Contains(trips[0][0].SQL, "part = $1") {
+			t.Errorf("it took %d round trips", len(trips))
+		}
+		if _, err := e.CountEnds(t.Context(), []kv.Range{{Part: "x", From: "a", To: "b"}, {Part: "y", From: "a", To: "b"}}); err == nil {
+			t.Error("two partitions were counted together")
+		}
 	}
 }
