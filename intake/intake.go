@@ -305,6 +305,8 @@ func (in *Intake) put(ctx context.Context, tx store.Tx, sys *region.System, d *c
 		return nil, err
 	}
 	var refs []fhir.Ref
+	var moves []move
+	var followed []*fhir.Resource // said of a visit that had been moved by then
 	for _, r := range content {
 		stale := order.withdrawn(r.Ref())
 		if !stale && !order.ordered(r) {
@@ -321,13 +323,38 @@ func (in *Intake) put(ctx context.Context, tx store.Tx, sys *region.System, d *c
 				return nil, err
 			}
 		}
-		changed, err := tx.Put(ctx, store.Home{Source: d.Source, Patient: order.home(r, patientID), Heading: string(dataset.HeadingOf(r))}, r)
+		home := order.home(r, patientID)
+		if r.Type() == "Encounter" && order.ordered(r) {
+			if m, moved, err := movedBy(ctx, tx, d, r); err != nil {
+				return nil, err
+			} else if moved {
+				moves = append(moves, m)
+			}
+		} else if of := subjectOf(r); !shared[r.Type()] && r.Type() != "Patient" {
+			if r, err = in.underVisit(ctx, tx, d, r); err != nil {
+				return nil, err
+			}
+			if now := subjectOf(r); now != of {
+				home, followed = now, append(followed, r)
+			}
+		}
+		changed, err := tx.Put(ctx, store.Home{Source: d.Source, Patient: home, Heading: string(dataset.HeadingOf(r))}, r)
 		if err != nil {
 			return nil, err
 		}
 		if changed {
 			refs = append(refs, r.Ref())
 		}
+	}
+	if err := accompany(ctx, tx, d, content, followed); err != nil {
+		return nil, err
+	}
+	for _, m := range moves {
+		moved, err := in.follow(ctx, tx, d, m)
+		if err != nil {
+			return nil, err
+		}
+		refs = append(refs, moved...)
 	}
 	for _, theirs := range d.Delete {
 		ref := in.o.Stamper.Ref(d.Source, theirs)
