@@ -58,12 +58,14 @@ var rules = []rule{dataRule, purposeRule, relationshipRule, proxyRule, secondary
 // itemRules are those that look at one resource: all others say of every resource under a heading what they said of the heading.
 var itemRules = []rule{choiceRule, labelRule}
 
-// A Filter decides on many resources of one source under one set of facts: what does not depend on the resource is decided once.
+// A Filter decides on many resources of one source under one set of facts: what does not depend on the resource is decided once. Use it from
+// one goroutine.
 type Filter struct {
 	facts  Facts
 	opened bool
 	simple bool // no choice is about single resources
 	seen   map[Labels]bool
+	said   Decision // what rules write their obligations to; nobody reads it
 }
 
 // NewFilter takes facts with a Source and a Heading. Its answers are those of Decide with the resource among the facts.
@@ -82,12 +84,10 @@ func (x *Filter) Permits(it *Item) bool {
 			return v
 		}
 	}
-	f := x.facts
-	f.Item = it
+	x.facts.Item = it
 	ok := true
 	for _, r := range itemRules {
-		var d Decision
-		if _, _, v := r(&f, &d); v == refuse {
+		if _, _, v := r(&x.facts, &x.said); v == refuse {
 			ok = false
 		}
 	}
