@@ -25,6 +25,9 @@ type Own struct {
 
 // Own decides, before anything is looked at, whether a session may read and write its system's record.
 func (g *Gatherer) Own(ctx context.Context, s *access.Session) (*Own, error) {
+	if s.Scopes != nil { // they say what of people's records an application may have; nothing here is held to them yet
+		return nil, g.forbid(ctx, s, fhir.Errorf(fhir.Forbidden, "a system keeps its record under its own access token: a token with scopes is for people's records"))
+	}
 	src := policy.Source{System: s.System}
 	if sys, ok := g.o.Region.System(s.System); ok {
 		src.Organisation = sys.Organisation
