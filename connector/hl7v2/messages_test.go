@@ -74,7 +74,7 @@ var everyMessage = []struct{ types, body, want string }{
 	{"VXU^V04", bodyVaccine, "Immunization completed, Observation final"},
 	{"BAR^P01 BAR^P02 BAR^P05 BAR^P06 DFT^P03", bodyMoney, "kept"},
 	{"QBP^Q22 QBP^Q23 QBP^ZV1", "QPD|Q22|1|@PID.3.1^T1\rRCP|I", "AR MSH-9"}, // a feed that is asked nothing; one that is answers: pdq_test.go
-	{"RSP^K22 RSP^K23", "MSA|AA|1\rQAK|1|OK", "AR MSH-9"},           // an answer to no question of ours
+	{"RSP^K22 RSP^K23", "MSA|AA|1\rQAK|1|OK", "AR MSH-9"},                   // an answer to no question of ours
 	{"MFN^M02", "MFI|PRA", "AR MSH-9"},
 	{"ADT^A99", bodyPerson, "AR MSH-9.2"},
 }
