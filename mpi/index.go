@@ -112,7 +112,15 @@ func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error 
 	if err := x.store(ctx, b, p); err != nil {
 		return err
 	}
-	return x.join(ctx, b, append(merged, was, home)...)
+	if together(before.Patients) || together(p.Patients) {
+		return x.join(ctx, b, append(merged, was, home)...)
+	}
+	return nil
+}
+
+// together reports whether a steward has said of any of them that they are somebody else too.
+func together(patients []Patient) bool {
+	return slices.ContainsFunc(patients, func(q Patient) bool { return len(q.Together) > 0 })
 }
 
 // known is the patient as they were, nil if there was none.

@@ -3,8 +3,9 @@ package mpi
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
-	"iter"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"strconv"
@@ -19,19 +20,23 @@ import (
 
 // More keys of the bucket, for people who are found by what they are like:
 //
-//	near/<match key>\x1d<patient id> -> match.Description, packed
+//	near/<hash of a match key><patient id> -> nothing
+//	like/<patient id>                -> match.Description, packed
 //	term/<field>/<value>             -> how many patients have that name or postcode
 //	term                             -> how many patients there are
 //	maybe/<patient id>/<patient id>  -> Maybe, both ways round
 const (
 	nearPrefix  = "near/"
+	likePrefix  = "like/"
 	termPrefix  = "term/"
 	maybePrefix = "maybe/"
 )
 
 const (
-	// perKey is how many patients are looked at under one key: what more have in common finds nobody.
-	perKey = 200
+	// perKey is how many patients may share a key: what more have in common finds nobody, and is passed over.
+	perKey = 100
+	// perPatient is how many others a patient is noted as possibly being.
+	perPatient = 10
 	// leastPeople is the population that anybody is taken to be one of, however few are registered yet: it is the region's people, not the node's.
 	leastPeople = 100_000
 	// leastCounted is how many patients must be registered before the frequencies of their names say something.
@@ -81,10 +86,12 @@ func (x *Index) describe(ctx context.Context, b store.TxBucket, was, is *Patient
 		}
 		counts[strings.TrimSuffix(termPrefix, "/")]--
 	}
-	if is != nil {
-		packed := []byte(after.Pack())
+	if is == nil {
+		b.Delete(likePrefix + was.ID)
+	} else {
+		b.Put(likePrefix+is.ID, []byte(after.Pack()))
 		for _, k := range after.Keys() {
-			b.Put(nearKey(k, is.ID), packed)
+			b.Put(nearKey(k, is.ID), nil)
 		}
 		for f, v := range after.Terms() {
 			counts[termKey(f, v)]++
@@ -94,7 +101,14 @@ func (x *Index) describe(ctx context.Context, b store.TxBucket, was, is *Patient
 	return count(ctx, b, counts)
 }
 
-func nearKey(key, patient string) string { return nearPrefix + short(key) + "\x1d" + patient }
+// nearKey is short, since there are ten to a patient: of the match key it holds 60 bits of a hash, and who shares those by chance is told apart by
+// what they are like.
+func nearKey(key, patient string) string {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(key))
+	var sum [8]byte
+	return nearPrefix + base64.RawURLEncoding.EncodeToString(h.Sum(sum[:0]))[:10] + patient
+}
 
 func termKey(f match.Field, value string) string {
 	return termPrefix + strconv.Itoa(int(f)) + "/" + short(value)
@@ -123,7 +137,7 @@ func count(ctx context.Context, b store.TxBucket, by map[string]int) error {
 // A reader reads the bucket, inside a transaction or out of one.
 type reader interface {
 	MultiGet(ctx context.Context, keys ...string) ([][]byte, error)
-	Peek(ctx context.Context, prefix string, limit int) iter.Seq2[store.Item, error]
+	PeekAll(ctx context.Context, prefixes []string, limit int) ([][]store.Item, error)
 }
 
 // A scored patient is one who is like somebody.
@@ -135,22 +149,27 @@ type scored struct {
 
 // like gives the patients that are the same as, or possibly, whoever is described, the likeliest first.
 func like(ctx context.Context, b reader, d *match.Description) ([]scored, error) {
-	candidates := map[string]match.Description{}
+	var prefixes []string
 	for _, k := range d.Keys() {
-		prefix := nearPrefix + short(k) + "\x1d"
-		for item, err := range b.Peek(ctx, prefix, perKey) {
-			if err != nil {
-				return nil, err
-			}
-			id := item.Key[len(prefix):]
-			if _, seen := candidates[id]; seen {
-				continue
-			}
-			if c, ok := match.Unpack(string(item.Value)); ok {
-				candidates[id] = c
-			}
+		prefixes = append(prefixes, nearKey(k, ""))
+	}
+	slices.Sort(prefixes)
+	prefixes = slices.Compact(prefixes)
+	found, err := b.PeekAll(ctx, prefixes, perKey+1)
+	if err != nil {
+		return nil, err
+	}
+	var candidates []string
+	for i, items := range found {
+		if len(items) > perKey {
+			continue
+		}
+		for _, item := range items {
+			candidates = append(candidates, likePrefix+item.Key[len(prefixes[i]):])
 		}
 	}
+	slices.Sort(candidates)
+	candidates = slices.Compact(candidates)
 	if len(candidates) == 0 {
 		return nil, nil
 	}
@@ -159,11 +178,19 @@ func like(ctx context.Context, b reader, d *match.Description) ([]scored, error)
 		return nil, err
 	}
 	m := match.Default()
+	packed, err := b.MultiGet(ctx, candidates...)
+	if err != nil {
+		return nil, err
+	}
 	var out []scored
-	for id, c := range candidates {
+	for i, id := range candidates {
+		c, ok := match.Unpack(string(packed[i]))
+		if !ok {
+			continue
+		}
 		s := m.Score(d, &c, 1/float64(max(people, leastPeople)), terms)
 		if v := m.Decide(s); v != match.Different {
-			out = append(out, scored{id, s, v})
+			out = append(out, scored{strings.TrimPrefix(id, likePrefix), s, v})
 		}
 	}
 	slices.SortFunc(out, func(a, b scored) int {
@@ -307,7 +334,7 @@ func (x *Index) liken(ctx context.Context, b store.TxBucket, pt *Patient, home s
 	if same != "" && !ambiguous {
 		return same, nil
 	}
-	for _, s := range doubtful {
+	for _, s := range doubtful[:min(len(doubtful), perPatient)] {
 		x.maybe(b, pt.ID, s, e.At)
 	}
 	return "", nil

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -68,6 +69,8 @@ type transaction struct {
 	now     time.Time
 	reads   map[kv.Key]read
 	writes  map[kv.Key]write // of buckets
+	sorted  []kv.Key         // the keys of writes, in order, but for
+	fresh   []kv.Key         // those since they were last wanted in order
 	changes map[fhir.Ref]*change
 	order   []*change
 }
@@ -339,13 +342,47 @@ func (b TxBucket) MultiGet(ctx context.Context, keys ...string) ([][]byte, error
 }
 
 // Put sets a key. The value is not copied: leave it alone afterwards.
-func (b TxBucket) Put(key string, value []byte) {
-	b.t.writes[kv.Key{Part: b.part, Key: key}] = write{value: value}
-}
+func (b TxBucket) Put(key string, value []byte) { b.write(key, write{value: value}) }
 
 // Delete removes a key.
-func (b TxBucket) Delete(key string) {
-	b.t.writes[kv.Key{Part: b.part, Key: key}] = write{delete: true}
+func (b TxBucket) Delete(key string) { b.write(key, write{delete: true}) }
+
+func (b TxBucket) write(key string, w write) {
+	k := kv.Key{Part: b.part, Key: key}
+	if _, again := b.t.writes[k]; !again {
+		b.t.fresh = append(b.t.fresh, k)
+	}
+	b.t.writes[k] = w
+}
+
+// written are the keys with a prefix that this Tx has written or deleted, in order. What was written since they were last asked for is sorted in first:
+// a follower asks again and again in one large transaction.
+func (b TxBucket) written(prefix string) []string {
+	t := b.t
+	if len(t.fresh) > 0 {
+		slices.SortFunc(t.fresh, compareKeys)
+		merged := make([]kv.Key, 0, len(t.sorted)+len(t.fresh))
+		old := t.sorted
+		for _, k := range t.fresh {
+			n, _ := slices.BinarySearchFunc(old, k, compareKeys)
+			merged = append(append(merged, old[:n]...), k)
+			old = old[n:]
+		}
+		t.sorted, t.fresh = append(merged, old...), t.fresh[:0]
+	}
+	at, _ := slices.BinarySearchFunc(t.sorted, kv.Key{Part: b.part, Key: prefix}, compareKeys)
+	var out []string
+	for _, k := range t.sorted[at:] {
+		if k.Part != b.part || !strings.HasPrefix(k.Key, prefix) {
+			break
+		}
+		out = append(out, k.Key)
+	}
+	return out
+}
+
+func compareKeys(a, b kv.Key) int {
+	return cmp.Or(strings.Compare(string(a.Part), string(b.Part)), strings.Compare(a.Key, b.Key))
 }
 
 // Scan yields the items whose keys start with prefix, in order, as this Tx sees them. Update starts over if one of them changes
@@ -366,12 +403,10 @@ func (b TxBucket) Scan(ctx context.Context, prefix string) iter.Seq2[Item, error
 			}
 			items[en.Key.Key] = en.Value
 		}
-		for k, w := range b.t.writes {
-			if k.Part != b.part || !strings.HasPrefix(k.Key, prefix) {
-				continue
-			}
-			if delete(items, k.Key); !w.delete {
-				items[k.Key] = w.value
+		for _, k := range b.written(prefix) {
+			w := b.t.writes[kv.Key{Part: b.part, Key: k}]
+			if delete(items, k); !w.delete {
+				items[k] = w.value
 			}
 		}
 		for _, k := range slices.Sorted(maps.Keys(items)) {
@@ -382,36 +417,29 @@ func (b TxBucket) Scan(ctx context.Context, prefix string) iter.Seq2[Item, error
 	}
 }
 
-// Peek yields up to limit items as Scan does, those this Tx has written first, without tying the transaction to them: for candidates that are looked
-// at again wherever it matters.
-func (b TxBucket) Peek(ctx context.Context, prefix string, limit int) iter.Seq2[Item, error] {
-	return func(yield func(Item, error) bool) {
-		var mine []string
-		for k, w := range b.t.writes {
-			if k.Part == b.part && !w.delete && strings.HasPrefix(k.Key, prefix) {
-				mine = append(mine, k.Key)
-			}
-		}
-		slices.Sort(mine)
-		for _, k := range mine {
-			if limit--; limit < 0 || !yield(Item{k, b.t.writes[kv.Key{Part: b.part, Key: k}].value}, nil) {
-				return
-			}
-		}
-		if limit <= 0 {
-			return
-		}
-		for en, err := range b.t.db.engine.Scan(ctx, []kv.Range{kv.Prefix(b.part, prefix)}, limit) {
-			if err != nil {
-				yield(Item{}, readError(err))
-				return
-			}
-			if _, written := b.t.writes[en.Key]; written {
-				continue
-			}
-			if limit--; limit < 0 || !yield(Item{en.Key.Key, en.Value}, nil) {
-				return
+// PeekAll gives, for each prefix, up to limit of the items whose keys start with it, those this Tx has written first, in one round trip where none has
+// many. Unlike Scan it does not tie the transaction to them: it is for candidates that are looked at again wherever it matters.
+func (b TxBucket) PeekAll(ctx context.Context, prefixes []string, limit int) ([][]Item, error) {
+	out := make([][]Item, len(prefixes))
+	mine := map[string]bool{}
+	for i, prefix := range prefixes {
+		for _, k := range b.written(prefix) {
+			mine[k] = true
+			if w := b.t.writes[kv.Key{Part: b.part, Key: k}]; !w.delete && len(out[i]) < limit {
+				out[i] = append(out[i], Item{k, w.value})
 			}
 		}
 	}
+	stored, err := Reader{b.t.db.engine, b.part}.PeekAll(ctx, prefixes, limit+len(mine))
+	if err != nil {
+		return nil, err
+	}
+	for i := range stored {
+		for _, item := range stored[i] {
+			if !mine[item.Key] && len(out[i]) < limit {
+				out[i] = append(out[i], item)
+			}
+		}
+	}
+	return out, nil
 }

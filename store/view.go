@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"iter"
+	"slices"
+	"strings"
 
 	"tombolo/kv"
 )
@@ -46,17 +48,17 @@ func (r Reader) MultiGet(ctx context.Context, keys ...string) ([][]byte, error) 
 
 // Scan yields the items whose keys start with prefix, in order. An error ends the sequence.
 func (r Reader) Scan(ctx context.Context, prefix string) iter.Seq2[Item, error] {
-	return r.scan(ctx, kv.Prefix(r.part, prefix), 0)
+	return r.scan(ctx, 0, kv.Prefix(r.part, prefix))
 }
 
 // ScanFrom yields the items from key on, in order, at most limit (0: all): a page of a long list.
 func (r Reader) ScanFrom(ctx context.Context, key string, limit int) iter.Seq2[Item, error] {
-	return r.scan(ctx, kv.Range{Part: r.part, From: key}, limit)
+	return r.scan(ctx, limit, kv.Range{Part: r.part, From: key})
 }
 
-func (r Reader) scan(ctx context.Context, rg kv.Range, limit int) iter.Seq2[Item, error] {
+func (r Reader) scan(ctx context.Context, limit int, ranges ...kv.Range) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
-		for en, err := range r.engine.Scan(ctx, []kv.Range{rg}, limit) {
+		for en, err := range r.engine.Scan(ctx, ranges, limit) {
 			if err != nil {
 				yield(Item{}, readError(err))
 				return
@@ -68,7 +70,42 @@ func (r Reader) scan(ctx context.Context, rg kv.Range, limit int) iter.Seq2[Item
 	}
 }
 
-// Peek yields up to limit items whose keys start with prefix, in order. It is TxBucket.Peek outside a transaction.
-func (r Reader) Peek(ctx context.Context, prefix string, limit int) iter.Seq2[Item, error] {
-	return r.scan(ctx, kv.Prefix(r.part, prefix), limit)
+// PeekAll gives, for each prefix, up to limit of the items whose keys start with it. It is TxBucket.PeekAll outside a transaction.
+func (r Reader) PeekAll(ctx context.Context, prefixes []string, limit int) ([][]Item, error) {
+	out := make([][]Item, len(prefixes))
+	order := make([]int, len(prefixes)) // ranges are read in the order of their keys
+	ranges := make([]kv.Range, len(prefixes))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return strings.Compare(prefixes[a], prefixes[b]) })
+	for n, i := range order {
+		ranges[n] = kv.Prefix(r.part, prefixes[i])
+	}
+	all, got, at := 4*limit, 0, 0
+	for item, err := range r.scan(ctx, all, ranges...) {
+		if err != nil {
+			return nil, err
+		}
+		got++
+		for at < len(order)-1 && !strings.HasPrefix(item.Key, prefixes[order[at]]) {
+			at++
+		}
+		if i := order[at]; len(out[i]) < limit {
+			out[i] = append(out[i], item)
+		}
+	}
+	if got < all {
+		return out, nil
+	}
+	for i, prefix := range prefixes { // some has many: each by itself
+		out[i] = out[i][:0]
+		for item, err := range r.scan(ctx, limit, kv.Prefix(r.part, prefix)) {
+			if err != nil {
+				return nil, err
+			}
+			out[i] = append(out[i], item)
+		}
+	}
+	return out, nil
 }
