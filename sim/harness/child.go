@@ -96,7 +96,12 @@ func importFile(ctx context.Context, dir, file string) error {
 	}
 	report, err := n.Import(ctx, Source, files, func(int64) {})
 	fmt.Println(report)
-	return errors.Join(err, n.Close())
+	err = errors.Join(err, n.Close())
+	// What the system says of this process's memory, at its end. (Its resource usage would count what started it, too.)
+	if status, no := os.ReadFile("/proc/self/status"); no == nil {
+		_, _ = os.Stdout.Write(status)
+	}
+	return err
 }
 
 // serve starts the node, and says where its FHIR API is.
