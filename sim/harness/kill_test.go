@@ -56,8 +56,9 @@ func (v *victim) round(kill func()) {
 	}
 	var sending sync.WaitGroup
 	ctx, stop := context.WithCancel(v.t.Context())
-	sending.Go(func() { v.senders.Run(ctx, v.node.Addr, 0) })
-	sending.Go(func() { v.writers.Run(ctx, v.node.URL, 0) })
+	addr, url := v.node.Addr, v.node.URL // the node may be gone before they begin
+	sending.Go(func() { v.senders.Run(ctx, addr, 0) })
+	sending.Go(func() { v.writers.Run(ctx, url, 0) })
 	if v.r.IntN(4) > 0 { // on a busy machine nothing may have been acknowledged otherwise
 		v.begun(ctx)
 	}
