@@ -131,7 +131,7 @@ func (s *server) readBody(r *http.Request, e *entry) error {
 // patchIn reads the patch that an entry holds: a Binary with a JSON Patch, or Parameters. FHIR R4 http.html#patch
 func patchIn(res *fhir.Resource) (*patch, error) {
 	if res.Type() == "Binary" {
-		data, err := decodeBase64(res.Text("data"))
+		data, err := fhir.DecodeBase64(res.Text("data"))
 		if err != nil {
 			return nil, fhir.Errorf(fhir.ValueError, "not base64").At("Binary.data")
 		}
@@ -400,7 +400,7 @@ func (s *server) inner(r *http.Request, e *entry) fhir.EntryParts {
 	if body := e.value.Member("resource"); body.Exists() && method != "GET" && method != "DELETE" {
 		send = body.Raw()
 		if method == "PATCH" && body.Text("resourceType") == "Binary" {
-			send, _ = decodeBase64(body.Text("data"))
+			send, _ = fhir.DecodeBase64(body.Text("data"))
 			contentType = body.Text("contentType")
 		}
 	}

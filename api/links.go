@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/base64"
 	"net/http"
 	"strings"
 
@@ -221,13 +220,4 @@ func (l *links) narrative(div string) string {
 		return ""
 	}
 	return out
-}
-
-func decodeBase64(s string) ([]byte, error) {
-	return base64.StdEncoding.DecodeString(strings.Map(func(c rune) rune {
-		if c == ' ' || c == '\n' || c == '\r' || c == '\t' {
-			return -1
-		}
-		return c
-	}, s))
 }

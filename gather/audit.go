@@ -2,7 +2,6 @@ package gather
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"sort"
 	"strings"
@@ -85,13 +84,4 @@ func shown(rec *Record) []string {
 		out = append(out, string(s.Heading)+": "+strings.Join(refs, " "))
 	}
 	return out
-}
-
-func decodeBase64(s string) ([]byte, error) {
-	return base64.StdEncoding.DecodeString(strings.Map(func(c rune) rune {
-		if c == ' ' || c == '\n' || c == '\r' || c == '\t' {
-			return -1
-		}
-		return c
-	}, s))
 }

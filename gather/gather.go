@@ -9,7 +9,6 @@ import (
 	"context"
 	"iter"
 	"log/slog"
-	"slices"
 	"time"
 
 	"tombolo/access"
@@ -340,9 +339,8 @@ func (g *Gatherer) open(ctx context.Context, s *access.Session, personID string,
 var notThisSession = []policy.Reason{{Code: "session", Text: "the session is for another person or for nobody's record"}}
 
 func (g *Gatherer) organisation(ods string) region.Organisation {
-	i := slices.IndexFunc(g.o.Region.Organisations, func(o region.Organisation) bool { return o.ODS == ods })
-	if i < 0 {
-		return region.Organisation{ODS: ods, Name: ods}
+	if o, ok := g.o.Region.Organisation(ods); ok {
+		return o
 	}
-	return g.o.Region.Organisations[i]
+	return region.Organisation{ODS: ods, Name: ods}
 }

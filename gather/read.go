@@ -170,7 +170,7 @@ func (g *Gatherer) Document(ctx context.Context, s *access.Session, personID str
 	if data == "" {
 		return nil, fhir.Errorf(fhir.NotFound, "the document's content is not held here: open it in the system that wrote it")
 	}
-	if out.Data, err = decodeBase64(data); err != nil {
+	if out.Data, err = fhir.DecodeBase64(data); err != nil {
 		return nil, fhir.Errorf(fhir.Structure, "the document's content is not valid base64")
 	}
 	return out, nil
@@ -179,11 +179,11 @@ func (g *Gatherer) Document(ctx context.Context, s *access.Session, personID str
 // fetch has a live source hand out a file. That the document may be seen has been decided and audited with its reference.
 func (g *Gatherer) fetch(ctx context.Context, s *access.Session, personID, source, address string) (*fhir.Resource, error) {
 	f, ok := g.o.Askers[source].(connector.Fetcher)
-	i := slices.IndexFunc(g.o.Region.Systems, func(sys region.System) bool { return sys.ID == source })
-	if !ok || i < 0 {
+	system, known := g.o.Region.System(source)
+	if !ok || !known {
 		return nil, fhir.Errorf(fhir.NotFound, "the document's content is not held here: open it in the system that wrote it")
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*cmp.Or(g.o.Region.Systems[i].Deadline, DefaultDeadline)) // a file may be large
+	ctx, cancel := context.WithTimeout(ctx, 5*cmp.Or(system.Deadline, DefaultDeadline)) // a file may be large
 	defer cancel()
 	purpose := s.Purpose
 	if s.Glass(personID, g.o.Now()) != nil {

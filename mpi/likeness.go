@@ -29,6 +29,7 @@ const (
 	nearPrefix  = "near/"
 	likePrefix  = "like/"
 	termPrefix  = "term/"
+	termTotal   = "term"
 	maybePrefix = "maybe/"
 )
 
@@ -84,7 +85,7 @@ func (x *Index) describe(ctx context.Context, b store.TxBucket, was, is *Patient
 		for f, v := range before.Terms() {
 			counts[termKey(f, v)]--
 		}
-		counts[strings.TrimSuffix(termPrefix, "/")]--
+		counts[termTotal]--
 	}
 	if is == nil {
 		b.Delete(likePrefix + was.ID)
@@ -96,7 +97,7 @@ func (x *Index) describe(ctx context.Context, b store.TxBucket, was, is *Patient
 		for f, v := range after.Terms() {
 			counts[termKey(f, v)]++
 		}
-		counts[strings.TrimSuffix(termPrefix, "/")]++
+		counts[termTotal]++
 	}
 	return count(ctx, b, counts)
 }
@@ -201,7 +202,7 @@ func like(ctx context.Context, b reader, d *match.Description) ([]scored, error)
 
 // counted reads how common what is described is.
 func counted(ctx context.Context, b reader, d *match.Description) (match.Terms, int, error) {
-	keys := []string{strings.TrimSuffix(termPrefix, "/")}
+	keys := []string{termTotal}
 	for f, v := range d.Terms() {
 		keys = append(keys, termKey(f, v))
 	}

@@ -50,11 +50,8 @@ func (n *Node) Desk(ctx context.Context, _ *access.Session) (*web.DeskState, err
 		return nil, err
 	}
 	for _, r := range reviews {
-		owner := ""
-		if i := slices.IndexFunc(n.c.Region.Systems, func(s region.System) bool { return s.ID == r.Source }); i >= 0 {
-			owner = n.c.Region.Systems[i].Organisation
-		}
-		out.Quarantine = append(out.Quarantine, web.Quarantined{ID: "Patient/" + r.Patient, Source: r.Source, Owner: owner, Since: r.At, Where: "identity", Reason: "This patient " + r.Why})
+		system, _ := n.c.Region.System(r.Source)
+		out.Quarantine = append(out.Quarantine, web.Quarantined{ID: "Patient/" + r.Patient, Source: r.Source, Owner: system.Organisation, Since: r.At, Where: "identity", Reason: "This patient " + r.Why})
 	}
 	if out.Audit, err = n.auditState(ctx); err != nil {
 		return nil, err
@@ -72,10 +69,9 @@ func (n *Node) Desk(ctx context.Context, _ *access.Session) (*web.DeskState, err
 }
 
 func (n *Node) sourceState(s region.System, stats map[string]intake.Stat, open bool, lastOK time.Time, problem string, failed int) web.SourceState {
-	i := slices.IndexFunc(n.c.Region.Organisations, func(o region.Organisation) bool { return o.ODS == s.Organisation })
 	org := s.Organisation
-	if i >= 0 {
-		org = n.c.Region.Organisations[i].Name
+	if o, ok := n.c.Region.Organisation(s.Organisation); ok {
+		org = o.Name
 	}
 	ways := slices.Sorted(maps.Values(s.Gives))
 	way := "sends"

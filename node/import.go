@@ -10,7 +10,6 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -125,11 +124,11 @@ type importer struct {
 // Import takes files in through the door, as from the given system. progress is told the bytes read so far. An error means that the import did
 // not come to its end; what was taken stays, and running it again goes on from there.
 func (n *Node) Import(ctx context.Context, source string, files []File, progress func(int64)) (Report, error) {
-	i := slices.IndexFunc(n.c.Region.Systems, func(s region.System) bool { return s.ID == source })
-	if i < 0 {
+	system, ok := n.c.Region.System(source)
+	if !ok {
 		return Report{}, fhir.Errorf(fhir.NotFound, "system %q is not in the region file: it has %s", source, strings.Join(systemIDs(n.c.Region), ", "))
 	}
-	im := &importer{n: n, system: n.c.Region.Systems[i], seen: map[string]int{}}
+	im := &importer{n: n, system: system, seen: map[string]int{}}
 	const workers = 8
 	queues := make([]chan taken, workers)
 	var wg sync.WaitGroup

@@ -13,7 +13,6 @@ import (
 	"tombolo/fhir"
 	"tombolo/mpi"
 	"tombolo/policy"
-	"tombolo/region"
 	"tombolo/web"
 )
 
@@ -122,16 +121,11 @@ func (d *described) side(ctx context.Context, patient string) web.IdentitySide {
 }
 
 func (n *Node) sourceName(id string) string {
-	i := slices.IndexFunc(n.c.Region.Systems, func(s region.System) bool { return s.ID == id })
-	if i < 0 {
-		return id
+	s, _ := n.c.Region.System(id)
+	if o, ok := n.c.Region.Organisation(s.Organisation); ok {
+		return o.Name
 	}
-	s := n.c.Region.Systems[i]
-	o := slices.IndexFunc(n.c.Region.Organisations, func(o region.Organisation) bool { return o.ODS == s.Organisation })
-	if o < 0 {
-		return id
-	}
-	return n.c.Region.Organisations[o].Name
+	return id
 }
 
 // Tell takes a steward's word about two patients in by the one door, and waits until it counts.

@@ -14,39 +14,42 @@ import (
 // index and the catalogue to the records, the log to the versions, its positions to one another. Memory does not grow with the store.
 // An error means that it did not come to its end; what is wrong is in the Report. tell may be nil.
 func (db *DB) Verify(ctx context.Context, tell func(Progress)) (*Report, error) {
+	var report *Report
+	err := db.withCensus(ctx, tell, func(c *census, snap kv.Snapshot, tell func(Progress)) error {
+		report = &c.report
+		return c.explain(ctx, db, snap, tell)
+	})
+	return report, err
+}
+
+// withCensus takes a census of one moment of the store, and lets it be used while that moment is held. tell may be nil.
+func (db *DB) withCensus(ctx context.Context, tell func(Progress), use func(c *census, snap kv.Snapshot, tell func(Progress)) error) error {
 	if tell == nil {
 		tell = func(Progress) {}
 	}
 	snap, err := db.engine.Snapshot(ctx)
 	if err != nil {
-		return nil, readError(err)
+		return readError(err)
 	}
 	defer func() { _ = snap.Close() }()
 	c, err := db.takeCensus(ctx, snap, tell)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &c.report, c.explain(ctx, db, snap, tell)
+	return use(c, snap, tell)
 }
 
 // Stats counts what is in the store.
 func (db *DB) Stats(ctx context.Context, tell func(Progress)) (*Counts, error) {
-	if tell == nil {
-		tell = func(Progress) {}
-	}
-	snap, err := db.engine.Snapshot(ctx)
-	if err != nil {
-		return nil, readError(err)
-	}
-	defer func() { _ = snap.Close() }()
-	c, err := db.takeCensus(ctx, snap, tell)
-	if err != nil {
-		return nil, err
-	}
-	if c.broken {
-		return nil, fhir.Errorf(fhir.Exception, "not all of the store can be read: tombolo store verify says what")
-	}
-	return &c.report.Counts, nil
+	var counts *Counts
+	err := db.withCensus(ctx, tell, func(c *census, _ kv.Snapshot, _ func(Progress)) error {
+		if c.broken {
+			return fhir.Errorf(fhir.Exception, "not all of the store can be read: tombolo store verify says what")
+		}
+		counts = &c.report.Counts
+		return nil
+	})
+	return counts, err
 }
 
 // explain looks through the piles that differ for what it is that differs.

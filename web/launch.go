@@ -119,19 +119,15 @@ func (s *Site) smartLaunch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseLaunch(w, r, "", err.Error())
 	}
-	http.SetCookie(w, &http.Cookie{Name: attemptCookie, Value: browser, Path: "/launch", MaxAge: 300, HttpOnly: true, Secure: s.opts.Access.Secure(), SameSite: http.SameSiteLaxMode})
+	s.setAttempt(w, browser, "/launch", 300)
 	http.Redirect(w, r, to, http.StatusSeeOther)
 	return nil
 }
 
 // smartBack goes on when the launching system has sent its user back.
 func (s *Site) smartBack(w http.ResponseWriter, r *http.Request, session *access.Session) error {
-	browser := ""
-	if c, err := r.Cookie(attemptCookie); err == nil {
-		browser = c.Value
-	}
 	q := r.URL.Query()
-	l, err := s.opts.Launches.Back(r.Context(), q.Get("state"), q.Get("code"), q.Get("iss"), browser)
+	l, err := s.opts.Launches.Back(r.Context(), q.Get("state"), q.Get("code"), q.Get("iss"), attemptOf(r))
 	if err != nil {
 		return s.refuseLaunch(w, r, "", err.Error())
 	}

@@ -109,6 +109,20 @@ func (discardCookies) Header() http.Header { return http.Header{} }
 // attemptCookie is the secret of a browser that has been sent to sign in elsewhere.
 const attemptCookie = "tombolo-signing-in"
 
+// setAttempt has the browser keep the secret for as many seconds, and show it under one path only; below 0 it forgets it.
+func (s *Site) setAttempt(w http.ResponseWriter, secret, path string, seconds int) {
+	http.SetCookie(w, &http.Cookie{Name: attemptCookie, Value: secret, Path: path, MaxAge: seconds, HttpOnly: true, Secure: s.opts.Access.Secure(), SameSite: http.SameSiteLaxMode})
+}
+
+// attemptOf is the secret that the browser has kept, "" if it has none.
+func attemptOf(r *http.Request) string {
+	c, err := r.Cookie(attemptCookie)
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
 // signInWith sends somebody to an identity provider.
 func (s *Site) signInWith(w http.ResponseWriter, r *http.Request, _ *access.Session) error {
 	next := r.FormValue("next")
@@ -119,20 +133,16 @@ func (s *Site) signInWith(w http.ResponseWriter, r *http.Request, _ *access.Sess
 	if err != nil {
 		return err
 	}
-	http.SetCookie(w, &http.Cookie{Name: attemptCookie, Value: browser, Path: "/sign-in", MaxAge: 600, HttpOnly: true, Secure: s.opts.Access.Secure(), SameSite: http.SameSiteLaxMode})
+	s.setAttempt(w, browser, "/sign-in", 600)
 	http.Redirect(w, r, to, http.StatusSeeOther)
 	return nil
 }
 
 // signedInElsewhere takes somebody back from an identity provider.
 func (s *Site) signedInElsewhere(w http.ResponseWriter, r *http.Request, session *access.Session) error {
-	browser := ""
-	if c, err := r.Cookie(attemptCookie); err == nil {
-		browser = c.Value
-	}
 	q := r.URL.Query()
 	device, address := access.From(r)
-	who, next, err := s.opts.SignIns.Return(r.Context(), s.opts.Access, q.Get("state"), q.Get("code"), q.Get("iss"), browser, device, address)
+	who, next, err := s.opts.SignIns.Return(r.Context(), s.opts.Access, q.Get("state"), q.Get("code"), q.Get("iss"), attemptOf(r), device, address)
 	if fhir.Is(err, fhir.Login) {
 		return s.askSignIn(w, r, session, http.StatusUnauthorized, signInForm{Error: sentence(fhir.IssueOf(err).Text)})
 	}
@@ -142,7 +152,7 @@ func (s *Site) signedInElsewhere(w http.ResponseWriter, r *http.Request, session
 	if session != nil {
 		s.viewings.forget(session)
 	}
-	http.SetCookie(w, &http.Cookie{Name: attemptCookie, Path: "/sign-in", MaxAge: -1, HttpOnly: true, Secure: s.opts.Access.Secure(), SameSite: http.SameSiteLaxMode})
+	s.setAttempt(w, "", "/sign-in", -1)
 	return s.enter(w, r, who, "", "identity provider "+who.Provider, next)
 }
 
