@@ -46,10 +46,10 @@ func anyFacts(t *rapid.T) Facts {
 	ods := []string{"RX1", "RW4", "918"}
 	f := Facts{
 		Subject: Subject{Role: rapid.SampledFrom(append(names, "unheard-of")).Draw(t, "role"), Organisation: rapid.SampledFrom(ods).Draw(t, "of"), Names: []string{"Practitioner/u"}},
-		Purpose: rapid.SampledFrom([]Purpose{DirectCare, Emergency, Safeguarding, Administration, PatientRequest, Research, "x"}).Draw(t, "purpose"),
+		Purpose: rapid.SampledFrom([]Purpose{DirectCare, Emergency, Safeguarding, Administration, PatientRequest, Research, Planning, "x"}).Draw(t, "purpose"),
 		Person: Person{Restricted: rapid.Bool().Draw(t, "restricted"), Dissent: rapid.Bool().Draw(t, "dissent"),
 			OptOut: rapid.SampledFrom([]OptOut{NotConsulted, MayBeUsed, OptedOut}).Draw(t, "opt-out")},
-		Relationships: rapid.SliceOf(rapid.SampledFrom([]Relationship{RegisteredPractice, KnownHere, OpenEncounter, SelfClaimed, Self, Proxy})).Draw(t, "rel"),
+		Relationships: rapid.SliceOf(rapid.SampledFrom([]Relationship{RegisteredPractice, KnownHere, OpenEncounter, Identifying, SelfClaimed, Self, Proxy})).Draw(t, "rel"),
 		Channel:       rapid.SampledFrom([]Channel{Page, API, Launch, Machine, Between}).Draw(t, "channel"),
 		At:            june,
 	}
@@ -59,13 +59,23 @@ func anyFacts(t *rapid.T) Facts {
 	if rapid.Bool().Draw(t, "glass") {
 		f.Glass = &Glass{Type: rapid.SampledFrom([]AlertType{SelfClaim, AccessAlert}).Draw(t, "type"), Reason: rapid.SampledFrom([]AlertReason{"1", "4", "5", "6"}).Draw(t, "reason"),
 			Words: "unconscious", From: june.Add(-time.Minute), Until: june.Add(time.Minute)}
+		if rapid.Bool().Draw(t, "for-one-heading") {
+			f.Glass.Headings = []dataset.Heading{dataset.Allergies}
+		}
 	}
 	if rapid.Bool().Draw(t, "source") {
 		f.Source = &Source{Organisation: rapid.SampledFrom(ods).Draw(t, "at"), Release: region.Release{Off: rapid.Bool().Draw(t, "off"), All: rapid.Bool().Draw(t, "all")}}
-		f.Heading = rapid.SampledFrom([]dataset.Heading{"", dataset.Allergies, dataset.Appointments, dataset.Legal}).Draw(t, "heading")
+		f.Heading = rapid.SampledFrom([]dataset.Heading{"", dataset.Demographics, dataset.Allergies, dataset.Appointments, dataset.Legal, dataset.Documents}).Draw(t, "heading")
 	}
 	if rapid.Bool().Draw(t, "agreed") {
-		f.Agreements = []region.Agreement{{ID: "a", Parties: ods[:2], Purposes: []string{"direct-care"}, AllHeadings: true}}
+		a := region.Agreement{ID: "a", Parties: ods[:2], Purposes: []string{"direct-care"}, AllHeadings: rapid.Bool().Draw(t, "all")}
+		if !a.AllHeadings {
+			a.Headings = []dataset.Heading{dataset.Documents}
+		}
+		f.Agreements = []region.Agreement{a}
+	}
+	if rapid.Bool().Draw(t, "activities") {
+		f.Subject.Activities = rapid.SliceOfN(rapid.SampledFrom([]string{ViewDemographics, AmendDemographics, ViewRecord, ViewSensitive, OpenDocuments, EmergencyAccess, ClaimRelationship}), 1, 3).Draw(t, "activity")
 	}
 	return f
 }
@@ -111,12 +121,16 @@ func TestWhatMustAlwaysHold(t *testing.T) {
 		if more.Item.Labels&(LegallyWithheld|VeryRestricted) != 0 && Decide(more).Permit {
 			t.Fatal("what the law or its source withholds was permitted")
 		}
-		if f.Source != nil && f.Heading != "" {
+		if f.Source != nil {
 			fewer := f
-			fewer.Heading, fewer.Source = "", nil
-			if d.Permit && !Decide(fewer).Permit {
+			if fewer.Heading = ""; d.Permit && !Decide(fewer).Permit {
+				t.Fatalf("a heading was permitted of a source that may not be asked: %+v", Decide(fewer))
+			}
+			if fewer.Source = nil; d.Permit && !Decide(fewer).Permit {
 				t.Fatalf("a heading was permitted of a record that may not be opened: %+v", Decide(fewer))
 			}
+		}
+		if f.Source != nil && f.Heading != "" {
 			if got := NewFilter(f).Permits(more.Item); got != Decide(more).Permit {
 				t.Fatalf("the filter says %v, Decide %+v", got, Decide(more))
 			}

@@ -161,7 +161,9 @@ func (s *Subject) may(any ...string) bool {
 // mayView reports whether the activities let the subject see a heading. One needs the detailed record for all but who somebody is.
 func (s *Subject) mayView(h dataset.Heading) bool {
 	switch h {
-	case "", dataset.Demographics, dataset.GPPractice, dataset.PersonalContacts, dataset.Appointments:
+	case "": // whether there is anything at all
+		return s.may(ViewRecord, ViewDemographics, AmendDemographics, OpenDocuments)
+	case dataset.Demographics, dataset.GPPractice, dataset.PersonalContacts, dataset.Appointments:
 		return s.may(ViewRecord, ViewDemographics, AmendDemographics)
 	case dataset.Documents:
 		return s.may(ViewRecord, OpenDocuments)

@@ -64,7 +64,8 @@ func relationshipRule(f *Facts, d *Decision) (string, string, verdict) {
 			return string(confirmed[i].relationship), confirmed[i].text, allow
 		}
 	}
-	if f.related(Identifying) && f.Purpose == Administration && f.Source != nil && f.Heading == dataset.Demographics {
+	// Of fewer facts the question is whether there is anything that may be asked, and there is: who they are.
+	if f.related(Identifying) && f.Purpose == Administration && (f.Heading == "" || f.Heading == dataset.Demographics) {
 		return "identifying", "who somebody is, and nothing else, may be asked before a relationship is known", allow
 	}
 	claims := f.related(SelfClaimed) && f.Subject.may(ClaimRelationship)
