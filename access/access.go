@@ -56,11 +56,12 @@ type Session struct {
 	cookie    string                  // the browser session's secret, "" for bearer tokens
 }
 
-// MayBreakGlass reports whether the role may open a record against an objection at all. It depends on the role alone, so
-// offering it tells nothing about any person. A system by itself, with nobody signed in, may not.
+// MayBreakGlass reports whether the role, and the activities of the sign-in if it brought any, may open a record against an objection at all. It
+// depends on the user alone, so offering it tells nothing about any person. A system by itself, with nobody signed in, may not.
 func (s *Session) MayBreakGlass() bool {
 	info, _ := s.Role.Info()
-	return info.BreaksGlass && !s.principal.Service
+	who := s.Subject()
+	return info.BreaksGlass && who.May(policy.EmergencyAccess) && !s.principal.Service
 }
 
 // Stale reports whether the user must prove who they are again before they may break the glass.
@@ -115,7 +116,7 @@ func (s *Session) OnBehalf(user, role, organisation string) *Session {
 
 // Subject is the session as policy sees it.
 func (s *Session) Subject() policy.Subject {
-	return policy.Subject{Role: s.Role, Organisation: s.Organisation, System: s.System}
+	return policy.Subject{Role: s.Role, Activities: s.principal.Activities, Organisation: s.Organisation, System: s.System}
 }
 
 // Limits on sessions.
@@ -305,11 +306,13 @@ type Principal struct {
 	System       string          `json:"system,omitempty"`       // a program: the system whose record it keeps here
 	Provider     string          `json:"provider,omitempty"`     // who vouches for them; "" is the region file
 	Service      bool            `json:"service,omitempty"`      // a system, with nobody signed in
+	// Activities are the national RBAC activities that the sign-in gave. nil: it says nothing of activities; empty: none, which is kept apart from nil.
+	Activities []string `json:"activities"`
 }
 
 // of is a user of the region file as a Principal.
 func of(u region.User) Principal {
-	p := Principal{User: u.ID, Name: u.Name, Role: u.Role, Organisation: u.Organisation, System: u.System}
+	p := Principal{User: u.ID, Name: u.Name, Role: u.Role, Organisation: u.Organisation, System: u.System, Activities: u.Activities}
 	if u.PersonRef != "" {
 		system, value, _ := strings.Cut(u.PersonRef, "|")
 		p.Person = fhir.Identifier{System: system, Value: value}

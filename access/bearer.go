@@ -142,8 +142,13 @@ func (m *Manager) asserted(ctx context.Context, raw string) (*Session, error) {
 		m.refuse(ctx, "neighbour "+n.ID, "an assertion names no role or purpose for which anybody is answered here")
 		return nil, refused
 	}
+	activities, ok := c.Texts("extensions." + extActivities)
+	if !ok {
+		m.refuse(ctx, "neighbour "+n.ID, "an assertion's activities cannot be read")
+		return nil, refused
+	}
 	name, where := asserted(c.Text("extensions.ihe_iua.subject_name")), asserted(c.Text("extensions.ihe_iua.subject_organization_id"))
-	s := m.session(Principal{User: n.ID + "/" + asserted(c.Subject), Name: name + ", by " + n.Name, Role: string(role), Organisation: n.Organisation, Provider: n.ID})
+	s := m.session(Principal{User: n.ID + "/" + asserted(c.Subject), Name: name + ", by " + n.Name, Role: string(role), Organisation: n.Organisation, Provider: n.ID, Activities: activities})
 	s.Neighbour, s.Purpose = n.ID, purpose
 	s.RoleName += " (" + where + ")"
 	return s, nil

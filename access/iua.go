@@ -16,11 +16,19 @@ func (s *Session) IUA(home string) map[string]any {
 	return out
 }
 
-// Assert makes the statement by which this node tells a neighbour who is asking: one question, one statement.
-func (m *Manager) Assert(ctx context.Context, audience, user string, iua map[string]any) (string, error) {
+// extActivities is where an assertion tells which national RBAC activities the user's sign-in gave. IUA has no claim for them.
+const extActivities = "rbac_activities"
+
+// Assert makes the statement by which this node tells a neighbour who is asking: one question, one statement. activities are those to which the user
+// is held here; nil if their sign-in says nothing of activities.
+func (m *Manager) Assert(ctx context.Context, audience, user string, iua map[string]any, activities []string) (string, error) {
 	now := m.opts.Now()
+	extensions := map[string]any{"ihe_iua": iua}
+	if activities != nil {
+		extensions[extActivities] = activities
+	}
 	return m.ring.Sign(ctx, AssertionType, map[string]any{"iss": m.opts.Issuer(), "aud": audience, "sub": user, "jti": NewTrace(), "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
-		"extensions": map[string]any{"ihe_iua": iua}})
+		"extensions": extensions})
 }
 
 // Practitioner is the user as a resource, so that an application can read who uses it (SMART App Launch 2.2, fhirUser).

@@ -4,6 +4,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -56,6 +57,15 @@ func TestANeighboursUserIsDecidedAboutAsWhoTheyAre(t *testing.T) {
 	}
 	if _, err := ask(m, raw); !fhir.Is(err, fhir.Login) {
 		t.Error("one assertion answers two questions")
+	}
+	g := assertion(key, now, nil)
+	g.Claims["extensions"].(map[string]any)["rbac_activities"] = []string{policy.ViewRecord}
+	if s, err := ask(m, g.Sign(t)); err != nil || s.MayBreakGlass() || !slices.Equal(s.Subject().Activities, []string{policy.ViewRecord}) {
+		t.Errorf("held to one activity at home, and here: %+v %v", s, err)
+	}
+	g.Claims["jti"], g.Claims["extensions"].(map[string]any)["rbac_activities"] = "other", map[string]any{"all": true}
+	if s, err := ask(m, g.Sign(t)); !fhir.Is(err, fhir.Login) {
+		t.Errorf("activities that cannot be read: %+v %v", s, err)
 	}
 	for what, change := range map[string]map[string]any{"no role": {"subject_role": ""}, "a role there is not": {"subject_role": "emperor"}, "a neighbour's own": {"subject_role": "neighbour"}, "a citizen": {"subject_role": "citizen"},
 		"one that opens nothing": {"subject_role": "operator"}, "no purpose": {"purpose_of_use": ""}, "a purpose there is not": {"purpose_of_use": "CURIOSITY"}, "a role in a list": {"subject_role": []string{"gp"}}} {

@@ -116,6 +116,7 @@ type Requester struct {
 	SDSUserID, SDSRoleID     string // "UNK" where there is none
 	Role, RoleName           string // by its code with us; in words
 	OrganisationODS, OrgName string
+	Activities               []string // national RBAC activities to which they are held; nil: their sign-in says nothing of activities
 	Purpose                  string // v3-PurposeOfUse code, e.g. TREAT
 	TraceID                  string // UUID of this request, for both sides' logs
 }

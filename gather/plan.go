@@ -199,5 +199,5 @@ func (op *opening) question(l *lane) connector.Question {
 
 func requester(s *access.Session, purpose policy.Purpose) connector.Requester {
 	return connector.Requester{UserID: s.User, UserName: s.Name, SDSUserID: "UNK", SDSRoleID: "UNK", Role: string(s.Role), RoleName: s.RoleName,
-		OrganisationODS: s.Organisation, OrgName: s.OrganisationName, Purpose: purpose.Code(), TraceID: s.Trace}
+		Activities: s.Principal().Activities, OrganisationODS: s.Organisation, OrgName: s.OrganisationName, Purpose: purpose.Code(), TraceID: s.Trace}
 }

@@ -77,6 +77,6 @@ func (n *Node) asserting(nb region.Neighbour) func(context.Context, connector.Re
 	}
 	return func(ctx context.Context, who connector.Requester) (string, error) {
 		return n.Access.Assert(ctx, nb.Issuer, who.UserID, map[string]any{"subject_name": who.UserName, "subject_role": who.Role, "subject_organization": who.OrgName,
-			"subject_organization_id": who.OrganisationODS, "purpose_of_use": who.Purpose, "home_community_id": n.c.Region.ID})
+			"subject_organization_id": who.OrganisationODS, "purpose_of_use": who.Purpose, "home_community_id": n.c.Region.ID}, who.Activities)
 	}
 }

@@ -84,6 +84,6 @@ func (f *Facts) broken(t AlertType) bool {
 	g := f.Glass
 	return g != nil && g.Type == t && g.Check() == nil && !f.At.Before(g.From) && f.At.Before(g.Until) && f.Channel != Machine &&
 		(f.Heading == "" || len(g.Headings) == 0 || slices.Contains(g.Headings, f.Heading)) &&
-		(t == SelfClaim && f.Subject.Role.info().Clinical && f.Subject.may(ClaimRelationship) ||
-			t == AccessAlert && f.Subject.Role.info().BreaksGlass && f.Subject.may(EmergencyAccess))
+		(t == SelfClaim && f.Subject.Role.info().Clinical && f.Subject.May(ClaimRelationship) ||
+			t == AccessAlert && f.Subject.Role.info().BreaksGlass && f.Subject.May(EmergencyAccess))
 }

@@ -145,8 +145,8 @@ const (
 	ClaimRelationship = "B0016" // self-claim a legitimate relationship
 )
 
-// may reports whether the sign-in's activities, if it brought any, include one of these.
-func (s *Subject) may(any ...string) bool {
+// May reports whether the sign-in's activities, if it brought any, include one of these.
+func (s *Subject) May(any ...string) bool {
 	if s.Activities == nil {
 		return true
 	}
@@ -162,11 +162,11 @@ func (s *Subject) may(any ...string) bool {
 func (s *Subject) mayView(h dataset.Heading) bool {
 	switch h {
 	case "": // whether there is anything at all
-		return s.may(ViewRecord, ViewDemographics, AmendDemographics, OpenDocuments)
+		return s.May(ViewRecord, ViewDemographics, AmendDemographics, OpenDocuments)
 	case dataset.Demographics, dataset.GPPractice, dataset.PersonalContacts, dataset.Appointments:
-		return s.may(ViewRecord, ViewDemographics, AmendDemographics)
+		return s.May(ViewRecord, ViewDemographics, AmendDemographics)
 	case dataset.Documents:
-		return s.may(ViewRecord, OpenDocuments)
+		return s.May(ViewRecord, OpenDocuments)
 	}
-	return s.may(ViewRecord)
+	return s.May(ViewRecord)
 }

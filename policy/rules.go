@@ -68,7 +68,7 @@ func relationshipRule(f *Facts, d *Decision) (string, string, verdict) {
 	if f.related(Identifying) && f.Purpose == Administration && (f.Heading == "" || f.Heading == dataset.Demographics) {
 		return "identifying", "who somebody is, and nothing else, may be asked before a relationship is known", allow
 	}
-	claims := f.related(SelfClaimed) && f.Subject.may(ClaimRelationship)
+	claims := f.related(SelfClaimed) && f.Subject.May(ClaimRelationship)
 	if f.broken(SelfClaim) {
 		claims = true
 		d.Obligations = append(d.Obligations, AlertPrivacy, ShowBanner)
@@ -219,7 +219,7 @@ func labelRule(f *Facts, _ *Decision) (string, string, verdict) {
 		return "label", "restricted, and not for those who act for the person", refuse
 	case citizen:
 		return "", "", silent
-	case !f.Subject.Role.info().Clinical, !f.Subject.may(ViewSensitive):
+	case !f.Subject.Role.info().Clinical, !f.Subject.May(ViewSensitive):
 		return "label", "marked restricted", refuse
 	}
 	return "", "", silent

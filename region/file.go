@@ -261,6 +261,7 @@ var userShape = block("Somebody who may sign in at a small site.",
 	field[User]{"organisation", "the ODS code of the organisation they act for", false, text(func(u *User) *string { return &u.Organisation }, odsText)},
 	field[User]{"token_sha256", "the SHA-256 of their sign-in token, in hexadecimal; without it they act in developer mode only", false, text(func(u *User) *string { return &u.TokenSHA256 }, hashText)},
 	field[User]{"workgroups", "the workgroups they belong to", false, list(func(u *User) *[]string { return &u.Workgroups }, text(func(s *string) *string { return s }, idText))},
+	field[User]{"activities", "the national RBAC activities (B0360 …) to which they are held, besides their role; if not given, to their role alone", false, list(func(u *User) *[]string { return &u.Activities }, text(func(s *string) *string { return s }, activityCode))},
 	field[User]{"person", "for a citizen: whose record is theirs", false, text(func(u *User) *string { return &u.PersonRef }, anyText)},
 	field[User]{"system", "for the role system: the id of the system whose record it reads and writes over the FHIR API", false, text(func(u *User) *string { return &u.System }, idText)},
 )

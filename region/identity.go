@@ -30,13 +30,14 @@ type Provider struct {
 	Parameters   map[string]string // further parameters of the request, such as acr_values or vtr
 	Claims       map[string]string // which of its claims gives user, name, role, organisation, person, assurance
 	Roles        map[string]string // its role codes, and what they are here
+	Activities   map[string]string // its codes for activities, and which national RBAC activity (B0360 …) each is; none: its codes are those
 	Role         string            // of everybody who comes from it, where it gives no roles (citizens)
 	Organisation string            // of everybody who comes from it, where it gives none
 	Assurance    []string          // the values of the assurance claim that are good enough; none: any
 }
 
 // What a provider's claims may be mapped to.
-var claimNames = []string{"user", "name", "role", "organisation", "person", "assurance"}
+var claimNames = []string{"user", "name", "role", "activities", "organisation", "person", "assurance"}
 
 // A ClientKind says how a client proves who it is.
 type ClientKind string
@@ -120,8 +121,9 @@ var providerShape = block("An OpenID Connect provider: CIS2, NHS login, a trust'
 	field[Provider]{"key", "where our private key for it (a JWK) is kept: an environment variable or a file", false, text(func(p *Provider) *string { return &p.Key }, placeText)},
 	field[Provider]{"scopes", "what is asked of it; [openid, profile] if not given", false, list(func(p *Provider) *[]string { return &p.Scopes }, wordItem)},
 	field[Provider]{"parameters", "further parameters of the request, such as acr_values or vtr", false, options(func(p *Provider) *map[string]string { return &p.Parameters })},
-	field[Provider]{"claims", "which of its claims give user, name, role, organisation, person and assurance: {role: nhsid_nrbac_roles.0.person_roles.0.role_code}", true, claimsReader},
+	field[Provider]{"claims", "which of its claims give user, name, role, activities, organisation, person and assurance: {role: nhsid_nrbac_roles.0.person_roles.0.role_code}", true, claimsReader},
 	field[Provider]{"roles", "its role codes, and what they are here: {R8000: hospital-doctor}", false, rolesReader},
+	field[Provider]{"activities", "its codes for activities, and which national RBAC activity each is: {sensitive-results: B1666}; its codes are taken for those if not given", false, activitiesReader},
 	field[Provider]{"role", "of everybody who comes from it, where it gives no roles", false, oneOf(func(p *Provider) *string { return &p.Role }, "a role", Roles)},
 	field[Provider]{"organisation", "the ODS code of everybody who comes from it, where it gives none", false, text(func(p *Provider) *string { return &p.Organisation }, odsText)},
 	field[Provider]{"assurance", "the values of the assurance claim that are good enough: [P9], [AAL3]; any if not given", false, list(func(p *Provider) *[]string { return &p.Assurance }, wordItem)},
@@ -139,6 +141,15 @@ var rolesReader = words(func(p *Provider) *map[string]string { return &p.Roles }
 		s, ok := d.scalar(n, path, "a role")
 		return s, ok && d.known(n, path, "a role", s, Roles)
 	}, schema{"enum": Roles})
+
+var activitiesReader = words(func(p *Provider) *map[string]string { return &p.Activities }, "", "its codes for activities, and which national RBAC activity each is", nil,
+	func(d *decoder, n ast.Node, path string) (string, bool) {
+		s, ok := d.scalar(n, path, activityCode.words)
+		if ok && !activityCode.expr.MatchString(s) {
+			d.problem(n, path, "not "+activityCode.words, correction(activityCode, s))
+		}
+		return s, ok
+	}, schema{"type": "string", "pattern": activityCode.expr.String()})
 
 var clientShape = block("A registered application or system.",
 	field[Client]{"id", "its client_id", true, text(func(c *Client) *string { return &c.ID }, idText)},
@@ -234,6 +245,9 @@ func (c *checker) provider(path string, p Provider) {
 	}
 	if p.Role == "citizen" && p.Claims["person"] == "" {
 		c.err(path+".claims", "a citizen sees one record, and no claim says whose", "Add person: nhs_number")
+	}
+	if len(p.Activities) > 0 && p.Claims["activities"] == "" {
+		c.err(path+".claims", "its activities are said to be something here, and no claim gives them", "Add activities: the claim that gives them")
 	}
 	if len(p.Assurance) > 0 && p.Claims["assurance"] == "" {
 		c.err(path+".claims", "assurance is asked for, and no claim gives it", "Add assurance: acr, or identity_proofing_level")

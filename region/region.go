@@ -145,6 +145,7 @@ type User struct {
 	PersonRef    string // for a citizen: how the node knows whose record is theirs
 	System       string // for a system: the id of the system whose record it keeps here
 	Workgroups   []string
+	Activities   []string // national RBAC activities to which they are held; nil: to their role alone
 }
 
 // Policy is who answers for the agreements as they stand in the file, and what else deciding needs.

@@ -200,12 +200,13 @@ type pattern struct {
 }
 
 var (
-	anyText    = pattern{"a text", regexp.MustCompile(`\S`)}
-	idText     = pattern{"small letters, digits and dashes, such as rx1-pas", regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)}
-	odsText    = pattern{"an ODS code: capital letters and digits, such as RX1 or M85001", regexp.MustCompile(`^[A-Z0-9]{3,12}$`)}
-	monthsText = pattern{"a number of months, such as 96", regexp.MustCompile(`^[1-9][0-9]{0,3}$`)}
-	hashText   = pattern{"the SHA-256 of the sign-in token, 64 digits and letters a to f", regexp.MustCompile(`^[0-9a-f]{64}$`)}
-	placeText  = pattern{"the name of an environment variable (WYE_TOKEN) or the path of a file that holds the credential (/etc/tombolo/wye.token)",
+	anyText      = pattern{"a text", regexp.MustCompile(`\S`)}
+	idText       = pattern{"small letters, digits and dashes, such as rx1-pas", regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)}
+	odsText      = pattern{"an ODS code: capital letters and digits, such as RX1 or M85001", regexp.MustCompile(`^[A-Z0-9]{3,12}$`)}
+	activityCode = pattern{"a code of the national RBAC database, such as B0360", regexp.MustCompile(`^B[0-9]{4}$`)}
+	monthsText   = pattern{"a number of months, such as 96", regexp.MustCompile(`^[1-9][0-9]{0,3}$`)}
+	hashText     = pattern{"the SHA-256 of the sign-in token, 64 digits and letters a to f", regexp.MustCompile(`^[0-9a-f]{64}$`)}
+	placeText    = pattern{"the name of an environment variable (WYE_TOKEN) or the path of a file that holds the credential (/etc/tombolo/wye.token)",
 		regexp.MustCompile(`^([A-Z][A-Z0-9_]{0,63}|\.{0,2}/[^ ]+)$`)}
 )
 

@@ -299,6 +299,12 @@ func (p *Provider) Principal(c *token.Claims) (access.Principal, error) {
 			return out, errors.New("none of their roles is one that gets in here")
 		}
 	}
+	if p.Claims["activities"] != "" {
+		var ok bool
+		if out.Activities, ok = p.activities(c); !ok {
+			return out, errors.New("the claim of their activities cannot be read")
+		}
+	}
 	if p.Claims["organisation"] != "" {
 		out.Organisation = text("organisation")
 	}
@@ -337,6 +343,22 @@ func (p *Provider) role(claim any) string {
 		}
 	}
 	return ""
+}
+
+// activities are the national RBAC activities that the claims give, in this region's codes: none, and not nil, if they give none. What a code is not
+// said to be here is left out: it allows nothing.
+func (p *Provider) activities(c *token.Claims) (out []string, ok bool) {
+	theirs, ok := c.Texts(p.Claims["activities"])
+	out = []string{}
+	for _, code := range theirs {
+		if ours, known := p.Activities[code]; known {
+			code = ours
+		} else if len(p.Activities) > 0 {
+			continue
+		}
+		out = append(out, code)
+	}
+	return out, ok
 }
 
 // Secrets reads secrets from where the region file says that they are: an environment variable, by env, or a file.

@@ -63,6 +63,27 @@ func (c Claims) Text(path string) string {
 	return s
 }
 
+// Texts is a claim that is one text or a list of texts, by its path: nil if there is none, and else not nil. ok is false for what is neither.
+func (c Claims) Texts(path string) (texts []string, ok bool) {
+	switch v := c.Claim(path).(type) {
+	case nil:
+		return nil, true
+	case string:
+		return strings.Fields(v), true
+	case []any:
+		texts = make([]string, 0, len(v))
+		for _, x := range v {
+			s, isText := x.(string)
+			if !isText {
+				return nil, false
+			}
+			texts = append(texts, s)
+		}
+		return texts, true
+	}
+	return nil, false
+}
+
 // Claim is a claim by its path; nil if there is none. A number goes into a list: "roles.0.code". So does the value of another claim:
 // "nhsid_nrbac_roles[person_roleid=selected_roleid].org_code" is that of the role which the user has selected. A name that holds dots is
 // found whole first.

@@ -22,16 +22,17 @@ import (
 
 	"tombolo/access/token/tokentest"
 	"tombolo/fhir"
+	"tombolo/policy"
 	"tombolo/sim/cast"
 	"tombolo/sim/idp"
 )
 
 // What CIS2 says of somebody: their job roles, of which one is selected. NHS login says whose record is theirs, when asked.
-func cis2Person(sub, name, selected, role, ods, aal string) idp.Somebody {
+func cis2Person(sub, name, selected, role, ods, aal string, activities ...string) idp.Somebody {
 	return idp.Somebody{Sub: sub, Name: name, Claims: map[string]any{"nhsid_useruid": sub, "authentication_assurance_level": aal, "selected_roleid": selected},
 		Info: map[string]any{"name": name, "nhsid_nrbac_roles": []any{
 			map[string]any{"person_roleid": "100", "role_code": "S8000:G8000:R8006", "org_code": "RW4"},
-			map[string]any{"person_roleid": selected, "role_code": role, "org_code": ods}}}}
+			map[string]any{"person_roleid": selected, "role_code": role, "org_code": ods, "activity_codes": activities}}}}
 }
 
 const identityYAML = `
@@ -44,7 +45,7 @@ identity:
       key: CIS2_KEY
       scopes: [openid, profile, nationalrbacaccess]
       parameters: {acr_values: AAL3}
-      claims: {user: nhsid_useruid, name: name, role: "nhsid_nrbac_roles[person_roleid=selected_roleid].role_code", organisation: "nhsid_nrbac_roles[person_roleid=selected_roleid].org_code", assurance: authentication_assurance_level}
+      claims: {user: nhsid_useruid, name: name, role: "nhsid_nrbac_roles[person_roleid=selected_roleid].role_code", organisation: "nhsid_nrbac_roles[person_roleid=selected_roleid].org_code", activities: "nhsid_nrbac_roles[person_roleid=selected_roleid].activity_codes", assurance: authentication_assurance_level}
       roles: {R8000: hospital-doctor, "S8000:G8000:R8001": nurse}
       assurance: ["3"]
     - id: nhs-login
@@ -103,8 +104,9 @@ func startIdentityWith(t *testing.T, twist func(map[string]any), clients string)
 	nhs := cast.Dozen(time.Now())[0].NHS
 	var err error
 	if w.cis2, err = idp.New(idp.Options{Issuer: a1, Client: "severn", Redirect: back, ClientKey: &public, Twist: twist, People: []idp.Somebody{
-		cis2Person("555000000001", "Dr Sunita Rao", "200", "S8000:G8000:R8000", "RX1", "3"), cis2Person("555000000002", "Cleaner", "201", "S8000:G8000:R9999", "RX1", "3"),
+		cis2Person("555000000001", "Dr Sunita Rao", "200", "S8000:G8000:R8000", "RX1", "3", policy.ViewRecord, policy.ViewSensitive, policy.ClaimRelationship, policy.EmergencyAccess), cis2Person("555000000002", "Cleaner", "201", "S8000:G8000:R9999", "RX1", "3"),
 		cis2Person("555000000003", "Dr Elsewhere", "202", "S8000:G8000:R8000", "ZZ9", "3"), cis2Person("555000000004", "Dr Weak", "203", "S8000:G8000:R8000", "RX1", "2"),
+		cis2Person("555000000006", "Dr Narrow", "204", "S8000:G8000:R8000", "RX1", "3", policy.ViewDemographics),
 		{Sub: "555000000005", Name: "Roleless", Claims: map[string]any{"nhsid_useruid": "555000000005", "authentication_assurance_level": "3"}}}}); err != nil {
 		t.Fatal(err)
 	}
@@ -172,6 +174,28 @@ func TestPeopleSignInAtTheirIdentityProvider(t *testing.T) {
 	resp, page = citizen.signInAt("nhs-login", "m")
 	if resp.StatusCode != 200 || resp.Request.URL.Path != "/me" || !strings.Contains(page, margaret.Family) {
 		t.Errorf("%d at %s", resp.StatusCode, resp.Request.URL)
+	}
+}
+
+// A smartcard's activities are held against what its holder's role would see, from the claim to the page.
+func TestASmartcardsActivitiesHoldItsHolder(t *testing.T) {
+	w := startIdentity(t, nil)
+	margaret := w.Person(cast.Main)
+	for sub, sees := range map[string]bool{"555000000001": true, "555000000006": false} {
+		b := follow(t, w.World)
+		b.signInAt("cis2", sub)
+		resp, page := b.do("POST", "/record", url.Values{"system": {fhir.SystemNHSNumber}, "value": {margaret.NHS}})
+		if resp.StatusCode != 200 || !strings.Contains(page, strings.ToUpper(margaret.Family)) {
+			t.Fatalf("%s: who somebody is: %d", sub, resp.StatusCode)
+		}
+		_, page = b.do("GET", resp.Request.URL.Path+"?all=1", nil)
+		if got := strings.Contains(strings.ToLower(page), "penicillin"); got != sees {
+			t.Errorf("%s sees allergies: %v, want %v", sub, got, sees)
+		}
+		if _, page = b.do("POST", "/record", url.Values{"system": {fhir.SystemNHSNumber}, "value": {"9990009996"}}); strings.Contains(page, "emergency") != sees {
+			got := !sees
+			t.Errorf("%s is offered to open records in an emergency: %v, want %v", sub, got, sees)
+		}
 	}
 }
 
