@@ -117,8 +117,8 @@ type Requester struct {
 	Role, RoleName           string // by its code with us; in words
 	OrganisationODS, OrgName string
 	Activities               []string // national RBAC activities to which they are held; nil: their sign-in says nothing of activities
-	Purpose                  string // v3-PurposeOfUse code, e.g. TREAT
-	TraceID                  string // UUID of this request, for both sides' logs
+	Purpose                  string   // v3-PurposeOfUse code, e.g. TREAT
+	TraceID                  string   // UUID of this request, for both sides' logs
 }
 
 // An Answer is what a source said.
