@@ -60,6 +60,23 @@ type Batch struct {
 	Delete []Key
 	// Append are records for the ordered log. The engine gives them consecutive positions in this order.
 	Append [][]byte
+
+	// Since, if not 0, is what the engine's Moment said before any of what Expect speaks of was read: the engine may then take a precondition
+	// to hold whose key nobody has written since, without reading it again.
+	Since Moment
+	// Lazy says that the caller can do all this again from what is durable, so that Commit need not wait for the disk: whoever loses power may find it
+	// undone, whole, together with all lazy commits after it. What others commit after having seen it is durable only together with it. It is
+	// nothing but a permission, and none for a Batch that appends to the log.
+	Lazy bool
+}
+
+// A Moment tells commits apart by when they came. 0 is no moment.
+type Moment uint64
+
+// A Timer is an engine that remembers when keys were last written.
+type Timer interface {
+	// Moment is now: every commit that a read begun before this call could not see comes after it.
+	Moment() Moment
 }
 
 // A Position in the ordered log. The first record has position 1; 0 is "before everything".

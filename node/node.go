@@ -226,6 +226,20 @@ func (n *Node) Await(ctx context.Context, seq events.Seq) error {
 	return nil
 }
 
+// catchUp waits, for a while, until the followers have taken in what was in the log when the node started: a power cut takes back the last of what they
+// have made of it (store.Follower), and what was acknowledged shall be found at once. A follower with more to do than that is told of by /readyz.
+func (n *Node) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	tail, err := n.store.Tail(ctx)
+	if err == nil {
+		err = n.Await(ctx, tail)
+	}
+	if err != nil {
+		n.c.Logger.Warn("the index has not caught up with the log; pages and answers lack the newest until it has", "error", err)
+	}
+}
+
 // learn keeps a patient found at a live source in the index, through the one door like anything else from outside.
 func (n *Node) learn(ctx context.Context, source string, patient *fhir.Resource) error {
 	_, err := n.Intake.Accept(ctx, connector.Delivery{
@@ -240,6 +254,7 @@ func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	n.Start(ctx)
+	n.catchUp(ctx)
 	failed := make(chan error, 2)
 	var running []served
 	for _, l := range []served{n.pages, n.systems} {

@@ -80,11 +80,12 @@ func parseCursorValue(name string, v []byte) (events.Seq, error) {
 }
 
 // Follower makes a follower whose effects lie in this store: handle and the cursor commit together, a batch of events at a time, so each
-// event takes effect exactly once. What handle fills in outside the Tx may be run several times.
+// event takes effect exactly once. What handle fills in outside the Tx may be run several times. Since all of it can be done again from the log, it does
+// not wait for the disk: a power cut may take the last of it back, cursor and all.
 func (db *DB) Follower(name string, handle func(ctx context.Context, tx Tx, e events.Event) error) *events.Follower {
 	f := &events.Follower{Name: name, Log: db, Cursors: db}
 	f.HandleBatch = func(ctx context.Context, batch []events.Event) (saved bool, err error) {
-		_, err = db.Update(ctx, func(tx Tx) error {
+		_, err = db.update(ctx, true, func(tx Tx) error {
 			// Two processes that follow under one name must not both handle an event.
 			v, ok, err := tx.Bucket(cursorBucket).Get(ctx, name)
 			if err != nil {

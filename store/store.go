@@ -30,6 +30,7 @@ type Options struct {
 // A DB is one store. It may be used from many goroutines.
 type DB struct {
 	engine kv.Engine
+	timer  kv.Timer // nil if the engine is none
 	now    func() time.Time
 	limits limits
 	stale  atomic.Bool // the index is not to be relied on, see IndexIsStale
@@ -51,6 +52,7 @@ func Open(o Options) (*DB, error) {
 		o.Now = time.Now
 	}
 	db := &DB{engine: o.Engine, now: o.Now, limits: usualLimits}
+	db.timer, _ = o.Engine.(kv.Timer)
 	if e, ok := o.Engine.(interface{ Spread() bool }); ok {
 		db.spread, db.places = e.Spread(), &places{at: map[fhir.Ref]kv.Part{}} // it is an engine across a network
 	}

@@ -34,8 +34,13 @@ const maxAttempts = 20
 // event before it if nothing changed. An error of type fhir.NoStore leaves open whether it was written: doing it again is
 // safe, and changes nothing if it was.
 func (db *DB) Update(ctx context.Context, fn func(Tx) error) (events.Seq, error) {
+	return db.update(ctx, false, fn)
+}
+
+// update is Update; if lazy, what it writes may be lost with the power, and is then done again (kv.Batch).
+func (db *DB) update(ctx context.Context, lazy bool, fn func(Tx) error) (events.Seq, error) {
 	for attempt := 1; ; attempt++ {
-		t := &transaction{db: db, now: db.now(), reads: map[kv.Key]read{}, writes: map[kv.Key]write{}, changes: map[fhir.Ref]*change{}}
+		t := &transaction{db: db, lazy: lazy, since: db.moment(), now: db.now(), reads: map[kv.Key]read{}, writes: map[kv.Key]write{}, changes: map[fhir.Ref]*change{}}
 		err := fn(Tx{t})
 		var at kv.Position
 		if err == nil {
@@ -60,12 +65,21 @@ func (db *DB) Update(ctx context.Context, fn func(Tx) error) (events.Seq, error)
 	}
 }
 
+func (db *DB) moment() kv.Moment {
+	if db.timer == nil {
+		return 0
+	}
+	return db.timer.Moment()
+}
+
 // A Tx is one run of an Update. It reads what is committed and, over it, what it has itself asked to write. Use it from one
 // goroutine, and not after fn has returned.
 type Tx struct{ t *transaction }
 
 type transaction struct {
 	db      *DB
+	lazy    bool
+	since   kv.Moment // before anything was read; 0 if the engine does not tell
 	now     time.Time
 	reads   map[kv.Key]read
 	writes  map[kv.Key]write // of buckets

@@ -44,7 +44,7 @@ func (c *change) effect() effect {
 // commit turns the transaction into one batch. What it still needs to know, the versions that go into history and which partitions are
 // known, it reads in one round trip.
 func (t *transaction) commit(ctx context.Context) (kv.Position, error) {
-	w := &writer{t: t}
+	w := &writer{t: t, batch: kv.Batch{Since: t.since, Lazy: t.lazy}}
 	if err := w.prepare(ctx); err != nil {
 		return 0, err
 	}

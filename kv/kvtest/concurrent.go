@@ -13,13 +13,21 @@ import (
 	"tombolo/kv"
 )
 
+// compareAndSet: many count up one number, half of them saying since when they have looked.
 func compareAndSet(t *testing.T, open Open) {
 	e, ctx := fresh(t, open)
 	const workers, rounds = 8, 25
+	now := func(worker int) kv.Moment {
+		if timer, ok := e.(kv.Timer); ok && worker%2 == 0 {
+			return timer.Moment()
+		}
+		return 0
+	}
 	commit(t, ctx, e, kv.Batch{Put: []kv.Entry{put("p", "count", "0")}})
-	together(t, workers, func(int) error {
+	together(t, workers, func(worker int) error {
 		for range rounds {
 			for { // the loop every caller of Commit writes
+				since := now(worker)
 				v, _, err := e.Get(ctx, key("p", "count"))
 				if err != nil {
 					return err
@@ -29,6 +37,7 @@ func compareAndSet(t *testing.T, open Open) {
 					Expect: []kv.Precondition{{Key: key("p", "count"), Value: v}},
 					Put:    []kv.Entry{put("p", "count", strconv.Itoa(n+1))},
 					Append: [][]byte{v},
+					Since:  since,
 				})
 				if err == nil {
 					break

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,7 @@ func model(t *testing.T, open Open) {
 		}()
 		r.Repeat(map[string]func(*rapid.T){
 			"commit": m.commit,
+			"look":   m.look,
 			"get":    m.get,
 			"scan":   m.scan,
 			"log":    m.readLog,
@@ -46,6 +48,16 @@ type machine struct {
 	e    kv.Engine
 	data map[kv.Key]string
 	log  []string
+
+	since kv.Moment // of an engine that tells
+	then  map[kv.Key]string
+}
+
+// look remembers a moment, and what stood then, for a commit that says since when it has looked.
+func (m *machine) look(*rapid.T) {
+	if timer, ok := m.e.(kv.Timer); ok {
+		m.since, m.then = timer.Moment(), maps.Clone(m.data)
+	}
 }
 
 // Few and awkward partitions and keys, so that they meet often.
@@ -57,12 +69,18 @@ var (
 )
 
 func (m *machine) commit(t *rapid.T) {
-	var b kv.Batch
+	b := kv.Batch{Lazy: rapid.Bool().Draw(t, "lazy")}
+	if m.since != 0 && rapid.Bool().Draw(t, "since") {
+		b.Since = m.since
+	}
 	holds := true
 	for range rapid.IntRange(0, 3).Draw(t, "preconditions") {
 		p := kv.Precondition{Key: genKey.Draw(t, "key")}
 		have, there := m.data[p.Key]
-		if rapid.Bool().Draw(t, "true") { // mostly one that holds, else whatever comes
+		if b.Since != 0 { // what was read then
+			was, stood := m.then[p.Key]
+			p.Absent, p.Value = !stood, []byte(was)
+		} else if rapid.Bool().Draw(t, "true") { // mostly one that holds, else whatever comes
 			p.Absent, p.Value = !there, []byte(have)
 		} else if p.Absent = rapid.Bool().Draw(t, "absent"); !p.Absent {
 			p.Value = []byte(genValue.Draw(t, "value"))
@@ -175,4 +193,5 @@ func (m *machine) reopen(t *rapid.T) {
 		t.Fatalf("Close: %v", err)
 	}
 	m.e = m.open(m.t, m.dir)
+	m.since, m.then = 0, nil // an engine's moments are its own
 }

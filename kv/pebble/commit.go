@@ -31,10 +31,12 @@ func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
 		}
 	}
 
-	// Look at the preconditions before taking the mutex: if no commit comes between, they need not be looked at again inside.
-	seen := e.applied.Load()
-	if err := e.expect(b.Expect); err != nil {
-		return 0, err
+	seen := uint64(b.Since)
+	if seen == 0 { // before taking the mutex: only what is written meanwhile need be looked at again inside
+		seen = e.moment()
+		if err := e.expect(b.Expect); err != nil {
+			return 0, err
+		}
 	}
 	batch := e.db.NewBatchWithSize(batchSize(b))
 	defer func() { _ = batch.Close() }()
@@ -45,6 +47,9 @@ func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
 	nth, at, err := e.apply(batch, b, seen, empty)
 	if err != nil {
 		return 0, err
+	}
+	if lazy(b) {
+		return at, nil
 	}
 	if empty {
 		// Whoever is told that all stands as expected may act on it: so what was seen must be durable.
@@ -63,14 +68,15 @@ func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
 func (e *Engine) apply(batch *pebble.Batch, b kv.Batch, seen uint64, empty bool) (nth uint64, at kv.Position, err error) {
 	e.commitMu.Lock()
 	defer e.commitMu.Unlock()
-	if e.applied.Load() != seen {
-		if err := e.expect(b.Expect); err != nil {
+	if e.moment() != seen {
+		if err := e.expect(e.writes.since(seen, b.Expect)); err != nil {
 			return 0, 0, err
 		}
 	}
 	if empty {
 		return e.applied.Load(), e.tail, nil
 	}
+	e.writes.note(e.moment()+1, b) // before anybody can see it
 	at = e.tail
 	for _, record := range b.Append {
 		at++
@@ -78,12 +84,20 @@ func (e *Engine) apply(batch *pebble.Batch, b kv.Batch, seen uint64, empty bool)
 			return 0, 0, fmt.Errorf("commit: %w", err)
 		}
 	}
-	if err := e.db.ApplyNoSyncWait(batch, pebble.Sync); err != nil {
+	if lazy(b) {
+		err = e.db.Apply(batch, pebble.NoSync)
+	} else {
+		err = e.db.ApplyNoSyncWait(batch, pebble.Sync)
+	}
+	if err != nil {
 		return 0, 0, fmt.Errorf("commit: %w", err)
 	}
 	e.tail = at
 	return e.applied.Add(1), at, nil
 }
+
+// lazy reports whether a batch need not wait for the disk. One that writes nothing waits: it is there to be told that what was seen is durable.
+func lazy(b kv.Batch) bool { return b.Lazy && len(b.Append) == 0 && len(b.Put)+len(b.Delete) > 0 }
 
 // durable records that commit nth, and so all before it (they stand before it in the write-ahead log), survived.
 func (e *Engine) durable(nth uint64, at kv.Position) {

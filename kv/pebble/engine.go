@@ -1,7 +1,7 @@
 // Package pebble is the embedded engine: kv on Pebble, CockroachDB's log-structured store, in one directory of one process.
 //
-// Every commit is in the synced write-ahead log before it is acknowledged; commits that arrive together share one
-// sync. Reads see a commit as soon as it is applied, a moment before it is durable; the log, Tail, snapshots and the
+// Every commit is in the synced write-ahead log before it is acknowledged, but for those whose caller can do them again (kv.Batch.Lazy); commits that
+// arrive together share one sync. Reads see a commit as soon as it is applied, a moment before it is durable; the log, Tail, snapshots and the
 // acknowledgement of any commit (also one that writes nothing) wait until all that came before is durable, so nothing that
 // was promised to anybody can rest on what a power cut takes away. The key layout is in docs/storage.md.
 package pebble
@@ -55,6 +55,7 @@ type Engine struct {
 
 	commitMu sync.Mutex // guards the order of commits: checks, positions, application
 	tail     kv.Position
+	writes   *written
 
 	log *engine.Tail // how far the log is durable
 
@@ -96,7 +97,7 @@ func Open(opts Options) (*Engine, error) {
 		return nil, fmt.Errorf("open store %s: another process has it open (or its LOCK file cannot be written): "+
 			"stop that process, or give this one its own directory: %w", opts.Dir, err)
 	}
-	e := &Engine{opts: opts, lock: lock, gate: engine.NewGate(), snapshots: map[*snapshot]struct{}{}}
+	e := &Engine{opts: opts, lock: lock, gate: engine.NewGate(), snapshots: map[*snapshot]struct{}{}, writes: newWritten()}
 	e.space = space{fs: opts.fs, dir: opts.Dir, reserve: opts.Reserve}
 	e.cache = pebble.NewCache(opts.CacheBytes)
 	settings := e.settings()

@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -101,6 +102,120 @@ func TestAcknowledgedSurvivesAPowerCut(t *testing.T) {
 			next += round
 		}
 	}
+}
+
+// The power goes while one writes lazily and others commit after having seen how far it is: what it wrote is lost from its end only, and never what
+// an acknowledged commit rested on, also one that wrote nothing.
+func TestLazyCommitsAreLostFromTheEnd(t *testing.T) {
+	ctx := context.Background()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	lazyKey := func(n int) kv.Key { return kv.Key{Part: "lazy", Key: fmt.Sprintf("%06d", n)} }
+	count := kv.Key{Part: "lazy count", Key: "n"}
+	n := rounds(100, 5000)
+	lost := 0
+	for round := range n {
+		mem := vfs.NewCrashableMem()
+		e, err := openOn(mem)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var work sync.WaitGroup
+		rested, wrote := 0, 0
+		stop, began := make(chan struct{}), make(chan struct{}, 1<<16)
+		until := func(do func(i int) error) {
+			work.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if err := do(i); err != nil {
+						t.Errorf("round %d: %v", round, err)
+						return
+					}
+				}
+			})
+		}
+		until(func(i int) error {
+			_, err := e.Commit(ctx, kv.Batch{Lazy: true, Put: []kv.Entry{{Key: lazyKey(i)}, {Key: count, Value: fmt.Append(nil, i)}}})
+			mu.Lock()
+			wrote = i
+			mu.Unlock()
+			return err
+		})
+		for w := range 2 {
+			until(func(i int) error {
+				since := e.Moment()
+				v, ok, err := e.Get(ctx, count)
+				if err != nil || !ok {
+					return err
+				}
+				b := kv.Batch{Expect: []kv.Precondition{{Key: count, Value: v}}, Since: since}
+				if w == 0 {
+					b = kv.Batch{Put: []kv.Entry{{Key: kv.Key{Part: "seen", Key: fmt.Sprint(i)}, Value: v}}}
+				}
+				switch _, err = e.Commit(ctx, b); {
+				case errors.Is(err, kv.ErrConflict):
+					return nil
+				case err != nil:
+					return err
+				}
+				seen, _ := strconv.Atoi(string(v))
+				mu.Lock()
+				rested = max(rested, seen)
+				mu.Unlock()
+				began <- struct{}{}
+				return nil
+			})
+		}
+		for range 1 + r.IntN(20) {
+			<-began
+		}
+		mu.Lock()
+		must, all := rested, wrote
+		after := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: r.IntN(101), RNG: rand.New(rand.NewPCG(r.Uint64(), 2))})
+		mu.Unlock()
+		close(stop)
+		work.Wait()
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		there := lazyThere(t, after)
+		for i, k := range there {
+			if k != lazyKey(i).Key {
+				t.Fatalf("round %d: lazy commit %d is lost, and a later one is there", round, i)
+			}
+		}
+		if len(there)-1 < must {
+			t.Fatalf("round %d: lazy commits up to %d are there, and commit %d was rested on by one that was acknowledged", round, len(there)-1, must)
+		}
+		if len(there)-1 < all {
+			lost++
+		}
+	}
+	if lost == 0 {
+		t.Error("no lazy commit was lost in any power cut: this has tested nothing")
+	}
+}
+
+func lazyThere(t *testing.T, fs *vfs.MemFS) (keys []string) {
+	t.Helper()
+	e, err := openOn(fs)
+	if err != nil {
+		t.Fatalf("what a power cut left cannot be opened: %v", err)
+	}
+	defer func() { _ = e.Close() }()
+	for en, err := range e.Scan(context.Background(), []kv.Range{{Part: "lazy"}}, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, en.Key.Key)
+	}
+	return keys
 }
 
 // survivors are the keys that are there after a power cut. It fails the test if a promised one is not, if one is there by half, or if the log
