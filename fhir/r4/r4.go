@@ -7,6 +7,8 @@ package r4
 import (
 	_ "embed"
 	"fmt"
+	"iter"
+	"maps"
 	"strings"
 	"sync"
 )
@@ -47,6 +49,12 @@ var table = sync.OnceValue(func() map[string]*Type {
 
 // TypeOf finds a resource or data type by its name; nil if R4 has none.
 func TypeOf(name string) *Type { return table()[name] }
+
+// Types yields all resource and data types, in no order.
+func Types() iter.Seq[*Type] { return maps.Values(table()) }
+
+// Element is the element of this name, without [x] if it is a choice; nil if there is none.
+func (t *Type) Element(name string) *Element { return t.byName[name] }
 
 // Member finds the element that a JSON member is, and the data type that its name says if it is a choice: "valueQuantity" is value, Quantity.
 func (t *Type) Member(name string) (e *Element, typ string) {
