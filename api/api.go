@@ -36,6 +36,7 @@ type Options struct {
 	Gather *gather.Gatherer
 	Tasks  Tasks // nil: there are none
 	Intake Door
+	Bulk   Bulk // nil: $export and $import are not offered
 	Access *access.Manager
 	// Base is the public base URL, "https://record.example.nhs.uk/fhir". Empty: taken from each request.
 	Base    string
@@ -71,6 +72,7 @@ type route struct {
 	interaction string  // FHIR code of the interaction, or "$operation"
 	typ         string  // "Patient", "*" for every type, "" for the system
 	open        bool    // needs no sign-in
+	lines       bool    // answers in NDJSON too, whatever Accept says
 	person      handler // for who reads one person's joined record; nil: not theirs to do
 	system      handler // for a system, on its own record; nil: not theirs to do
 }
@@ -78,7 +80,7 @@ type route struct {
 type handler func(w http.ResponseWriter, r *http.Request, s *access.Session) error
 
 func (s *server) routes() []route {
-	return []route{
+	return append(s.bulkRoutes(), []route{
 		{pattern: "GET /fhir/metadata", interaction: "capabilities", open: true, person: s.metadata},
 		{pattern: "GET /fhir/Patient/{id}/$everything", interaction: "$everything", typ: "Patient", person: s.everything, system: s.ownEverything},
 		{pattern: "GET /fhir/$gather", person: methodNotAllowed, system: methodNotAllowed},
@@ -106,12 +108,15 @@ func (s *server) routes() []route {
 		{pattern: "POST /fhir/{type}/_search", person: s.search, system: s.ownSearch},
 		{pattern: "POST /fhir", interaction: "transaction", system: s.bundle},
 		{pattern: "POST /fhir/{$}", interaction: "batch", system: s.bundle},
-	}
+	}...)
 }
 
 // serve finds who asks, and gives the route's handler for them.
 func (s *server) serve(rt route) handler {
 	return func(w http.ResponseWriter, r *http.Request, _ *access.Session) error {
+		if err := acceptable(r); err != nil && !rt.lines {
+			return err
+		}
 		if rt.open {
 			return rt.person(w, r, nil)
 		}
@@ -146,11 +151,7 @@ func (s *server) answer(h handler) http.HandlerFunc {
 		if id := r.Header.Get("X-Request-Id"); id != "" && len(id) <= 64 {
 			head.Set("X-Request-Id", id)
 		}
-		err := acceptable(r)
-		if err == nil {
-			err = h(w, r, nil)
-		}
-		if err != nil {
+		if err := h(w, r, nil); err != nil {
 			s.fail(w, r, err)
 		}
 	}

@@ -39,6 +39,9 @@ type site struct {
 	audit *audit.Log
 	db    *store.DB
 	in    *intake.Intake
+
+	gather    *gather.Gatherer
+	bulkStops func() // waits until it has
 }
 
 func open(t testing.TB) *site {
@@ -72,9 +75,18 @@ func open(t testing.TB) *site {
 	users, err := access.New(access.Options{Region: r})
 	must(t, err)
 	g := gather.New(gather.Options{Region: r, People: people, Kept: db, Audit: log, Stamper: stamper})
-	srv := httptest.NewServer(api.New(api.Options{Gather: g, Intake: in, Access: users, Name: "Test", Version: "test"}))
-	t.Cleanup(func() { srv.Close(); stop(); <-done; <-done; _ = db.Close() })
-	return &site{t: t, url: srv.URL + "/fhir", audit: log, db: db, in: in}
+	s := &site{t: t, audit: log, db: db, in: in, gather: g}
+	srv := httptest.NewServer(api.New(api.Options{Gather: g, Intake: in, Bulk: s.bulkRuns(), Access: users, Name: "Test", Version: "test"}))
+	s.url = srv.URL + "/fhir"
+	t.Cleanup(func() {
+		srv.Close()
+		s.bulkStops()
+		stop()
+		<-done
+		<-done
+		_ = db.Close()
+	})
+	return s
 }
 
 func must(t testing.TB, err error) {

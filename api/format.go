@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"tombolo/bulk"
 	"tombolo/fhir"
 	"tombolo/fhir/fhirxml"
 	"tombolo/fhir/r4"
@@ -113,6 +114,8 @@ func accepts(r *http.Request, coding string) bool {
 // limitOf is how large a request's body may be.
 func limitOf(r *http.Request) int64 {
 	switch {
+	case r.URL.Path == "/fhir/$import":
+		return bulk.MaxImport
 	case r.Method == http.MethodPut || r.Method == http.MethodPatch:
 		return MaxWrite
 	case r.Method == http.MethodPost && !strings.Contains(r.URL.Path, "$") && !strings.HasSuffix(r.URL.Path, "/_search"):
@@ -127,23 +130,30 @@ func body(r *http.Request) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, &http.MaxBytesError{Limit: limit}
 	}
-	var from io.Reader = r.Body
+	from, err := unpacked(r)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(from, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		return nil, &http.MaxBytesError{Limit: limit}
+	}
+	return data, err
+}
+
+// unpacked is the request's body, unpacked as it is read if it came packed.
+func unpacked(r *http.Request) (io.Reader, error) {
 	switch coding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))); coding {
 	case "", "identity":
+		return r.Body, nil
 	case "gzip", "x-gzip":
 		z, err := gzip.NewReader(r.Body)
 		if err != nil {
 			return nil, fhir.Errorf(fhir.Structure, "the body is said to be gzip, and is not")
 		}
-		from = io.LimitReader(z, limit+1)
-	default:
-		return nil, fhir.Errorf(fhir.NotSupported, "send the body as it is, or packed with gzip").At("Content-Type")
+		return z, nil
 	}
-	data, err := io.ReadAll(from)
-	if err == nil && int64(len(data)) > limit {
-		return nil, &http.MaxBytesError{Limit: limit}
-	}
-	return data, err
+	return nil, fhir.Errorf(fhir.NotSupported, "send the body as it is, or packed with gzip").At("Content-Type")
 }
 
 // mediaType is the type of what was sent, in lower case, without parameters.
@@ -209,6 +219,7 @@ func parameters(r *http.Request) (fhir.Value, error) {
 type preference struct {
 	returns string // minimal, representation, OperationOutcome; "" if not said
 	lenient bool
+	async   bool // respond-async
 }
 
 func preferences(r *http.Request) preference {
@@ -220,6 +231,8 @@ func preferences(r *http.Request) preference {
 				p.returns = strings.Trim(v, `"`)
 			case "handling":
 				p.lenient = strings.Trim(v, `"`) == "lenient"
+			case "respond-async":
+				p.async = true
 			}
 		}
 	}

@@ -23,7 +23,7 @@ func (s *server) metadata(w http.ResponseWriter, r *http.Request, _ *access.Sess
 		switch {
 		case rt.typ != "" || rt.interaction == "" || rt.interaction == "capabilities":
 		case strings.HasPrefix(rt.interaction, "$"):
-			operations = append(operations, fhir.M{"name": rt.interaction[1:], "definition": operationDefinition(rt.interaction)})
+			operations = append(operations, fhir.M{"name": rt.interaction[1:], "definition": operationDefinition(rt.interaction, rt.typ)})
 		default:
 			interactions = append(interactions, fhir.M{"code": rt.interaction})
 		}
@@ -62,8 +62,14 @@ func (s *server) security() fhir.M {
 	return out
 }
 
-func operationDefinition(name string) string {
+func operationDefinition(name, typ string) string {
 	switch name {
+	case "$export":
+		level := ""
+		if typ != "" {
+			level = strings.ToLower(typ) + "-"
+		}
+		return "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/" + level + "export"
 	case "$everything":
 		return "http://hl7.org/fhir/OperationDefinition/Patient-everything"
 	case "$lastn":
@@ -84,7 +90,7 @@ func (s *server) resource(typ string) fhir.M {
 		switch {
 		case rt.typ != typ && rt.typ != "*":
 		case strings.HasPrefix(rt.interaction, "$"):
-			operations = append(operations, fhir.M{"name": rt.interaction[1:], "definition": operationDefinition(rt.interaction)})
+			operations = append(operations, fhir.M{"name": rt.interaction[1:], "definition": operationDefinition(rt.interaction, rt.typ)})
 		case rt.interaction != "":
 			interactions = append(interactions, fhir.M{"code": rt.interaction})
 		}

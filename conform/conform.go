@@ -103,7 +103,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	for _, g := range []struct {
 		name string
 		do   func()
-	}{{"Capability", c.capability}, {"Interactions", c.interactions}, {"Transactions and batches", c.bundles}, {"Searches", c.searches}, {"Errors", c.errors}} {
+	}{{"Capability", c.capability}, {"Interactions", c.interactions}, {"Transactions and batches", c.bundles}, {"Searches", c.searches}, {"Operations", c.operations}, {"Errors", c.errors}} {
 		c.group = g.name
 		g.do()
 	}

@@ -138,6 +138,8 @@ type holding struct {
 	write    func(*fhir.Resource) error
 	patients []string
 	own      []*fhir.Resource // what this node itself knows of them
+	// pick says in which version a resource is given, if at all; nil: all as they are.
+	pick func(ctx context.Context, r *fhir.Resource) (*fhir.Resource, error)
 
 	versions map[fhir.Ref]string   // what was recorded as given
 	headings map[string][]string   // the same, by heading
@@ -153,10 +155,18 @@ func (h *holding) export(ctx context.Context) (Exported, error) {
 			h.out.Damaged = append(h.out.Damaged, err)
 			continue
 		}
+		if err == nil && h.pick != nil {
+			r, err = h.pick(ctx, r)
+		}
 		if err != nil {
 			return h.out, err
 		}
-		h.note(r)
+		if r != nil {
+			h.note(r)
+		}
+	}
+	if h.pick != nil && len(h.versions) == 0 {
+		return h.out, nil // nothing of it is wanted
 	}
 	shared, err := h.shared(ctx)
 	if err != nil {

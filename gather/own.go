@@ -23,6 +23,29 @@ type Own struct {
 	source string
 }
 
+// A Mandate is what is kept of a session for work that goes on after its request, also after the node has started again: who asked, and for which system.
+type Mandate struct {
+	User, Name, RoleName           string
+	Role                           policy.Role
+	Organisation, OrganisationName string
+	Purpose                        policy.Purpose
+	System                         string
+	Trace, Device, Address         string
+}
+
+// Mandate is what Resume needs to go on for the one whose record this is.
+func (o *Own) Mandate() Mandate {
+	s := o.s
+	return Mandate{User: s.User, Name: s.Name, RoleName: s.RoleName, Role: s.Role, Organisation: s.Organisation, OrganisationName: s.OrganisationName, Purpose: s.Purpose,
+		System: s.System, Trace: s.Trace, Device: s.Device, Address: s.Address}
+}
+
+// Resume decides again whether the system may read and write its record, as the region is now.
+func (g *Gatherer) Resume(ctx context.Context, m Mandate) (*Own, error) {
+	return g.Own(ctx, &access.Session{User: m.User, Name: m.Name, RoleName: m.RoleName, Role: m.Role, Organisation: m.Organisation, OrganisationName: m.OrganisationName,
+		Purpose: m.Purpose, System: m.System, Trace: m.Trace, Device: m.Device, Address: m.Address})
+}
+
 // Own decides, before anything is looked at, whether a session may read and write its system's record.
 func (g *Gatherer) Own(ctx context.Context, s *access.Session) (*Own, error) {
 	if s.Scopes != nil { // they say what of people's records an application may have; nothing here is held to them yet

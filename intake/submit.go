@@ -115,13 +115,20 @@ func (in *Intake) submit(ctx context.Context, tx store.Tx, sys *region.System, s
 		return nil
 	}
 	tx.Bucket(BucketRaw).Put(hash, sub.Raw)
-	home := store.Home{Source: sub.Source}
-	if !slices.ContainsFunc(w.homes, func(h string) bool { return h != w.homes[0] }) {
-		home.Patient = w.homes[0]
+	// One for each patient, in their record, and one for what is nobody's.
+	for _, home := range slices.Compact(slices.Sorted(slices.Values(w.homes))) {
+		var refs []fhir.Ref
+		for i, ref := range w.refs {
+			if w.homes[i] == home {
+				refs = append(refs, ref)
+			}
+		}
+		d := connector.Delivery{Source: sub.Source, ID: NewID(), Received: tx.Now(), Map: "nothing: it came as it is"}
+		if _, err := tx.Put(ctx, store.Home{Source: sub.Source, Patient: home}, in.provenance(sys, &d, refs, hash)); err != nil {
+			return err
+		}
 	}
-	d := connector.Delivery{Source: sub.Source, ID: NewID(), Received: tx.Now(), Map: "nothing: it came as it is"}
-	_, err = tx.Put(ctx, home, in.provenance(sys, &d, w.refs, hash))
-	return err
+	return nil
 }
 
 // kept is what is remembered of a Submission with a Key.

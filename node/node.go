@@ -18,6 +18,7 @@ import (
 	"tombolo/access"
 	"tombolo/api"
 	"tombolo/audit"
+	"tombolo/bulk"
 	"tombolo/connector"
 	"tombolo/connector/gpconnect"
 	"tombolo/events"
@@ -76,6 +77,7 @@ type Node struct {
 	Access   *access.Manager
 	Intake   *intake.Intake
 	Gather   *gather.Gatherer
+	Bulk     *bulk.Service
 	People   *mpi.Index
 	Locator  *locator.Locator
 	Standing *standing.Index
@@ -144,6 +146,8 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}
 	n.Gather = gather.New(gather.Options{Region: c.Region, Agreed: n.agreed, OptOuts: standing.Register{File: n.optOuts, Now: c.Now}, People: n.People, Standing: n.Standing, Kept: n.store, Audit: n.Audit,
 		Askers: askers, Stamper: stamper, Learn: n.learn, Now: c.Now, Logger: c.Logger})
+
+	n.Bulk = bulk.New(bulk.Options{Store: n.store, Gather: n.Gather, Intake: n.Intake, Await: n.Await, Node: n.name, Now: c.Now, Logger: c.Logger})
 
 	// Who watches over the audit log.
 	if err := n.trust(); err != nil {
@@ -298,6 +302,7 @@ func (n *Node) Start(ctx context.Context) {
 	if !n.c.Feeds {
 		return
 	}
+	n.background.Go(func() { _ = n.Bulk.Run(ctx) })
 	for _, r := range n.runners {
 		n.background.Go(func() { n.keepRunning(ctx, r) })
 	}
@@ -347,7 +352,7 @@ func (n *Node) Close() error {
 
 // fhirAPI is the FHIR API, on whichever listener it stands.
 func (n *Node) fhirAPI() http.Handler {
-	return api.New(api.Options{Gather: n.Gather, Tasks: n, Intake: n.Intake, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
+	return api.New(api.Options{Gather: n.Gather, Tasks: n, Intake: n.Intake, Bulk: n.Bulk, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
 }
 
 // handler is what people and their applications ask.
