@@ -53,6 +53,7 @@ type Session struct {
 	can       scope.Can               // what is being done, in the letters of scopes; zero: read
 	stale     bool                    // the user proved who they are too long ago to break the glass
 	glass     map[string]policy.Glass // by person id
+	limits    *limits                 // on how much it may ask; nil: none
 	cookie    string                  // the browser session's secret, "" for bearer tokens
 }
 
@@ -157,6 +158,7 @@ type Manager struct {
 	state      *state.State
 	ring       *token.Ring
 	neighbours map[string]neighbour // by issuer
+	limits     *limits
 }
 
 // New makes a Manager.
@@ -171,6 +173,7 @@ func New(o Options) (*Manager, error) {
 		o.Issuer = func() string { return "" }
 	}
 	m := &Manager{opts: o, users: map[string]region.User{}, state: state.New(o.Store, o.Now), neighbours: map[string]neighbour{}}
+	m.limits = newLimits(o.Region.Limits, o.Now, m.remember)
 	m.ring = &token.Ring{Kept: m.state.Keys(), Now: o.Now}
 	for _, u := range o.Region.Users {
 		if !policy.Role(u.Role).Valid() {
@@ -344,7 +347,7 @@ func (m *Manager) SessionFor(p Principal) *Session { return m.session(p) }
 func (m *Manager) session(p Principal) *Session {
 	role := policy.Role(p.Role)
 	info, _ := role.Info()
-	s := &Session{User: p.User, Name: p.Name, Role: role, RoleName: info.Name, Organisation: p.Organisation, Person: p.Person, System: p.System, Trace: NewTrace(), principal: p}
+	s := &Session{User: p.User, Name: p.Name, Role: role, RoleName: info.Name, Organisation: p.Organisation, Person: p.Person, System: p.System, Trace: NewTrace(), principal: p, limits: m.limits}
 	if o, ok := m.opts.Region.Organisation(p.Organisation); ok {
 		s.OrganisationName = o.Name
 	}

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 
 	"tombolo/audit"
@@ -22,12 +23,21 @@ func (m *Manager) Left(ctx context.Context, s *Session) error {
 	return m.remember(ctx, audit.Event{Kind: audit.SignOut, Agent: s.agent(), Trace: s.Trace})
 }
 
-// Refused remembers that somebody did not get in: who said to be asking, and why not. It is for the log; who is refused is not told.
-func (m *Manager) Refused(ctx context.Context, device, address, who, why string) {
-	_ = m.remember(ctx, audit.Event{Kind: audit.Denied, Agent: audit.Agent{User: who, Device: device, Address: address}, What: []string{"refused: " + why}})
+// Refused remembers that somebody did not get in: who said to be asking, and why not. It is for the log; who is refused is not told. Too many from
+// one address in a minute are not remembered one by one: an error, of type Throttled, is then the answer.
+func (m *Manager) Refused(ctx context.Context, device, address, who, why string) error {
+	if address == "" {
+		address, _ = ctx.Value(addressKey{}).(string)
+	}
+	agent := audit.Agent{User: who, Device: device, Address: address}
+	if err := m.failed(ctx, cmp.Or(address, who), agent); err != nil {
+		return err
+	}
+	_ = m.remember(ctx, audit.Event{Kind: audit.Denied, Agent: agent, What: []string{"refused: " + why}})
+	return nil
 }
 
-func (m *Manager) refuse(ctx context.Context, who, why string) { m.Refused(ctx, "", "", who, why) }
+func (m *Manager) refuse(ctx context.Context, who, why string) { _ = m.Refused(ctx, "", "", who, why) }
 
 func (m *Manager) remember(ctx context.Context, e audit.Event) error {
 	if m.opts.Audit == nil {

@@ -37,7 +37,7 @@ func (m *Manager) bearer(r *http.Request, auth string) (*Session, error) {
 		return nil, fhir.Errorf(fhir.Login, "send the access token as Authorization: Bearer <token>")
 	}
 	if strings.Count(raw, ".") == 2 {
-		return m.asserted(r.Context(), raw)
+		return m.asserted(WithAddress(r.Context(), r), raw)
 	}
 	g, ok, err := m.Grant(r.Context(), raw)
 	switch {
@@ -46,8 +46,19 @@ func (m *Manager) bearer(r *http.Request, auth string) (*Session, error) {
 	case ok:
 		return m.SessionOf(g)
 	}
+	device, address := client(r)
+	if !unguessable(raw) {
+		if err := m.mayTry(address); err != nil {
+			return nil, err
+		}
+	}
 	if u, ok := m.byToken(raw); ok {
 		return m.session(of(u)), nil
+	}
+	if !unguessable(raw) {
+		if err := m.Refused(r.Context(), device, address, "bearer token", "a token that is not known"); err != nil {
+			return nil, err
+		}
 	}
 	return nil, fhir.Errorf(fhir.Login, unknownToken)
 }

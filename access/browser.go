@@ -77,6 +77,10 @@ func (m *Manager) browserSession(r *http.Request) (*Session, error) {
 
 // SignIn starts a browser session for a user of the region file: with their token, or in a demo without.
 func (m *Manager) SignIn(w http.ResponseWriter, r *http.Request, user, token string) (*Session, error) {
+	device, address := client(r)
+	if err := m.mayTry(address); err != nil {
+		return nil, err
+	}
 	u, ok := m.users[user]
 	if token != "" {
 		u, ok = m.byToken(token)
@@ -84,6 +88,9 @@ func (m *Manager) SignIn(w http.ResponseWriter, r *http.Request, user, token str
 		ok = false
 	}
 	if !ok {
+		if err := m.Refused(r.Context(), device, address, "sign-in page", "a user or token that is not known"); err != nil {
+			return nil, err
+		}
 		return nil, fhir.Errorf(fhir.Login, "that user or access token is not known here")
 	}
 	return m.Begin(w, r, of(u), "")

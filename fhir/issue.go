@@ -3,6 +3,8 @@ package fhir
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"time"
 )
 
 // An IssueType says what kind of thing went wrong, in the standard's closed list.
@@ -58,9 +60,15 @@ type Issue struct {
 	Type       IssueType
 	Severity   Severity // SevError if empty
 	Text       string
-	Expression string // FHIRPath of the element, or "row 12, column dose", or "PID-3"; may be empty
-	Source     string // the source that is meant, if one is; may be empty
+	Expression string        // FHIRPath of the element, or "row 12, column dose", or "PID-3"; may be empty
+	Source     string        // the source that is meant, if one is; may be empty
+	After      time.Duration // of Throttled: when it may be tried again; 0: not known
 	cause      error
+}
+
+// RetryAfter is After as the header of that name has it: whole seconds, at least one. RFC 9110 §10.2.3
+func (i *Issue) RetryAfter() string {
+	return strconv.Itoa(max(1, int((i.After+time.Second-1)/time.Second)))
 }
 
 func (i *Issue) Error() string {

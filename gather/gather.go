@@ -269,10 +269,10 @@ func (g *Gatherer) resolve(ctx context.Context, s *access.Session, id fhir.Ident
 	return personID, nil
 }
 
-// mayOpen refuses roles that open no records at all, which tells nothing of anybody.
+// mayOpen refuses roles that open no records at all, and whoever asks too much at once, which tells nothing of anybody.
 func (g *Gatherer) mayOpen(ctx context.Context, s *access.Session) error {
 	if info, ok := s.Role.Info(); ok && info.Opens {
-		return nil
+		return s.Asks(ctx)
 	}
 	return g.forbid(ctx, s, fhir.Errorf(fhir.Forbidden, "this role opens no records"))
 }
@@ -303,6 +303,7 @@ func (g *Gatherer) deny(ctx context.Context, s *access.Session, personID string,
 	if _, err := g.o.Audit.Append(ctx, e); err != nil {
 		return fhir.Errorf(fhir.NoStore, "the access could not be recorded, so nothing is shown: %w", err)
 	}
+	s.Missed()
 	return unknown()
 }
 

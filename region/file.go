@@ -50,6 +50,7 @@ var fileShape = block("A region: who is in it, what each system gives and how, w
 	field[Region]{"identity", "who may get in besides: identity providers, applications, launching systems", false, identityShape},
 	field[Region]{"gpconnect", "the record offered as GP Connect (Access Record Structured) to systems that have a certificate", false, gpConnectShape},
 	field[Region]{"audit", "where the audit log goes besides, and what misuse watching knows of", false, auditShape},
+	field[Region]{"limits", "how often something may be done in a minute", false, limitsShape},
 	field[Region]{"policy", "who answers for the agreements as they stand here, and what else deciding needs", false, policyShape},
 )
 
@@ -82,6 +83,12 @@ func readSensitiveWay(d *decoder, n ast.Node, path string) (string, bool) {
 	s, ok := d.scalar(n, path, "restrict, withhold or show")
 	return s, ok && d.known(n, path, "a way with a set", s, SensitiveWays)
 }
+
+var limitsShape = block("How often something may be done in a minute, by each node; 0: as often as one likes.",
+	field[Region]{"attempts", "failed attempts to get in, from one network address; 60 if not given. Behind a proxy everybody has its address: let the proxy limit instead", false, count(func(r *Region) *int { return &r.Limits.Attempts })},
+	field[Region]{"opens", "questions about people's records by one user, of which one that finds nobody counts for ten; 600 if not given", false, count(func(r *Region) *int { return &r.Limits.Opens })},
+	field[Region]{"client_opens", "the same by one application, system or neighbour, for all of its users; 12000 if not given", false, count(func(r *Region) *int { return &r.Limits.ClientOpens })},
+)
 
 var auditShape = block("The audit log and the watching of it.",
 	field[Region]{"feed", "address of an audit repository that is sent every event (IHE ATNA, ITI-20): a FHIR base URL, or syslog+tls://host:port for DICOM messages by syslog", false, text(func(r *Region) *string { return &r.Audit.Feed }, anyText)},

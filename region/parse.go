@@ -47,7 +47,7 @@ func parseAt(name string, data []byte, at time.Time) (*Region, []Problem) {
 
 // read is Parse without Check. A region that is no YAML has no places.
 func read(name string, data []byte) (*Region, []Problem) {
-	r := &Region{file: name}
+	r := &Region{file: name, Limits: DefaultLimits}
 	d := &decoder{region: r}
 	root, problem := readYAML(data)
 	switch {

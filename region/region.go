@@ -22,6 +22,7 @@ type Region struct {
 	Audit         Audit
 	GPConnect     GPConnect
 	Policy        Policy
+	Limits        Limits
 
 	file   string           // name of the file it was read from
 	places map[string]place // where each part stands in it, by path
@@ -147,6 +148,16 @@ type User struct {
 	Workgroups   []string
 	Activities   []string // national RBAC activities to which they are held; nil: to their role alone
 }
+
+// Limits are how often something may be done in a minute; 0: as often as one likes.
+type Limits struct {
+	Attempts    int // failed attempts to get in, from one network address
+	Opens       int // questions about people's records by one user
+	ClientOpens int // and by one application, system or neighbour, for all of its users
+}
+
+// DefaultLimits are those of a region file that says nothing of them.
+var DefaultLimits = Limits{Attempts: 60, Opens: 600, ClientOpens: 12000}
 
 // Policy is who answers for the agreements as they stand in the file, and what else deciding needs.
 type Policy struct {

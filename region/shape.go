@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -330,6 +331,25 @@ func wordsSchema(keys []string, value schema) schema {
 		s["propertyNames"] = schema{"enum": keys}
 	}
 	return s
+}
+
+// count reads a whole number, 0 to 999,999.
+func count[T any](get func(*T) *int) reader[T] {
+	expr := regexp.MustCompile(`^(0|[1-9][0-9]{0,5})$`)
+	return reader[T]{
+		read: func(d *decoder, n ast.Node, path string, to *T) {
+			s, ok := d.scalar(n, path, "a whole number")
+			if !ok {
+				return
+			}
+			if !expr.MatchString(s) {
+				d.problem(n, path, brief(s)+" is not a whole number from 0 to 999999", "Write the digits alone: 600")
+				return
+			}
+			*get(to), _ = strconv.Atoi(s)
+		},
+		schema: func() schema { return schema{"type": "integer", "minimum": 0, "maximum": 999999} },
+	}
 }
 
 // duration reads "2s" or "500ms".

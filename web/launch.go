@@ -108,7 +108,9 @@ func (s *Site) openLaunched(w http.ResponseWriter, r *http.Request, who access.P
 // refuseLaunch audits why, and tells only that.
 func (s *Site) refuseLaunch(w http.ResponseWriter, r *http.Request, launcher, why string) error {
 	device, address := access.From(r)
-	s.opts.Access.Refused(r.Context(), device, address, "launcher "+launcher, "launch: "+why)
+	if err := s.opts.Access.Refused(r.Context(), device, address, "launcher "+launcher, "launch: "+why); err != nil {
+		return err
+	}
 	return s.show(w, http.StatusForbidden, "problem", layout{Title: launchRefused.Heading, Site: s.opts.Name, Body: launchRefused})
 }
 

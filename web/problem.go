@@ -39,6 +39,9 @@ func (s *Site) fail(w http.ResponseWriter, r *http.Request, session *access.Sess
 		status, p = http.StatusRequestEntityTooLarge, problem{Heading: "This is too large to open here", Text: is.Text}
 	case is.Type == fhir.Required, is.Type == fhir.ValueError, is.Type == fhir.Invalid:
 		status, p = http.StatusBadRequest, problem{Heading: "That could not be read", Text: is.Text}
+	case is.Type == fhir.Throttled && is.After > 0: // it is us whom they ask too much
+		status, p = http.StatusTooManyRequests, problem{Heading: "Too many at once", Text: "More was asked for in a short time than one person can read. Wait a minute, and try again. If this keeps happening while you work as usual, tell the service desk."}
+		w.Header().Set("Retry-After", is.RetryAfter())
 	case is.Type == fhir.Timeout, is.Type == fhir.Transient, is.Type == fhir.Throttled:
 		status, p = http.StatusServiceUnavailable, problem{Heading: "No answer just now", Text: "What was asked for did not answer in time. Try again in a minute. This does not mean that there is nothing."}
 		w.Header().Set("Retry-After", "30")

@@ -132,7 +132,7 @@ func (s *Server) read(ctx context.Context, r *op.ClientRequest[oidc.AuthRequest]
 		return q, oidc.ErrServerError().WithDescription("try again")
 	}
 	if !ok || l.Client != c.ID {
-		s.m.Refused(ctx, r.Header.Get("User-Agent"), "", "client "+c.ID, "a launch that is not known, has expired or was used before")
+		_ = s.m.Refused(ctx, r.Header.Get("User-Agent"), "", "client "+c.ID, "a launch that is not known, has expired or was used before")
 		return bad("launch is not one that was started from here, or it has expired or was used before")
 	}
 	q.Patient, q.User = l.Patient, l.User
@@ -212,7 +212,7 @@ func (s *Server) request(ctx context.Context, session *access.Session, id string
 		return q, fhir.Errorf(fhir.Forbidden, "only somebody signed in at this node lets an application in")
 	}
 	if q.User != "" && q.User != session.User || session.Locked != "" && q.Patient != "" && q.Patient != session.Locked {
-		s.m.Refused(ctx, session.Device, session.Address, session.User, "an application's launch by another user or for another person")
+		_ = s.m.Refused(ctx, session.Device, session.Address, session.User, "an application's launch by another user or for another person")
 		return q, unknownRequest()
 	}
 	if q.MaxAge >= 0 && s.m.Now().Sub(session.AuthTime) > max(time.Duration(q.MaxAge)*time.Second, 30*time.Second) {

@@ -20,6 +20,7 @@ import (
 	"tombolo/access"
 	"tombolo/access/provider"
 	"tombolo/access/token"
+	"tombolo/fhir"
 	"tombolo/region"
 	"tombolo/search/scope"
 )
@@ -132,9 +133,44 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				return
 			}
 		}
+		r = r.WithContext(access.WithAddress(r.Context(), r))
+		if r.Method == http.MethodPost && r.URL.Path != pathUserinfo {
+			s.counted(w, r, next)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
 }
+
+// counted has a client that asks too often, or fails too often, wait.
+func (s *Server) counted(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	claimed := r.PostForm.Get("client_id")
+	if issuer, err := token.Issuer(r.PostForm.Get("client_assertion")); err == nil {
+		claimed = issuer
+	}
+	if _, known := s.clients[claimed]; !known {
+		claimed = "" // what nobody is called is nobody's count
+	}
+	if err := s.m.AsksFor(r, claimed, false); err != nil {
+		w.Header().Set("Retry-After", fhir.IssueOf(err).RetryAfter())
+		op.WriteError(w, r, op.NewStatusError(&oidc.Error{ErrorType: "temporarily_unavailable", Description: err.Error()}, http.StatusTooManyRequests), nil)
+		return
+	}
+	seen := &status{ResponseWriter: w}
+	next.ServeHTTP(seen, r)
+	if seen.code >= http.StatusBadRequest && seen.code < http.StatusInternalServerError {
+		_ = s.m.AsksFor(r, claimed, true)
+	}
+}
+
+// status remembers how a request was answered.
+type status struct {
+	http.ResponseWriter
+	code int
+}
+
+// WriteHeader is the ResponseWriter's.
+func (s *status) WriteHeader(code int) { s.code = code; s.ResponseWriter.WriteHeader(code) }
 
 // A client is a registered client, as the library sees it.
 type client struct {
@@ -238,7 +274,7 @@ func (s *Server) VerifyClient(ctx context.Context, r *op.Request[op.ClientCreden
 
 // refuse remembers why a client was refused, and gives the one answer that it gets.
 func (s *Server) refuse(ctx context.Context, h http.Header, id string, why error) error {
-	s.m.Refused(ctx, h.Get("User-Agent"), "", "client "+id, why.Error())
+	_ = s.m.Refused(ctx, h.Get("User-Agent"), "", "client "+id, why.Error())
 	return op.NewStatusError(oidc.ErrInvalidClient().WithDescription("the client is not known here, or has not proven who it is"), http.StatusUnauthorized)
 }
 

@@ -124,7 +124,7 @@ func (s *Server) CodeExchange(ctx context.Context, r *op.ClientRequest[oidc.Acce
 
 func (s *Server) stolen(ctx context.Context, h http.Header, client string, g access.Grant, why string) {
 	_ = s.revokeFamily(ctx, g.Family)
-	s.m.Refused(ctx, h.Get("User-Agent"), "", "client "+client, why)
+	_ = s.m.Refused(ctx, h.Get("User-Agent"), "", "client "+client, why)
 }
 
 // idToken tells the client who signed in. OpenID Connect Core §2
@@ -241,7 +241,7 @@ func (s *Server) TokenExchange(ctx context.Context, r *op.ClientRequest[oidc.Tok
 	case oidc.IDTokenType:
 		who, signed, err := s.exchanged(ctx, c, d.SubjectToken)
 		if err != nil {
-			s.m.Refused(ctx, r.Header.Get("User-Agent"), "", "client "+c.ID, "an ID token was not exchanged: "+err.Error())
+			_ = s.m.Refused(ctx, r.Header.Get("User-Agent"), "", "client "+c.ID, "an ID token was not exchanged: "+err.Error())
 			return nil, badGrant()
 		}
 		g = access.Grant{Principal: who, Client: c.ID, SignedIn: signed, Family: access.Secret()}

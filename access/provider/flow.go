@@ -44,7 +44,9 @@ func (s *Set) Start(ctx context.Context, m *access.Manager, id, next string) (to
 // told only that it did.
 func (s *Set) Return(ctx context.Context, m *access.Manager, st, code, iss, browser, device, address string) (who access.Principal, next string, err error) {
 	refused := func(provider, why string) (access.Principal, string, error) {
-		m.Refused(ctx, device, address, provider, why)
+		if err := m.Refused(ctx, device, address, provider, why); err != nil {
+			return access.Principal{}, "", err
+		}
 		return access.Principal{}, "", fhir.Errorf(fhir.Login, "you could not be signed in: begin again, and if it goes on, ask the service desk whether your role and organisation are known here")
 	}
 	var a Attempt

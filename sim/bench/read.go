@@ -19,13 +19,16 @@ import (
 	"tombolo/sim/world"
 )
 
+// unlimited lets one user ask as often as the machine answers.
+const unlimited = "limits: {opens: 0, client_opens: 0}\n"
+
 // gatherRecord asks for the named dozen's records, each from every source that knows them, over the FHIR API.
 func gatherRecord(ctx context.Context, o Options) (Result, error) {
 	if o.Count <= 0 {
 		o.Count = 2000
 	}
 	o.Told("starting the region")
-	w, err := world.Start(ctx, world.Options{Dir: o.Dir, Seed: o.Seed})
+	w, err := world.Start(ctx, world.Options{Dir: o.Dir, Seed: o.Seed, Also: unlimited})
 	if err != nil {
 		return Result{}, err
 	}
@@ -58,7 +61,7 @@ func readPerson(ctx context.Context, o Options) (Result, error) {
 	if o.Count <= 0 {
 		o.Count = 500
 	}
-	w, err := world.Start(ctx, world.Options{Dir: o.Dir, Seed: o.Seed})
+	w, err := world.Start(ctx, world.Options{Dir: o.Dir, Seed: o.Seed, Also: unlimited})
 	if err != nil {
 		return Result{}, err
 	}
