@@ -56,6 +56,9 @@ func (op *opening) plan() {
 		}
 	}
 	for _, p := range op.person.Patients {
+		if p.Source == connector.Own { // what people have chosen here is no part of the record
+			continue
+		}
 		if !slices.ContainsFunc(op.lanes, func(l *lane) bool { return l.key == p.Source }) && !op.g.inRegion(p.Source) {
 			op.lanes = append(op.lanes, op.planGone(p.Source))
 		}

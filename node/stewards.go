@@ -121,6 +121,9 @@ func (d *described) side(ctx context.Context, patient string) web.IdentitySide {
 }
 
 func (n *Node) sourceName(id string) string {
+	if id == connector.Own {
+		return n.c.Region.Name
+	}
 	s, _ := n.c.Region.System(id)
 	if o, ok := n.c.Region.Organisation(s.Organisation); ok {
 		return o.Name

@@ -88,6 +88,7 @@ type privacyPage struct {
 	Rows    []AuditRow
 	More    bool
 	Kinds   []IdentifierKind
+	Choices bool // the person's choices can be opened
 	Error   string
 	ErrorAt string // id of the item whose form was wrong
 }
@@ -111,6 +112,7 @@ func (s *Site) showPrivacy(w http.ResponseWriter, r *http.Request, session *acce
 	if p.Items, err = s.opts.Privacy.Queue(r.Context(), session, p.Closed); err != nil {
 		return err
 	}
+	p.Choices = s.opts.Choices != nil
 	p.Kinds = slices.Concat(nationalNumbers, s.opts.Identifiers)
 	title := "Who looked"
 	if p.Error != "" {

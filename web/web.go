@@ -80,6 +80,7 @@ type Options struct {
 	Launches *launch.Reader // nil: nothing is launched from elsewhere
 	SignIns  *provider.Set  // nil: nobody signs in elsewhere
 	Privacy  Privacy        // nil: there is nothing for privacy officers, and citizens cannot ask about a look
+	Choices  Choices        // nil: choices are not recorded here
 	Identity Identity       // nil: nobody settles who is who here
 	Logger   *slog.Logger   // nil: slog.Default()
 
@@ -180,6 +181,13 @@ func (s *Site) routes() *http.ServeMux {
 	signed("GET /me/document/{id}", s.myDocument)
 	signed("POST /me/looked", s.looked)
 	signed("GET /me/asked", s.asked)
+	signed("GET /me/choices", s.choices)
+	signed("POST /me/choices", s.choose)
+	signed("POST /me/choices/back", s.takeBack)
+	signed("POST /privacy/choices", s.findChoices)
+	signed("GET /privacy/choices/{person}", s.choices)
+	signed("POST /privacy/choices/{person}", s.choose)
+	signed("POST /privacy/choices/{person}/back", s.takeBack)
 	signed("GET /desk", s.desk)
 	signed("GET /desk/identity", s.identity)
 	signed("POST /desk/identity", s.identify)
