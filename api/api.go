@@ -83,6 +83,8 @@ func (s *server) routes() []route {
 	return append(s.bulkRoutes(), []route{
 		{pattern: "GET /fhir/metadata", interaction: "capabilities", open: true, person: s.metadata},
 		{pattern: "GET /fhir/Patient/{id}/$everything", interaction: "$everything", typ: "Patient", person: s.everything, system: s.ownEverything},
+		{pattern: "GET /fhir/Patient/{id}/$summary", interaction: "$summary", typ: "Patient", person: s.summary, system: s.ownSummary},
+		{pattern: "POST /fhir/Patient/$summary", person: s.summaryByIdentifier},
 		{pattern: "GET /fhir/$gather", person: methodNotAllowed, system: methodNotAllowed},
 		{pattern: "POST /fhir/$gather", interaction: "$gather", person: s.gather},
 		{pattern: "POST /fhir/$convert", interaction: "$convert", person: s.convert, system: s.convert},

@@ -72,6 +72,8 @@ func operationDefinition(name, typ string) string {
 		return "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/" + level + "export"
 	case "$everything":
 		return "http://hl7.org/fhir/OperationDefinition/Patient-everything"
+	case "$summary":
+		return "http://hl7.org/fhir/uv/ips/OperationDefinition/summary"
 	case "$lastn":
 		return "http://hl7.org/fhir/OperationDefinition/Observation-lastn"
 	case "$validate", "$meta", "$meta-add", "$meta-delete", "$convert":

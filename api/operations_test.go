@@ -90,3 +90,28 @@ func TestConvert(t *testing.T) {
 		t.Errorf("%s\n%s", a.body, b.body)
 	}
 }
+
+// A system's own summary holds what it holds, and says of nothing else that there is none.
+func TestASummaryOfWhatASystemHolds(t *testing.T) {
+	s := open(t)
+	s.smallWard()
+	doc := s.do("GET", "Patient/bob/$summary", nil).want(t, 200).value(t)
+	var sections []string
+	for sec := range doc.Get("entry.resource").All("section") {
+		sections = append(sections, sec.Text("code.coding.code")+" "+sec.Text("entry.reference"))
+	}
+	if got := strings.Join(sections, ", "); got != "11450-4 Condition/c1, 48765-2 AllergyIntolerance/no-allergy-info, 10160-0 MedicationStatement/no-medication-info" {
+		t.Errorf("its sections: %s", got)
+	}
+	s.as("other", "GET", "Patient/bob/$summary", nil).want(t, 404)
+	s.do("GET", "Patient/nobody/$summary", nil).want(t, 404)
+	s.do("GET", "Patient/bob/$summary?profile=urn:another", nil).want(t, 400)
+	seen := false
+	for e, err := range s.audit.All(t.Context(), 0, 0) {
+		must(t, err)
+		seen = seen || strings.Contains(string(e.Body), "Condition/c1/_history/1") && e.PersonID != ""
+	}
+	if !seen {
+		t.Error("the summary is not in the audit log")
+	}
+}

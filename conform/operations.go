@@ -30,6 +30,21 @@ func (c *run) operations() {
 		}
 		return nil
 	})
+	op("Patient/$summary is an International Patient Summary", "uv/ips OperationDefinition-summary.html", "GET", "Patient/conform-ann/$summary", "", func(a answer) error {
+		if a.text("type") != "document" || a.text("entry.resource.type.coding.code") != "60591-5" {
+			return fmt.Errorf("it answers %.200s", a.body)
+		}
+		sections := map[string]bool{}
+		for code := range a.value().Get("entry.resource").All("section.code.coding.code") {
+			sections[code.Str()] = true
+		}
+		for _, code := range []string{"11450-4", "48765-2", "10160-0"} {
+			if !sections[code] {
+				return fmt.Errorf("section %s, which must be there, is not", code)
+			}
+		}
+		return nil
+	})
 	op("$validate finds what is right, right", "resource-operation-validate.html", "POST", "Patient/$validate", `{"resourceType":"Patient","active":true}`, func(a answer) error {
 		return c.severity(a, false)
 	})

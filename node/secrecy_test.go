@@ -223,7 +223,8 @@ func questions(t testing.TB, n *Node, number string, all []*fhir.Resource) []que
 		t.Fatal(err)
 	}
 	params := fhir.New("Parameters", "", fhir.M{"parameter": []fhir.M{{"name": "identifier", "valueIdentifier": fhir.Identifier{System: fhir.SystemNHSNumber, Value: number}}}}).Raw()
-	out := []question{{"POST", "/fhir/$gather", params}, {"GET", "/fhir/Patient/" + id, nil}, {"GET", "/fhir/Patient/" + id + "/$everything", nil}}
+	out := []question{{"POST", "/fhir/$gather", params}, {"GET", "/fhir/Patient/" + id, nil}, {"GET", "/fhir/Patient/" + id + "/$everything", nil},
+		{"GET", "/fhir/Patient/" + id + "/$summary", nil}, {"POST", "/fhir/Patient/$summary", params}}
 	for _, q := range []string{"Condition?patient=ID", "Condition?patient=ID&code=8098009", "Condition?patient=ID&_summary=count", "Condition?patient=ID&_sort=-recorded-date&_count=1", "Observation?patient=ID&_total=accurate",
 		"Observation?patient=ID&_include=Observation:encounter", "Encounter?patient=ID&_revinclude=Condition:encounter", "AllergyIntolerance?patient=ID", "MedicationRequest?patient=ID&_elements=id", "Condition?patient=ID&_security=R",
 		"Condition?patient=ID&code:missing=false", "Condition?patient=ID&nonsense=1", "Encounter?patient=ID&_has:Condition:encounter:code=8098009"} {
