@@ -3,7 +3,6 @@ package fhir
 import (
 	"bytes"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -15,6 +14,20 @@ type parser struct {
 	src   []byte
 	at    int
 	nodes []node
+}
+
+// document reads one whole document, and nothing after it.
+func (p *parser) document() error {
+	if len(p.src) > 1<<31-2 {
+		return Errorf(TooLong, "JSON document of %d bytes is larger than this program reads", len(p.src))
+	}
+	if _, err := p.value("", 0); err != nil {
+		return Errorf(Structure, "not valid JSON: %s", jsonProblem(err, p.src))
+	}
+	if p.space(); p.at < len(p.src) {
+		return Errorf(Structure, "not valid JSON: something follows the end of the document at byte %d", p.at)
+	}
+	return nil
 }
 
 // A syntaxError says where a document stops being JSON. It quotes nothing.
@@ -321,30 +334,8 @@ func (p *parser) word(w string) error {
 
 // elementName is a member's name. Those of which FHIR's resources consist are kept once, not once for each time they are read.
 func elementName(b []byte) string {
-	if s, ok := elementNames[string(b)]; ok {
+	if s := frequent(b); s != "" { // nearly always
 		return s
 	}
 	return string(b)
 }
-
-var elementNames = func() map[string]string {
-	m := map[string]string{}
-	for w := range strings.FieldsSeq(`abatement abatementDateTime abatementString active activity address agent allDay assertedDate attachment
-author authoredOn basedOn birthDate bodySite category city class clinicalStatus code coding comment communication component condition
-contact contained content contentType country created criticality custodian data date deceasedBoolean deceasedDateTime dataAbsentReason
-derivedFrom description destination detail diagnosis dischargeDisposition display distribution district dosageInstruction dose doseQuantity
-effectiveDateTime effectivePeriod encounter end entity entry event extension family focus format fullUrl gender generalPractitioner given
-hasMember high hospitalization id identifier identifierType implicitRules intent interpretation issued item language lastUpdated length line
-link location low managingOrganization manifestation maritalStatus masterIdentifier medicationCodeableConcept medicationReference meta method
-mode name note occurrenceDateTime onset onsetDateTime onsetString other parameter part participant partOf patient performed
-performedDateTime performedPeriod performer period position postalCode practitioner preferred prefix presentedForm priority product profile
-quantity rank reaction reason reasonCode reasonReference recorded recordedDate recorder ref reference referenceRange rejected
-relatesTo relationship repeat requester resource resourceType result role search security securityLabel sequence serviceProvider
-serviceType severity size slot source specialty specimen start state status statusHistory statusReason subject substance suffix supportingInfo
-system tag target telecom text timing title type unit url use userSelected value valueBoolean valueCode valueCodeableConcept valueCoding
-valueDateTime valueDecimal valueIdentifier valueInteger valuePeriod valueQuantity valueReference valueString valueUri verificationStatus
-version versionId what when who`) {
-		m[w] = w
-	}
-	return m
-}()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
-	"regexp"
 	"strings"
 	"sync"
 )
@@ -28,10 +27,17 @@ type Resource struct {
 	root    Value
 }
 
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9\-.]{1,64}$`)
-
-// ValidID reports whether s may be a resource's logical id. FHIR R4 datatypes.html#id
-func ValidID(s string) bool { return idPattern.MatchString(s) }
+// ValidID reports whether s may be a resource's logical id: 1 to 64 of A-Z a-z 0-9 - and full stop. FHIR R4 datatypes.html#id
+func ValidID(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.':
+		default:
+			return false
+		}
+	}
+	return 0 < len(s) && len(s) <= 64
+}
 
 // Parse reads one R4 resource strictly: valid JSON without duplicate names, a resourceType that R4 knows, an
 // id (if any) of the right form. The resource refers to data, which must not change afterwards.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -38,17 +39,37 @@ type node struct {
 // ParseValue reads one JSON document strictly (RFC 8259, UTF-8, no duplicate names, at most MaxDepth
 // deep, nothing after it). The Value refers to data, which must not change afterwards.
 func ParseValue(data []byte) (Value, error) {
-	if len(data) > 1<<31-2 {
-		return Value{}, Errorf(TooLong, "JSON document of %d bytes is larger than this program reads", len(data))
-	}
 	p := parser{src: data, nodes: make([]node, 0, len(data)/20+8)}
-	if _, err := p.value("", 0); err != nil {
-		return Value{}, Errorf(Structure, "not valid JSON: %s", jsonProblem(err, data))
-	}
-	if p.space(); p.at < len(data) {
-		return Value{}, Errorf(Structure, "not valid JSON: something follows the end of the document at byte %d", p.at)
+	if err := p.document(); err != nil {
+		return Value{}, err
 	}
 	return Value{&document{data, p.nodes}, 0}, nil
+}
+
+// A Scratch reads one document after the other into the same memory, for what is looked at once and let go. The zero Scratch is ready; it is
+// for one goroutine.
+type Scratch struct{ doc document }
+
+// Value reads a document as ParseValue does. The Value, and all that were taken from it, hold until the next call.
+func (s *Scratch) Value(data []byte) (Value, error) {
+	if cap(s.doc.nodes) < len(data)/40 {
+		s.doc.nodes = make([]node, 0, len(data)/20+8)
+	}
+	p := parser{src: data, nodes: s.doc.nodes[:0]}
+	err := p.document()
+	s.doc = document{data, p.nodes}
+	if err != nil {
+		return Value{}, err
+	}
+	return Value{&s.doc, 0}, nil
+}
+
+// Resource reads a resource as Parse does. It may be kept: its tree is no larger than it has to be.
+func (s *Scratch) Resource(data []byte) (*Resource, error) {
+	if _, err := s.Value(data); err != nil {
+		return nil, err
+	}
+	return FromValue(Value{&document{data, slices.Clip(slices.Clone(s.doc.nodes))}, 0})
 }
 
 // Exists reports whether the value is there at all (null counts as there).
@@ -89,6 +110,9 @@ func (v Value) Str() string {
 	}
 	switch raw := v.Raw(); v.n().kind {
 	case '"':
+		if s := frequent(raw[1 : len(raw)-1]); s != "" {
+			return s
+		}
 		if bytes.IndexByte(raw, '\\') < 0 {
 			return string(raw[1 : len(raw)-1])
 		}

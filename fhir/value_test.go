@@ -164,3 +164,23 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+// What is frequent is given without a copy and is what it says; nearly all of the list has its place.
+func TestFrequentTextsAreWhatTheySay(t *testing.T) {
+	found, all := 0, strings.Fields(frequentNames+" "+frequentWords)
+	for _, s := range all {
+		switch frequent([]byte(s)) {
+		case s:
+			found++
+		case "":
+		default:
+			t.Errorf("%q is taken for %q", s, frequent([]byte(s)))
+		}
+		if v, err := ParseValue(JSON(M{s: s})); err != nil || v.Member(s).Str() != s {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+	if found < len(all)*95/100 {
+		t.Errorf("%d of %d have a place", found, len(all))
+	}
+}

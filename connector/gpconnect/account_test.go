@@ -88,10 +88,21 @@ type account struct {
 // leaf there can be claimed twice; or the report names its place; or it is one of the few that R4 says in another way (said below).
 func accountFor(t *testing.T, name string, in fhir.Value, done *Converted) tally {
 	t.Helper()
-	c := &converter{report: map[string]*fhir.Issue{}, counts: map[string]int{}, within: map[string]int{}}
-	if err := c.index(in); err != nil {
-		t.Fatal(err)
+	c, came := newConverter(false), map[fingerprint]fhir.Value{}
+	for e := range in.All("entry") {
+		if err := c.take(e); err != nil {
+			t.Fatal(err)
+		}
+		r := e.Member("resource")
+		if !r.Exists() {
+			r = e
+		}
+		came[fingerprintOf(r.Raw())] = r
+		for k := range r.All("contained") {
+			came[fingerprintOf(k.Raw())] = k
+		}
 	}
+	c.settle()
 	became := map[string]*fhir.Resource{}
 	all := append(slices.Clone(done.Content), done.Patient)
 	for _, s := range done.Sections {
@@ -105,9 +116,9 @@ func accountFor(t *testing.T, name string, in fhir.Value, done *Converted) tally
 	}
 	var sum tally
 	for i := range c.entries {
-		e := &c.entries[i]
+		e := c.entries[i]
 		if e.drop { // named in the report as a whole; checkCounts sees to it
-			n := leaves(e.v)
+			n := leaves(came[e.sum])
 			sum = sum.plus(tally{leaves: n, named: n})
 			continue
 		}
@@ -117,9 +128,13 @@ func accountFor(t *testing.T, name string, in fhir.Value, done *Converted) tally
 			continue
 		}
 		a := &account{c: c, done: done, plain: map[string]int{}, within: map[string]int{}, kinds: map[string]int{}}
-		c.cur = e
+		if c.locals = nil; e.from == "List" {
+			k := newConverter(false)
+			_ = k.takeContained(came[e.sum], 0)
+			c.locals = k.locals
+		}
 		a.collect(r.Value(), a.plain)
-		a.walk(e.from, e.v, e.from == "List")
+		a.walk(e.from, came[e.sum], e.from == "List")
 		sum = sum.plus(a.tally)
 		if a.lost > 0 {
 			t.Errorf("%s: of a %s are lost: %v", name, e.from, a.kinds)
@@ -208,7 +223,7 @@ func (a *account) renamed(path string, v fhir.Value) bool {
 	quoted := func(s string) string { return string(fhir.JSON(s)) }
 	switch {
 	case last == "reference":
-		return a.claim(quoted(a.c.resolve(v.Str())))
+		return a.claim(quoted(a.c.settled(a.c.plain(v.Str()))))
 	case last == "system":
 		saved := a.c.out
 		a.c.out = nil

@@ -11,8 +11,8 @@ import (
 
 // answer says what a converted record comes to for the headings that were asked: the practice's linked entries under other headings
 // stay out, and "none" is said only where the practice said it.
-func answer(done *Converted, headings []dataset.Heading, size int64) *connector.Answer {
-	a := &connector.Answer{Patient: done.Patient, Map: Map, Bytes: size, States: map[dataset.Heading]dataset.State{}}
+func answer(done *Converted, headings []dataset.Heading) *connector.Answer {
+	a := &connector.Answer{Patient: done.Patient, Map: Map, Bytes: done.Bytes, States: map[dataset.Heading]dataset.State{}}
 	count := map[dataset.Heading]int{}
 	practice := false
 	for _, r := range done.Content {

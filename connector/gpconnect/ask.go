@@ -139,16 +139,12 @@ func (c *Client) structured(ctx context.Context, q connector.Question, nhs fhir.
 	}
 	var t turn
 	defer t.done()
-	bundle, size, err := c.ask(ctx, q.Requester, call{turn: &t, method: http.MethodPost, path: "/Patient/$gpc.getstructuredrecord", interaction: InteractionStructured,
-		scope: "patient/*.read", body: in.parameters(nhs)}, "Bundle")
+	done, err := c.record(ctx, q.Requester, call{turn: &t, method: http.MethodPost, path: "/Patient/$gpc.getstructuredrecord", interaction: InteractionStructured,
+		scope: "patient/*.read", body: in.parameters(nhs)}, false)
 	if err != nil {
 		return nil, nil, err
 	}
-	done, err := Convert(bundle)
-	if err != nil {
-		return nil, nil, err
-	}
-	got := answer(done, p.ask, size)
+	got := answer(done, p.ask)
 	got.Issues = append(a.Issues, got.Issues...)
 	return got, done.unoffered(p.ask), nil
 }

@@ -405,7 +405,7 @@ func TestAHundredMegabytesAreRefused(t *testing.T) {
 			_, _ = io.WriteString(w, `{"resourceType":"CapabilityStatement","version":"1.6.0"}`)
 			return
 		}
-		chunk := []byte(strings.Repeat(`{"resource":{"resourceType":"List"}},`, 1<<12))
+		chunk := []byte(strings.Repeat(`{"resource":{"resourceType":"List","title":"`+strings.Repeat("entries of a list ", 40)+`"}},`, 1<<8))
 		_, _ = io.WriteString(w, `{"resourceType":"Bundle","entry":[`)
 		for n := 0; n < 100<<20; n += len(chunk) {
 			if _, err := w.Write(chunk); err != nil {

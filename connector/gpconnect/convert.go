@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"slices"
-	"strconv"
 	"strings"
 
 	"tombolo/dataset"
@@ -24,6 +22,7 @@ type Converted struct {
 	Issues   []*fhir.Issue    // what was not carried over, each kind of place once, with how often
 	Lacks    []*fhir.Issue    // why what came out is not valid R4 or UK Core where it is not: what they demand and was not sent, each kind once
 	In, Out  map[string]int   // resources by type: STU3 types in, R4 types out (the patient and the lists of sections among them)
+	Bytes    int64            // of what was read
 }
 
 // A Section is one list by which the source says what it returned for one query, and how far it can be relied on.
@@ -41,181 +40,200 @@ type Section struct {
 
 // Convert makes R4 UK Core of a GP Connect Access Record Structured bundle (STU3, CareConnect-GPC profiles). It is pure: the same
 // bundle gives the same bytes, in whatever order its entries stand. It refuses what is no such bundle, has no patient, or has more
-// than one; anything less is converted with an account of what was not.
+// than one; anything less is converted with an account of what was not. Read does the same while a bundle arrives.
 //
 // GP Connect 1.6 accessrecord_structured_development_bundle.html
-func Convert(bundle fhir.Value) (*Converted, error) {
-	if !bundle.IsObject() || bundle.Text("resourceType") != "Bundle" {
-		return nil, fhir.Errorf(fhir.Structure, "not a FHIR Bundle: a GP Connect structured record is a Bundle of type collection").At("Bundle")
-	}
-	c := &converter{report: map[string]*fhir.Issue{}, counts: map[string]int{}, short: map[string]int{}, within: map[string]int{}}
-	if err := c.index(bundle); err != nil {
-		return nil, err
-	}
-	c.classify()
-	return c.write(len(bundle.Raw()))
-}
+func Convert(bundle fhir.Value) (*Converted, error) { return convertValue(bundle, false) }
 
 // convertAny is Convert for answers that are about no single person, such as free slots, or that leave the person out, as appointments do.
-func convertAny(bundle fhir.Value) (*Converted, error) {
-	c := &converter{anybody: true, report: map[string]*fhir.Issue{}, counts: map[string]int{}, short: map[string]int{}, within: map[string]int{}}
-	if err := c.index(bundle); err != nil {
-		return nil, err
+func convertAny(bundle fhir.Value) (*Converted, error) { return convertValue(bundle, true) }
+
+func convertValue(bundle fhir.Value, anybody bool) (*Converted, error) {
+	if !bundle.IsObject() || bundle.Text("resourceType") != "Bundle" {
+		return nil, notABundle()
 	}
-	c.classify()
-	return c.write(len(bundle.Raw()))
+	c := newConverter(anybody)
+	for e := range bundle.All("entry") {
+		if err := c.take(e); err != nil {
+			return nil, err
+		}
+	}
+	return c.finish(int64(len(bundle.Raw())))
+}
+
+func notABundle() *fhir.Issue {
+	return fhir.Errorf(fhir.Structure, "not a FHIR Bundle: a GP Connect structured record is a Bundle of type collection").At("Bundle")
 }
 
 // maxEntries is what one record may have. The largest that general practice knows have some tens of thousands; a bundle of a million
 // empty resources would cost many times its size.
 const maxEntries = 100_000
 
-// An entry is one resource of the bundle on its way to R4.
+// An entry is one resource of the bundle on its way to R4. It is converted as soon as it is met and its STU3 is let go: here is what only the
+// whole bundle can settle.
 type entry struct {
-	v      fhir.Value
-	at     int    // index in Bundle.entry
-	from   string // STU3 type
-	typ    string // R4 type
-	id     string // id it will have
-	list   int    // index of the entry whose list contained it, -1 if it stood by itself
-	tag    dataset.Heading
-	drop   bool
-	seen   bool
-	locals map[string]string // "#28" -> "AllergyIntolerance/ended-28"
+	at       int    // index in Bundle.entry
+	from     string // STU3 type
+	typ      string // R4 type
+	id       string // id it will have
+	full     string // fullUrl
+	sum      fingerprint
+	subjects []string // whom it says it is about: references
+	numbers  []string // and NHS numbers
+
+	out      []byte // the R4 resource as far as it can be written before the rest is known: references as they come, without our own tags
+	idEnd    int    // where its id ends in out
+	tagsAt   int    // where in out tags can be added to meta, 0 if there is no meta
+	tagged   bool   // there are tags already
+	loose    bool   // a reference in out may turn out to mean something else
+	heading  dataset.Heading
+	unclear  bool     // it carries what may change its meaning
+	quality  string   // the mark that its own codes earn
+	medicine string   // reference to the Medication whose codes say what it is
+	results  []string // references to results and members of groups
+	section  *Section
+	notes    []noted
+
+	drop, seen, renamed bool
 }
 
+// A fingerprint tells the same again from another of the same name.
+type fingerprint [16]byte
+
+func fingerprintOf(raw []byte) fingerprint {
+	sum := sha256.Sum256(raw)
+	return fingerprint(sum[:16])
+}
+
+func (e *entry) ref() string { return e.typ + "/" + e.id }
+
+// A converter takes the resources of a bundle one by one and settles at the end what depends on others: which reference means which
+// resource, which observations are results, what was sent twice, and whom it is all about.
 type converter struct {
+	anybody bool // there need be no patient
+	in      map[string]int
+	n       int // entries met
+	at      int // the one being looked at
+	entries []*entry
+
+	report report
+	short  map[string]int // lacks, and how often
+	within map[string]int // contained resources that came out, by R4 type
+
+	// while one resource is converted
 	out       []byte
-	entries   []entry
-	refs      map[string]string // STU3 reference or fullUrl -> R4 reference
-	byRef     map[string]int    // R4 reference -> index of its entry
-	anybody   bool              // there need be no patient
-	patient   string            // R4 reference of the patient
-	nhs       string            // the patient's NHS number, if it is a valid one
-	report    map[string]*fhir.Issue
-	counts    map[string]int
-	short     map[string]int // lacks, and how often
-	issues    []*fhir.Issue
-	in        map[string]int
+	spare     []byte // memory for out
 	cur       *entry
-	scratch   entry // what cur points at before an entry has its place
 	path      []string
-	contained int // how deep in contained resources the writing is
-	within    map[string]int
+	contained int               // how deep in contained resources the writing is
+	locals    map[string]string // "#28" -> "AllergyIntolerance/ended-28"
+	subject   string            // whom the one before was about
+
+	// when all are there
+	byRef   map[string]int    // R4 reference -> index of its entry
+	others  map[string]string // another name by which an entry is referred to -> its R4 reference
+	loose   bool              // any reference may turn out to mean something else
+	patient string            // R4 reference of the patient
+	nhs     string            // the patient's NHS number, if it is a valid one
 }
 
-// index reads which resources there are and decides the id of each, so that references can be rewritten in one pass.
-func (c *converter) index(bundle fhir.Value) error {
-	c.in = map[string]int{}
-	n := 0
-	for range bundle.All("entry") {
-		n++
-	}
-	if n > maxEntries {
-		return fhir.Errorf(fhir.TooCostly, "the bundle has %d entries; no person's record has more than %d", n, maxEntries).At("Bundle.entry")
-	}
-	c.entries = make([]entry, 0, n+8)
-	c.refs = make(map[string]string, n)
-	i := 0
-	for e := range bundle.All("entry") {
-		c.take(e, i)
-		i++
-	}
-	if n := c.in["Patient"]; n != 1 && !(c.anybody && n == 0) {
-		if n == 0 {
-			return fhir.Errorf(fhir.Required, "the bundle has no Patient, so nobody can say whose record it is").At("Bundle.entry")
-		}
-		return fhir.Errorf(fhir.BusinessRule, "the bundle has %d Patients; a structured record is about one person", n).At("Bundle.entry")
-	}
-	c.settleDuplicates()
-	for i := range c.entries {
-		e := &c.entries[i]
-		ref := e.typ + "/" + e.id
-		if e.from == "Patient" {
-			c.patient = ref
-			for id := range e.v.All("identifier") {
-				if n := nhsIn(id); n != "" {
-					c.nhs = n
-				}
-			}
-		}
-	}
-	for i := range c.entries {
-		c.checkSubject(&c.entries[i])
-	}
-	return nil
+func newConverter(anybody bool) *converter {
+	return &converter{anybody: anybody, in: map[string]int{}, short: map[string]int{}, within: map[string]int{}, report: newReport()}
 }
 
-func (c *converter) take(e fhir.Value, at int) {
-	c.scratch = entry{at: at, list: -1}
-	c.cur = &c.scratch
+// take converts the resource of one item of Bundle.entry.
+func (c *converter) take(e fhir.Value) error {
+	at := c.n
+	if c.n++; c.n > maxEntries {
+		return fhir.Errorf(fhir.TooCostly, "the bundle has more than %d entries, and no person's record has as many", maxEntries).At("Bundle.entry")
+	}
+	c.at = at
 	r := e.Member("resource")
 	if !r.Exists() && e.Member("resourceType").Exists() {
 		// Seen in the specification's own examples: a resource that stands where its entry should.
 		r = e
-		c.note(fhir.Structure, fhir.Information, "Bundle.entry", "a resource stood without its entry and was read all the same")
+		c.say(fhir.Structure, fhir.Information, "Bundle.entry", "a resource stood without its entry and was read all the same")
 	}
 	typ := r.Member("resourceType").Str()
 	if !r.IsObject() || typ == "" {
-		c.note(fhir.Structure, fhir.SevError, "Bundle.entry", "an entry holds no resource")
-		return
+		c.say(fhir.Structure, fhir.SevError, "Bundle.entry", "an entry holds no resource")
+		return nil
 	}
-	c.in[typ]++
+	if len(c.in) < mostTypes || c.in[typ] > 0 { // more than there are, from somebody who makes them up
+		c.in[typ]++
+	} else {
+		c.in["…"]++
+	}
 	shape, known := shapes[typ]
 	switch {
 	case typ == "OperationOutcome":
 		c.outcome(r)
-		return
+		return nil
 	case !known:
-		c.note(fhir.NotSupported, fhir.Warning, short(typ), "this type of resource is not part of a GP Connect structured record and was not converted; see the source")
-		return
+		c.say(fhir.NotSupported, fhir.Warning, short(typ), "this type of resource is not part of a GP Connect structured record and was not converted; see the source")
+		return nil
 	}
-	en := entry{v: r, at: at, from: typ, typ: shape.to, list: -1}
+	en := &entry{at: at, from: typ, typ: shape.to, full: e.Member("fullUrl").Str()}
 	en.id = c.settleID(typ, r.Member("id"), r)
-	at2 := len(c.entries)
-	c.entries = append(c.entries, en)
-	if id := r.Member("id").Str(); id != "" {
-		c.refs[typ+"/"+id] = shape.to + "/" + en.id
+	if c.locals = nil; typ == "List" {
+		if err := c.takeContained(r, at); err != nil {
+			return err
+		}
 	}
-	if full := e.Member("fullUrl").Str(); full != "" {
-		c.refs[full] = shape.to + "/" + en.id
-	}
-	if typ == "List" {
-		c.takeContained(at2)
-	}
+	c.convert(en, r)
+	return nil
 }
+
+const mostTypes = 300
 
 // takeContained lifts the allergies that GP Connect keeps contained in the list of ended allergies out of it, so that they can be
 // shown, labelled and reconciled like any other. Their ids are local to the list and are marked as such.
 //
 // GP Connect 1.6 accessrecord_structured_development_allergies_guidance.html
-func (c *converter) takeContained(at int) {
-	for r := range c.entries[at].v.All("contained") {
+func (c *converter) takeContained(list fhir.Value, at int) error {
+	var locals map[string]string
+	for r := range list.All("contained") {
 		if r.Text("resourceType") != "AllergyIntolerance" {
 			continue
 		}
 		if len(c.entries) > 2*maxEntries {
-			c.note(fhir.TooCostly, fhir.SevError, "List.contained", "more resources were contained than any record has; the rest was not converted")
-			return
+			return fhir.Errorf(fhir.TooCostly, "the bundle's lists contain more resources than any record has").At("List.contained")
 		}
 		c.in["AllergyIntolerance"]++
-		local := r.Member("id").Str()
-		e := entry{v: r, at: c.entries[at].at, from: "AllergyIntolerance", typ: "AllergyIntolerance", list: at}
-		if local == "" {
+		e := &entry{at: at, from: "AllergyIntolerance", typ: "AllergyIntolerance"}
+		if local := r.Member("id").Str(); local == "" {
 			e.id = madeID("ended", r.Raw())
 		} else {
 			e.id = validID("ended-" + local)
+			e.full = "AllergyIntolerance/" + local // by which other entries may mean it
+			if locals == nil {
+				locals = map[string]string{}
+			}
+			locals["#"+local] = e.ref()
 		}
-		c.entries = append(c.entries, e)
-		ref := "AllergyIntolerance/" + e.id
-		if c.entries[at].locals == nil {
-			c.entries[at].locals = map[string]string{}
-		}
-		c.entries[at].locals["#"+local] = ref
-		if _, taken := c.refs["AllergyIntolerance/"+local]; !taken {
-			c.refs["AllergyIntolerance/"+local] = ref
-		}
+		c.convert(e, r)
 	}
+	c.locals = locals
+	return nil
+}
+
+// convert writes one resource as far as it can be written by itself, and keeps what there is to settle about it.
+func (c *converter) convert(e *entry, r fhir.Value) {
+	f := shapes[e.from]
+	e.sum = fingerprintOf(r.Raw())
+	c.cur = e
+	c.whom(r)
+	c.classify(r)
+	if e.from == "List" {
+		e.section = sectionIn(r)
+	}
+	c.path = append(c.path[:0], e.from)
+	c.out = c.spare[:0]
+	c.resource(r, f, e.id)
+	e.out = bytes.Clone(c.out)
+	c.spare, c.out = c.out, nil
+	e.notes = c.report.noted()
+	c.entries = append(c.entries, e)
 }
 
 // settleID gives the id that a resource will have: the source's own wherever that is one.
@@ -227,15 +245,14 @@ func (c *converter) settleID(typ string, id fhir.Value, r fhir.Value) string {
 				return validID("list-" + code)
 			}
 		} else {
-			c.note(fhir.Required, fhir.Information, typ+".id", "the resource has no id; one was made from its content")
+			c.say(fhir.Required, fhir.Information, typ+".id", "the resource has no id; one was made from its content")
 		}
 		return madeID("made", r.Raw())
 	}
-	out := targetID(typ, s)
 	if !fhir.ValidID(s) {
-		c.note(fhir.ValueError, fhir.Information, typ+".id", "the id is not of the form that FHIR allows; it was rewritten")
+		c.say(fhir.ValueError, fhir.Information, typ+".id", "the id is not of the form that FHIR allows; it was rewritten")
 	}
-	return out
+	return targetID(typ, s)
 }
 
 // targetID is the R4 id of a STU3 resource. ProcedureRequest and ReferralRequest both become ServiceRequest: the prefix keeps the
@@ -262,66 +279,34 @@ func validID(id string) string {
 	return clean[:min(len(clean), 51)] + "-" + hex.EncodeToString(sum[:6])
 }
 
-func madeID(prefix string, raw []byte) string {
-	sum := sha256.Sum256(raw)
-	return prefix + "-" + hex.EncodeToString(sum[:12])
-}
+func madeID(prefix string, raw []byte) string { return fingerprintOf(raw).id(prefix) }
 
-// settleDuplicates sees to resources of one type and id that came more than once: the same again is passed over, another version is
-// kept beside the first under an id of its own, and the report says so. Which one counts as the first does not depend on order.
-func (c *converter) settleDuplicates() {
-	slices.SortStableFunc(c.entries, func(a, b entry) int {
-		if n := strings.Compare(a.typ, b.typ); n != 0 {
-			return n
-		}
-		if n := strings.Compare(a.id, b.id); n != 0 {
-			return n
-		}
-		return bytes.Compare(a.v.Raw(), b.v.Raw())
-	})
-	for i := 0; i < len(c.entries); {
-		first, j := c.entries[i], i+1
-		for ; j < len(c.entries) && c.entries[j].typ == first.typ && c.entries[j].id == first.id; j++ {
-			e := &c.entries[j]
-			c.cur = e
-			if bytes.Equal(c.entries[j-1].v.Raw(), e.v.Raw()) {
-				e.drop = true
-				c.note(fhir.Duplicate, fhir.Information, e.from, "the same resource stood in the bundle more than once; it was taken once")
+func (f fingerprint) id(prefix string) string { return prefix + "-" + hex.EncodeToString(f[:12]) }
+
+// whom notes whom a resource says it is about, for checkSubjects.
+func (c *converter) whom(r fhir.Value) {
+	e := c.cur
+	if e.from == "Patient" {
+		for id := range r.All("identifier") {
+			if n := nhsIn(id); n != "" {
+				e.numbers = []string{n}
 			}
 		}
-		for k := i + 1; k < j; k++ {
-			e := &c.entries[k]
-			if c.cur = e; !e.drop {
-				e.id = validID(madeID(e.id+"-v", e.v.Raw()))
-				c.note(fhir.Duplicate, fhir.Warning, e.from, "two different resources had one id; both were kept")
-			}
-		}
-		i = j
-	}
-}
-
-// checkSubject drops a resource that says it is about another patient than the bundle's (design law 9).
-func (c *converter) checkSubject(e *entry) {
-	if e.from == "Patient" || e.drop {
 		return
 	}
+	const most = 8 // nobody is about as many
 	for _, name := range [...]string{"subject", "patient"} {
-		s := e.v.Member(name)
-		if !s.Exists() {
-			continue
-		}
-		other := false
-		for one := range s.All("") {
-			if ref := one.Member("reference").Str(); c.patient != "" && ref != "" && ref[0] != '#' && refLike(ref) {
-				other = other || c.resolve(ref) != c.patient
+		for one := range r.All(name) {
+			if ref := one.Member("reference").Str(); ref != "" && ref[0] != '#' && refLike(ref) && len(e.subjects) < most {
+				if ref = c.plain(ref); ref == c.subject {
+					ref = c.subject // nearly always, and kept once
+				}
+				c.subject = ref
+				e.subjects = append(e.subjects, ref)
 			}
-			if n := nhsIn(one.Member("identifier")); n != "" && c.nhs != "" {
-				other = other || n != c.nhs
+			if n := nhsIn(one.Member("identifier")); n != "" && len(e.numbers) < most {
+				e.numbers = append(e.numbers, n)
 			}
-		}
-		if other {
-			c.cur, e.drop = e, true
-			c.note(fhir.BusinessRule, fhir.SevError, e.from, "the resource is about another patient than the bundle; it was left out: tell the practice's supplier")
 		}
 	}
 }
@@ -336,122 +321,4 @@ func nhsIn(id fhir.Value) string {
 		return ""
 	}
 	return n.Digits()
-}
-
-// write converts every entry into one document, reads that as R4, and sorts the result into its places.
-func (c *converter) write(size int) (*Converted, error) {
-	c.out = make([]byte, 0, size+size/4+1024)
-	c.out = append(c.out, '[')
-	order := make([]int, 0, len(c.entries))
-	for i := range c.entries {
-		if !c.entries[i].drop {
-			order = append(order, i)
-		}
-	}
-	slices.SortFunc(order, func(a, b int) int {
-		x, y := &c.entries[a], &c.entries[b]
-		if n := strings.Compare(x.typ, y.typ); n != 0 {
-			return n
-		}
-		return strings.Compare(x.id, y.id)
-	})
-	for _, i := range order {
-		c.cur = &c.entries[i]
-		c.path = append(c.path[:0], c.cur.from)
-		c.sep()
-		c.resource(c.cur.v, shapes[c.cur.from], c.cur.id)
-	}
-	c.out = append(c.out, ']')
-	doc, err := fhir.ParseValue(c.out)
-	if err != nil {
-		return nil, fhir.Errorf(fhir.Exception, "the conversion made what is not JSON: %w", err)
-	}
-	done := &Converted{In: c.in, Out: map[string]int{}, Content: make([]*fhir.Resource, 0, len(order))}
-	n := 0
-	for v := range doc.Children() {
-		e := &c.entries[order[n]]
-		n++
-		r, err := fhir.FromValue(v)
-		if err != nil {
-			return nil, fhir.Errorf(fhir.Exception, "the conversion made what is not R4: %w", err).At("Bundle.entry[" + strconv.Itoa(e.at) + "]")
-		}
-		done.Out[r.Type()]++
-		c.lacks(v, "")
-		if e.from == "Patient" {
-			done.Patient = r
-		} else if s, ok := c.section(e, r); ok {
-			done.Sections = append(done.Sections, s)
-		} else {
-			done.Content = append(done.Content, r)
-		}
-	}
-	for typ, n := range c.within {
-		done.Out[typ] += n
-	}
-	done.Issues, done.Lacks = c.account(), c.shortfalls()
-	return done, nil
-}
-
-// note adds to the report. where is the kind of place, without indexes, so that a thousand of a kind make one line.
-func (c *converter) note(t fhir.IssueType, sev fhir.Severity, where, text string) {
-	key := where + "\x00" + text
-	if c.report[key] != nil {
-		c.counts[key]++
-		return
-	}
-	const most = 300
-	if len(c.report) >= most {
-		key = "…"
-		if c.report[key] != nil {
-			c.counts[key]++
-			return
-		}
-		t, sev, where, text = fhir.Incomplete, fhir.Warning, "Bundle", "more was not carried over than this report can list"
-	}
-	is := &fhir.Issue{Type: t, Severity: sev, Text: text, Expression: where}
-	if c.cur != nil {
-		is.Expression += " (Bundle.entry[" + strconv.Itoa(c.cur.at) + "])"
-	}
-	c.report[key] = is
-	c.counts[key] = 1
-	c.issues = append(c.issues, is)
-}
-
-// here names the place now being converted.
-func (c *converter) here(name string) string { return strings.Join(c.path, ".") + "." + short(name) }
-
-// short keeps a name that a source made up from filling the report.
-func short(s string) string {
-	if len(s) > 60 {
-		s = s[:60] + "…"
-	}
-	return strings.ToValidUTF8(s, "?")
-}
-
-func (c *converter) account() []*fhir.Issue {
-	for key, is := range c.report {
-		if n := c.counts[key]; n > 1 {
-			is.Text += " (" + strconv.Itoa(n) + " times)"
-		}
-	}
-	return c.issues
-}
-
-// outcome passes on the warnings that a practice puts into its answer: what it was asked for and does not implement.
-//
-// GP Connect 1.6 accessrecord_structured_development_version_compatibility.html
-func (c *converter) outcome(r fhir.Value) {
-	for is := range r.All("issue") {
-		code := is.Text("details.coding.code")
-		if code == "NOT_IMPLEMENTED" {
-			what := is.Text("diagnostics")
-			if i := slices.IndexFunc(queries, func(q query) bool { return what == q.name }); i >= 0 {
-				c.note(fhir.NotSupported, fhir.Warning, what, "the practice's system does not offer "+queries[i].plain+" through GP Connect")
-				continue
-			}
-			c.note(fhir.NotSupported, fhir.Warning, "OperationOutcome", "the practice's system did not understand part of the question")
-			continue
-		}
-		c.note(fhir.Incomplete, fhir.Warning, "OperationOutcome", "the practice's system warns that its answer may be incomplete")
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -301,6 +302,17 @@ func BenchmarkConvert(b *testing.B) {
 	})
 }
 
+func BenchmarkRead(b *testing.B) {
+	data := large(b, 1<<20)
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Read(bytes.NewReader(data), 32<<20); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func TestALargeRecordStaysWithinBounds(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a large record is not made in short runs")
@@ -351,15 +363,7 @@ func TestHostileBundlesCostABoundedMultiple(t *testing.T) {
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		var done *Converted
-		err := checkDensity([]byte(data))
-		if err == nil {
-			v, perr := fhir.ParseValue([]byte(data))
-			if perr != nil {
-				t.Fatalf("%s: %v", what, perr)
-			}
-			done, err = Convert(v)
-		}
+		done, err := Read(strings.NewReader(data), 32<<20)
 		runtime.ReadMemStats(&after)
 		if fhir.Is(err, fhir.Exception) {
 			t.Errorf("%s: %v", what, err)
@@ -397,8 +401,12 @@ func TestRealRecordsAreNotTooDense(t *testing.T) {
 	all["large"] = large(t, 1<<20)
 	for name, raw := range all {
 		var small bytes.Buffer
-		if json.Compact(&small, raw) == nil && checkDensity(small.Bytes()) != nil {
-			t.Errorf("%s would be refused", name)
+		if json.Compact(&small, raw) != nil {
+			continue
+		}
+		in := &bounded{r: &small, left: 1 << 30, most: 1 << 30}
+		if _, err := io.Copy(io.Discard, in); err != nil {
+			t.Errorf("%s would be refused: %v", name, err)
 		}
 	}
 }
@@ -457,6 +465,10 @@ func FuzzConvert(f *testing.F) {
 		{"resource":{"resourceType":"MedicationRequest","id":"m","extension":[{"url":"x/Extension-CareConnect-GPC-MedicationRepeatInformation-1","extension":[{"url":"numberOfRepeatPrescriptionsIssued"}]}]}},
 		{"resource":{"resourceType":"List","id":"l","extension":[{"url":"https://x/Extension-CareConnect-GPC-ListWarningCode-1"}]}}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		arrived, rerr := Read(bytes.NewReader(data), 1<<20)
+		if rerr != nil && (fhir.IssueOf(rerr) == nil || fhir.Is(rerr, fhir.Exception)) {
+			t.Fatalf("%v", rerr)
+		}
 		v, err := fhir.ParseValue(data)
 		if err != nil {
 			return
@@ -467,6 +479,12 @@ func FuzzConvert(f *testing.F) {
 				t.Fatalf("%v", err)
 			}
 			return
+		}
+		if rerr != nil && !fhir.Is(rerr, fhir.TooCostly) {
+			t.Fatalf("what is taken at once is refused as it arrives: %v", rerr)
+		}
+		if rerr == nil && !bytes.Equal(show(arrived), show(convert(t, v))) {
+			t.Fatal("what arrives is something else than what is taken at once")
 		}
 		seen := map[fhir.Ref]bool{}
 		for _, r := range done.Content {

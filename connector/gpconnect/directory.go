@@ -148,9 +148,9 @@ func (d *Directory) only(ctx context.Context, typ string, q url.Values) (fhir.Va
 	}
 	defer resp.Body.Close()
 	const limit = 1 << 20
-	body, err := readAll(ctx, resp.Body, resp.ContentLength, limit, nil)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	switch {
-	case err != nil && err != io.EOF:
+	case err != nil:
 		return fhir.Value{}, fhir.Errorf(netFailure(ctx, err).Type, "SDS broke off in the middle of its answer")
 	case resp.StatusCode == http.StatusTooManyRequests:
 		return fhir.Value{}, fhir.Errorf(fhir.Throttled, "SDS is being asked too often; try again shortly")

@@ -41,16 +41,12 @@ func (c *Client) documents(ctx context.Context, by connector.Requester, nhs fhir
 	if err != nil {
 		return nil, 0, err
 	}
-	bundle, size, err := c.ask(ctx, by, call{method: http.MethodGet, path: "/Patient/" + url.PathEscape(patient.Text("id")) + "/DocumentReference",
-		interaction: InteractionDocumentSearch, scope: "patient/*.read", query: query}, "Bundle")
+	done, err := c.record(ctx, by, call{method: http.MethodGet, path: "/Patient/" + url.PathEscape(patient.Text("id")) + "/DocumentReference",
+		interaction: InteractionDocumentSearch, scope: "patient/*.read", query: query}, true)
 	if err != nil {
 		return nil, 0, err
 	}
 	to, err := c.endpoint(ctx, InteractionDocumentRead)
-	if err != nil {
-		return nil, 0, err
-	}
-	done, err := convertAny(bundle)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -64,7 +60,7 @@ func (c *Client) documents(ctx context.Context, by connector.Requester, nhs fhir
 			done.Content[i] = done.place(r, to.Address)
 		}
 	}
-	return done, n + size, nil
+	return done, n + done.Bytes, nil
 }
 
 // query are the parameters of the search, the five mandatory among them.

@@ -22,6 +22,9 @@ func init() {
 		"DocumentReference": documentForm(), "List": listForm(),
 		"Appointment": appointmentForm(), "Slot": slotForm(), "Schedule": scheduleForm(),
 	}
+	for typ, f := range shapes {
+		f.same = f.to == typ && typ != "AllergyIntolerance"
+	}
 }
 
 const terminology = "http://terminology.hl7.org/CodeSystem/"
@@ -46,14 +49,20 @@ func (c *converter) coded(system string, code fhir.Value) {
 // encounterOf is the encounter that an entry belongs to; an episode of care has no place in R4.
 func encounterOf(typ string) rule {
 	return rule{do: func(c *converter, o *object, v fhir.Value) {
-		ref := v.Text("reference")
-		if refLike(ref) && !strings.HasPrefix(c.resolve(ref), "Encounter/") {
+		if ref := v.Text("reference"); refLike(ref) && elsewhere(ref) {
 			c.carry(&o.ext, typ, "context", "valueReference", v)
 			return
 		}
 		c.key("encounter")
 		c.copy(v)
 	}}
+}
+
+// elsewhere reports whether a reference says by its type that it is to no encounter. What does not say its type may well be to one.
+func elsewhere(ref string) bool {
+	ref, _, _ = strings.Cut(ref, "/_history/")
+	parts := strings.Split(ref, "/")
+	return len(parts) > 1 && parts[len(parts)-2] != "Encounter"
 }
 
 // requester in STU3 says who asked and for whom; R4 has room for the first.

@@ -42,15 +42,25 @@ var degraded = map[string]bool{
 	"196471000000108": true, // non-drug allergy
 }
 
-// quality is the mark that the entry's own code earns, "" if none. That of a medicine stands in the Medication that it refers to.
-func (c *converter) quality(v fhir.Value, f *form) string {
-	if ref := v.Text("medicationReference.reference"); ref != "" {
-		i, ok := c.byRef[c.resolve(ref)]
-		if !ok || c.entries[i].from != "Medication" {
-			return ""
+// quality notes the mark that the entry's own code earns. That of a medicine stands in the Medication that it refers to.
+func (c *converter) quality(v fhir.Value, f *form) {
+	ref := v.Text("medicationReference.reference")
+	switch {
+	case ref == "":
+		c.cur.quality = quality(v, f)
+	case ref[0] == '#':
+		for r := range v.All("contained") {
+			if r.Text("id") == ref[1:] && r.Text("resourceType") == "Medication" {
+				c.cur.quality = quality(r, shapes["Medication"])
+			}
 		}
-		v, f = c.entries[i].v, shapes["Medication"]
+	default:
+		c.cur.medicine = c.plain(ref)
 	}
+}
+
+// quality is the mark that codes earn, "" if none.
+func quality(v fhir.Value, f *form) string {
 	members := f.about
 	if members == nil {
 		members = codeMember

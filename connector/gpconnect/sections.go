@@ -85,84 +85,53 @@ func sectionOf(code string) *kind {
 
 var sinceDate = regexp.MustCompile(`\b\d{1,2}-[A-Z][a-z]{2}-\d{4}\b`)
 
-// section reads a list of a query's answer; not ok if it is a list of the record itself.
-func (c *converter) section(e *entry, r *fhir.Resource) (Section, bool) {
-	if e.from != "List" {
-		return Section{}, false
-	}
+// sectionIn reads a list of a query's answer; nil if it is a list of the record itself.
+func sectionIn(list fhir.Value) *Section {
 	var k *kind
 	var code string
-	for v := range e.v.All("code.coding") {
+	for v := range list.All("code.coding") {
 		if code = v.Text("code"); sectionOf(code) != nil {
 			k = sectionOf(code)
 			break
 		}
 	}
 	if k == nil {
-		return Section{}, false
+		return nil
 	}
-	s := Section{Code: code, Title: e.v.Text("title"), Heading: k.heading, Secondary: k.secondary, List: r}
-	for x := range e.v.All("extension") {
+	s := &Section{Code: code, Title: list.Text("title"), Heading: k.heading, Secondary: k.secondary}
+	for x := range list.All("extension") {
 		if strings.HasSuffix(x.Text("url"), "ListWarningCode-1") {
 			s.Warnings = append(s.Warnings, x.Text("valueCode"))
 		}
 	}
-	for n := range e.v.All("note.text") {
+	for n := range list.All("note.text") {
 		if d := sinceDate.FindString(n.Str()); d != "" {
 			s.Since = d
 		}
 	}
-	for x := range e.v.All("emptyReason.coding.code") {
+	for x := range list.All("emptyReason.coding.code") {
 		s.Empty = s.Empty || x.Str() == "no-content-recorded" || x.Str() == "nocontentrecorded"
 	}
-	for ref := range r.Value().All("entry.item.reference") {
-		s.Entries = append(s.Entries, fhir.Ref(ref.Str()))
-	}
-	return s, true
+	return s
 }
 
-// classify gives each resource the heading that its type alone does not say.
-func (c *converter) classify() {
-	c.byRef = make(map[string]int, len(c.entries))
-	for i := range c.entries {
-		c.byRef[c.entries[i].typ+"/"+c.entries[i].id] = i
-	}
-	var results []int
-	for i := range c.entries {
-		c.cur = &c.entries[i]
-		switch e := &c.entries[i]; e.from {
-		case "DiagnosticReport":
-			for ref := range e.v.All("result.reference") {
-				if j, ok := c.byRef[c.resolve(ref.Str())]; ok {
-					results = append(results, j)
-				}
-			}
-		case "ProcedureRequest":
-			// A diary entry is planned care; anything else is a request for a test.
-			if e.tag = dataset.Results; e.v.Text("intent") == "plan" {
-				e.tag = dataset.CarePlans
-			}
-		case "Observation":
-			e.tag = observationHeading(e.v)
-			if e.tag == dataset.Results {
-				results = append(results, i)
-			}
+// classify gives a resource the heading that its type alone does not say, as far as it can be told from the resource itself.
+func (c *converter) classify(v fhir.Value) {
+	switch e := c.cur; e.from {
+	case "DiagnosticReport":
+		for ref := range v.All("result.reference") {
+			e.results = append(e.results, c.plain(ref.Str()))
 		}
-	}
-	for len(results) > 0 { // results, their groups' members, and the members of those
-		i := results[len(results)-1]
-		results = results[:len(results)-1]
-		e := &c.entries[i]
-		c.cur = e
-		if e.from != "Observation" || e.seen {
-			continue
+	case "ProcedureRequest":
+		// A diary entry is planned care; anything else is a request for a test.
+		if e.heading = dataset.Results; v.Text("intent") == "plan" {
+			e.heading = dataset.CarePlans
 		}
-		e.tag, e.seen = dataset.Results, true
-		for rel := range e.v.All("related") {
+	case "Observation":
+		e.heading = observationHeading(v)
+		for rel := range v.All("related") {
 			if rel.Text("type") == "has-member" {
-				if j, ok := c.byRef[c.resolve(rel.Text("target.reference"))]; ok {
-					results = append(results, j)
-				}
+				e.results = append(e.results, c.plain(rel.Text("target.reference")))
 			}
 		}
 	}

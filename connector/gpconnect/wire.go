@@ -2,6 +2,7 @@ package gpconnect
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -55,7 +56,7 @@ type call struct {
 	turn         *turn          // taken by a large answer, for the caller to give back when it is done with; nil: none is
 }
 
-// Large answers take turns, whichever practice they are from: the tree and the conversion of one cost several times its size, and many at
+// Large answers take turns, whichever practice they are from: what becomes of one costs several times its size, and many at
 // once would be more than a machine has. Records of general practice are hardly ever as large.
 const (
 	largeAnswer = 4 << 20
@@ -124,6 +125,52 @@ func (c *Client) offers(ctx context.Context, interaction string) (bool, error) {
 
 // send makes one request and reads the whole answer, or says what went wrong in terms of the source.
 func (c *Client) send(ctx context.Context, by connector.Requester, k call) ([]byte, error) {
+	resp, err := c.open(ctx, by, k)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var b bytes.Buffer
+	if n := resp.ContentLength; n > 0 {
+		b.Grow(int(min(n, 1<<20)) + bytes.MinRead)
+	}
+	in := &bounded{r: resp.Body, left: c.most(k), most: c.most(k)}
+	if _, err := b.ReadFrom(in); err != nil {
+		return nil, readFailure(ctx, err)
+	}
+	return b.Bytes(), nil
+}
+
+func (c *Client) most(k call) int64 { return cmp.Or(k.most, c.o.MaxBytes) }
+
+// open makes one request. Its answer has been looked at as far as that can be done without reading it.
+func (c *Client) open(ctx context.Context, by connector.Requester, k call) (*http.Response, error) {
+	req, err := c.request(ctx, by, k)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, netFailure(ctx, err)
+	}
+	switch {
+	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated:
+		some, _ := io.ReadAll(io.LimitReader(resp.Body, headSize))
+		err = failure(resp.StatusCode, some)
+	case resp.ContentLength > c.most(k):
+		err = tooLong(c.most(k))
+	default:
+		err = checkType(resp.Header.Get("Content-Type"))
+	}
+	if err != nil {
+		resp.Body.Close()
+		return nil, err
+	}
+	return resp, nil
+}
+
+// request makes the request of a call, with the Spine's headers and the token of whoever asks.
+func (c *Client) request(ctx context.Context, by connector.Requester, k call) (*http.Request, error) {
 	to, err := c.endpoint(ctx, k.interaction)
 	if err != nil {
 		return nil, err
@@ -161,55 +208,68 @@ func (c *Client) send(ctx context.Context, by connector.Requester, k call) ([]by
 	h.Set("Ssp-To", to.ASID)
 	h.Set("Ssp-InteractionID", k.interaction)
 	h.Set("User-Agent", "Tombolo/"+c.o.Version)
-	return c.read(ctx, req, k.most, k.turn)
+	return req, nil
 }
 
-func (c *Client) read(ctx context.Context, req *http.Request, most int64, t *turn) ([]byte, error) {
-	if most == 0 {
-		most = c.o.MaxBytes
+// readFailure says how the reading of an answer failed.
+func readFailure(ctx context.Context, err error) error {
+	if fhir.IssueOf(err) != nil {
+		return err
 	}
-	resp, err := c.http.Do(req)
+	return netFailure(ctx, err)
+}
+
+// record asks for a bundle and converts it while it arrives.
+func (c *Client) record(ctx context.Context, by connector.Requester, k call, anybody bool) (*Converted, error) {
+	resp, err := c.open(ctx, by, k)
 	if err != nil {
-		return nil, netFailure(ctx, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated {
-		some, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-		return nil, failure(resp.StatusCode, some)
-	}
-	if err := checkType(resp.Header.Get("Content-Type")); err != nil {
 		return nil, err
 	}
-	tooLong := fhir.Errorf(fhir.TooLong, "the practice's answer is larger than the %d MiB that this system takes from one source", most>>20)
-	if resp.ContentLength > most {
-		return nil, tooLong
+	defer resp.Body.Close()
+	in := &arriving{ctx: ctx, r: resp.Body, turn: k.turn}
+	done, err := newConverter(anybody).read(in, c.most(k))
+	if err == nil {
+		return done, nil
 	}
-	data, err := readAll(ctx, resp.Body, resp.ContentLength, most, t)
-	if err != nil {
-		return nil, netFailure(ctx, err)
+	if fhir.Is(err, fhir.Structure) { // an OperationOutcome in the place of a bundle is a failure of its own
+		_, _ = io.Copy(io.Discard, io.LimitReader(in, int64(headSize-len(in.head))))
+		if v, perr := fhir.ParseValue(in.head); perr == nil && v.Text("resourceType") == "OperationOutcome" {
+			return nil, failure(http.StatusInternalServerError, in.head)
+		}
 	}
-	if int64(len(data)) > most {
-		return nil, tooLong
-	}
-	return data, nil
+	return nil, readFailure(ctx, err)
 }
 
-// checkDensity refuses what has far more values to the byte than any record: a tree costs some fifty bytes a value. Records have one in twenty
-// bytes or more; an answer of nothing but zeros has one in two.
-func checkDensity(body []byte) error {
-	if n := bytes.Count(body, []byte{','}) + bytes.Count(body, []byte{'{'}) + bytes.Count(body, []byte{'['}); n > 10_000+len(body)/10 {
-		return fhir.Errorf(fhir.TooCostly, "the practice's answer has more parts than any record: it was not read")
+// headSize is what is kept of the beginning of an answer, and read of one that is a failure, to say what went wrong.
+const headSize = 64 << 10
+
+// An arriving answer waits for its turn once it has turned out to be large.
+type arriving struct {
+	ctx  context.Context
+	r    io.Reader
+	n    int64
+	turn *turn
+	head []byte
+}
+
+func (a *arriving) Read(p []byte) (int, error) {
+	if a.n >= largeAnswer {
+		if err := a.turn.take(a.ctx); err != nil {
+			return 0, err
+		}
 	}
-	return nil
+	n, err := a.r.Read(p)
+	a.n += int64(n)
+	if room := headSize - len(a.head); room > 0 {
+		a.head = append(a.head, p[:min(n, room)]...)
+	}
+	return n, err
 }
 
 // ask sends and reads the answer as JSON of one of the wanted resource types; an OperationOutcome in its place is a failure.
 func (c *Client) ask(ctx context.Context, by connector.Requester, k call, want ...string) (fhir.Value, int64, error) {
 	body, err := c.send(ctx, by, k)
 	if err != nil {
-		return fhir.Value{}, 0, err
-	}
-	if err := checkDensity(body); err != nil {
 		return fhir.Value{}, 0, err
 	}
 	v, err := fhir.ParseValue(body)
@@ -223,22 +283,6 @@ func (c *Client) ask(ctx context.Context, by connector.Requester, k call, want .
 		return fhir.Value{}, 0, failure(http.StatusInternalServerError, body)
 	}
 	return fhir.Value{}, 0, fhir.Errorf(fhir.Structure, "the practice's answer is not a %s", strings.Join(want, " or "))
-}
-
-// readAll reads one byte more than allowed at the most, and allocates no more than what comes.
-func readAll(ctx context.Context, r io.Reader, length, most int64, t *turn) ([]byte, error) {
-	var b bytes.Buffer
-	if length > 0 && length <= most {
-		b.Grow(int(min(length, 1<<20)) + bytes.MinRead)
-	}
-	if _, err := b.ReadFrom(io.LimitReader(r, min(most+1, largeAnswer))); err != nil || b.Len() < largeAnswer {
-		return b.Bytes(), err
-	}
-	if err := t.take(ctx); err != nil {
-		return nil, err
-	}
-	_, err := b.ReadFrom(io.LimitReader(r, most+1-largeAnswer))
-	return b.Bytes(), err
 }
 
 // checkType takes FHIR JSON under its names old and new. GP Connect 1.6 development_fhir_api_guidance.html

@@ -24,6 +24,7 @@ type shape map[string]rule
 type form struct {
 	to      string // R4 type
 	profile string // UK Core profile, "" if there is none
+	same    bool   // a reference by type and id is the same in R4
 	members shape
 	about   []string                                    // members that say what the entry is, where it is not code
 	negates func(v fhir.Value) bool                     // reports a modifier that R4 has no place for; nil if the type has none
@@ -184,6 +185,9 @@ func (c *converter) resource(v fhir.Value, f *form, id string) {
 		c.key("id")
 		c.str(id)
 	}
+	if c.contained == 0 {
+		c.cur.idEnd = len(c.out)
+	}
 	c.meta(v, f)
 	for m := range v.Children() {
 		switch m.Key() {
@@ -330,12 +334,10 @@ func (c *converter) copyMember(parent, m fhir.Value) {
 		c.note(fhir.NotSupported, fhir.Warning, c.here(name), modified)
 	case "reference":
 		if m.IsString() {
-			if raw := m.Raw(); c.cur == nil || c.cur.locals == nil {
-				if to, ok := c.refs[string(raw[1:len(raw)-1])]; ok { // nearly always, and without a copy of the words
-					c.key("reference")
-					c.str(to)
-					return
-				}
+			if raw := m.Raw(); c.locals == nil && sameInR4(raw[1:len(raw)-1]) { // nearly always, and without a copy of the words
+				c.key("reference")
+				c.out = append(c.out, raw...)
+				return
 			}
 			c.reference(parent, m.Str())
 			return
@@ -402,8 +404,10 @@ func refLike(s string) bool { return s != "" && !strings.ContainsAny(s, " \t\n")
 
 func (c *converter) reference(parent fhir.Value, ref string) {
 	if refLike(ref) {
+		to := c.plain(ref)
+		c.cur.loose = c.cur.loose || isLoose(to)
 		c.key("reference")
-		c.str(c.resolve(ref))
+		c.str(to)
 		return
 	}
 	if !parent.Member("display").Exists() {
@@ -414,46 +418,36 @@ func (c *converter) reference(parent fhir.Value, ref string) {
 	c.note(fhir.ValueError, fhir.Information, c.here("reference"), "a reference held words beside a display and was not carried over")
 }
 
-// resolve gives the R4 reference for one of STU3.
-func (c *converter) resolve(ref string) string {
-	if c.cur != nil && c.cur.locals != nil {
-		if to, ok := c.cur.locals[ref]; ok {
-			return to
+// sameInR4 reports whether a reference is type and id, and both stay as they are.
+func sameInR4(ref []byte) bool {
+	i := bytes.IndexByte(ref, '/')
+	if i < 0 || len(ref)-i > 65 {
+		return false
+	}
+	for _, b := range ref[i+1:] {
+		if !('a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || b == '-' || b == '.') {
+			return false
 		}
 	}
-	if to, ok := c.refs[ref]; ok {
-		return to
-	}
-	typ, id, ok := strings.Cut(ref, "/")
-	if !ok || strings.ContainsAny(typ, ":#?") {
-		return ref
-	}
-	f, known := shapes[typ]
-	if !known {
-		return ref
-	}
-	id, version, has := strings.Cut(id, "/_history/")
-	if to, ok := c.refs[typ+"/"+id]; ok {
-		return to
-	}
-	if id == "" || strings.Contains(id, "/") {
-		return ref
-	}
-	out := f.to + "/" + targetID(typ, id)
-	if has {
-		out += "/_history/" + version
-	}
-	return out
+	f := shapes[string(ref[:i])]
+	return f != nil && f.same && i+1 < len(ref)
 }
 
-// meta writes the profile of what the resource has become, the labels it came with, the heading it stands under where the type alone
-// does not say, and the marks by which a viewer knows how far the entry can be relied on.
+// meta writes the profile of what the resource has become and the labels it came with. Room is left for the heading it stands under where the
+// type alone does not say, and for the marks by which a viewer knows how far the entry can be relied on; see complete.
 func (c *converter) meta(v fhir.Value, f *form) {
 	m := v.Member("meta")
 	c.key("meta")
 	c.out = append(c.out, '{')
 	if f.profile != "" {
 		c.raw(`"profile":["https://fhir.hl7.org.uk/StructureDefinition/` + f.profile + `"]`)
+	}
+	for k := range m.Children() {
+		switch {
+		case k.Key() == "profile", k.Key() == "tag", isNull(k):
+		default:
+			c.copyMember(m, k)
+		}
 	}
 	var tags []byte
 	c.into(&tags, func() {
@@ -464,34 +458,21 @@ func (c *converter) meta(v fhir.Value, f *form) {
 			c.sep()
 			c.copy(t)
 		}
-		c.tags(v, f)
+		if c.contained > 0 {
+			if q := quality(v, f); q != "" {
+				c.mark(q)
+			}
+		}
 	})
-	for k := range m.Children() {
-		switch {
-		case k.Key() == "profile", k.Key() == "tag", isNull(k):
-		default:
-			c.copyMember(m, k)
-		}
-	}
 	c.array("tag", tags)
-	c.out = append(c.out, '}')
-}
-
-// tags are this program's own: the heading, and the marks.
-func (c *converter) tags(v fhir.Value, f *form) {
 	if c.contained == 0 {
-		if c.cur.tag != "" {
-			c.sep()
-			t := dataset.Tag(c.cur.tag)
-			c.raw(`{"system":"` + t.System + `","code":"` + t.Code + `"}`)
+		if c.cur.tagsAt, c.cur.tagged = len(c.out), len(tags) > 0; c.cur.tagged {
+			c.cur.tagsAt-- // before the bracket
 		}
-		if modifies(v, f) {
-			c.mark(dataset.SeeSource)
-		}
+		c.cur.unclear = modifies(v, f)
+		c.quality(v, f)
 	}
-	if q := c.quality(v, f); q != "" {
-		c.mark(q)
-	}
+	c.out = append(c.out, '}')
 }
 
 // containedIn converts what a resource contains, but for what was lifted out of it.
