@@ -23,9 +23,6 @@ func (op *opening) discloser(l *lane, content, besides []*fhir.Resource) func(i 
 		if x == nil {
 			f := l.facts
 			f.Heading = h
-			if l.Kind == "neighbour" {
-				f.Source = nil // its own node has decided on agreement and release
-			}
 			x = policy.NewFilter(f)
 			filters[h] = x
 		}

@@ -6,6 +6,7 @@
 package gather
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"log/slog"
@@ -63,6 +64,9 @@ type Kept interface {
 	Before(ctx context.Context, before events.Seq, limit int, keep func(events.Event) bool) ([]events.Event, events.Seq, error)
 	Tail(ctx context.Context) (events.Seq, error)
 	search.Searcher
+	// View and Update are for this room's own: what sources last answered.
+	View(bucket string) store.Reader
+	Update(ctx context.Context, fn func(store.Tx) error) (events.Seq, error)
 }
 
 // Auditor remembers. audit.Log is one.
@@ -92,8 +96,9 @@ type Options struct {
 
 // A Gatherer opens records. It may be used from many goroutines.
 type Gatherer struct {
-	o        Options
-	breakers map[string]*breaker
+	o       Options
+	callers map[string]*caller // by system or neighbour
+	gate    *admission
 }
 
 // New makes a Gatherer.
@@ -107,11 +112,21 @@ func New(o Options) *Gatherer {
 	if o.Agreed == nil {
 		o.Agreed = fixed{o.Region, policy.NewSensitivity(policy.BuiltInLists(), o.Region.Policy.Sensitive)}
 	}
-	g := &Gatherer{o: o, breakers: map[string]*breaker{}}
-	for id := range o.Askers {
-		g.breakers[id] = newBreaker(id)
+	g := &Gatherer{o: o, callers: map[string]*caller{}, gate: newAdmission(o.Region.Gathering.AtOnce)}
+	m := &memory{kept: map[recalled]remembered{}}
+	for id, a := range o.Askers {
+		g.callers[id] = newCaller(id, a, limitsOf(o.Region, id), m, o.Logger)
 	}
 	return g
+}
+
+// limitsOf is how the region file lets a system or neighbour be asked.
+func limitsOf(r *region.Region, id string) region.Asking {
+	if s, ok := r.System(id); ok {
+		return s.Limits
+	}
+	n, _ := r.Neighbour(id)
+	return n.Limits
 }
 
 // fixed is what was agreed when the program was started.
@@ -126,6 +141,14 @@ func (f fixed) InForce() (*region.Region, *policy.Sensitivity, policy.Data) {
 
 // DefaultDeadline is how long a source may take when the region file does not say.
 const DefaultDeadline = 2 * time.Second
+
+// TotalDeadline is after how long a record is shown with what there is, when the region file does not say.
+const TotalDeadline = 10 * time.Second
+
+// deadline is how long a source may take in this node.
+func (g *Gatherer) deadline(of time.Duration) time.Duration {
+	return min(cmp.Or(of, DefaultDeadline), cmp.Or(g.o.Region.Gathering.Deadline, TotalDeadline))
+}
 
 // Notice stands on every record, whether or not anything was withheld, so that it tells nothing.
 const Notice = "Some information may be withheld, or not yet available from its source."
@@ -144,8 +167,13 @@ type Ask struct {
 }
 
 // Record gathers a person's record for a session and audits its disclosure. An error of type NotFound is also every refusal; one
-// of NoStore means that the audit entry could not be written, and so nothing may be shown.
+// of NoStore means that the audit entry could not be written, and so nothing may be shown; one of Transient that too many are being opened at once.
 func (g *Gatherer) Record(ctx context.Context, s *access.Session, personID string, ask Ask) (*Record, error) {
+	leave, err := g.gate.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	op, err := g.open(ctx, s, personID, ask)
 	if err != nil {
 		return nil, err
@@ -164,6 +192,12 @@ func (g *Gatherer) Record(ctx context.Context, s *access.Session, personID strin
 // remembered with what they had seen by then.
 func (g *Gatherer) Watch(ctx context.Context, s *access.Session, personID string, ask Ask) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
+		leave, err := g.gate.enter()
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer leave()
 		op, err := g.open(ctx, s, personID, ask)
 		if err == nil {
 			err = g.auditOpening(ctx, op)
@@ -210,6 +244,9 @@ func (g *Gatherer) FindInEmergency(ctx context.Context, s *access.Session, id fh
 // find decides first what depends on the session alone, so that those refusals are the same whoever is looked for. Answers that nobody
 // was found, for whichever reason, come after the same time.
 func (g *Gatherer) find(ctx context.Context, s *access.Session, id fhir.Identifier, emergency *policy.Glass) (string, error) {
+	if g.gate.full() { // whoever is found could not be shown
+		return "", crowded()
+	}
 	id = id.Canonical()
 	if err := id.Check(); err != nil {
 		return "", err // says what is wrong with what was typed, and nothing of who exists

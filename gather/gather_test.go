@@ -76,6 +76,12 @@ func fails(t fhir.IssueType) source {
 
 func open(t testing.TB, sources map[string]connector.Asker) *bench {
 	t.Helper()
+	return openWith(t, sources, func(*region.Region) {})
+}
+
+// openWith opens a bench whose region was changed first.
+func openWith(t testing.TB, sources map[string]connector.Asker, change func(*region.Region)) *bench {
+	t.Helper()
 	r := &region.Region{ID: "test", Organisations: []region.Organisation{{ODS: "RX1", Name: "The Trust", Kind: region.KindAcute}},
 		Users: []region.User{{ID: "doctor", Name: "Dr Ade", Role: "hospital-doctor", Organisation: "RX1"}, {ID: "clerk", Name: "Pat", Role: "receptionist", Organisation: "RX1"}},
 		Systems: []region.System{{ID: "trust", Organisation: "RX1", Connector: "hl7v2", Release: region.Release{All: true},
@@ -89,6 +95,7 @@ func open(t testing.TB, sources map[string]connector.Asker) *bench {
 		parties = append(parties, ods)
 	}
 	r.Agreements = []region.Agreement{{ID: "all", Parties: parties, Purposes: []string{"direct-care"}, AllHeadings: true, From: time.Now().AddDate(-1, 0, 0)}}
+	change(r)
 	engine, err := pebble.Open(pebble.Options{Dir: t.TempDir()})
 	must(t, err)
 	db, err := store.Open(store.Options{Engine: engine})

@@ -31,6 +31,8 @@ type lane struct {
 	Lane
 	key      string // the system's or neighbour's id, whatever the lane is called
 	system   region.System
+	speaks   string            // of a neighbour: its kind
+	numbers  []string          // of a neighbour: by which it is asked
 	facts    policy.Facts      // with this source
 	permits  []dataset.Heading // what may be asked of it
 	patients []string          // this server's ids of the person's patients there
@@ -95,14 +97,11 @@ func (op *opening) wanted(h dataset.Heading) bool {
 
 func (op *opening) planSystem(sys region.System) *lane {
 	org := op.g.organisation(sys.Organisation)
-	l := &lane{key: sys.ID, system: sys, deadline: sys.Deadline, members: map[dataset.Heading][]Member{}}
+	l := &lane{key: sys.ID, system: sys, deadline: op.g.deadline(sys.Deadline), members: map[dataset.Heading][]Member{}}
 	l.Lane = Lane{Source: sys.ID, Name: sys.Name, Organisation: sys.Organisation, Kind: string(org.Kind), Way: "stored",
 		Headings: map[dataset.Heading]dataset.State{}}
 	if l.Name == "" {
 		l.Name = org.Name
-	}
-	if l.deadline <= 0 {
-		l.deadline = DefaultDeadline
 	}
 	if op.decision.Has(policy.WithholdLocation) && org.Kind == region.KindGP {
 		l.Source, l.Name, l.Organisation = "gp-practice", "GP practice (location withheld)", ""
@@ -162,24 +161,59 @@ func (op *opening) notAsked(l *lane, org region.Organisation) string {
 	return ""
 }
 
+// planNeighbour decides about another region's record as about any source's, where it is party to an agreement; its own node decides again.
 func (op *opening) planNeighbour(n region.Neighbour) *lane {
-	l := &lane{key: n.ID, deadline: DefaultDeadline, members: map[dataset.Heading][]Member{}, facts: op.facts}
+	l := &lane{key: n.ID, speaks: n.Kind, numbers: n.Numbers, deadline: op.g.deadline(n.Deadline), members: map[dataset.Heading][]Member{}, facts: op.facts}
 	l.Lane = Lane{Source: n.ID, Name: n.Name, Kind: "neighbour", Way: "neighbour", State: Asking, Headings: map[dataset.Heading]dataset.State{}}
 	if l.Name == "" {
 		l.Name = n.ID
 	}
+	agreed, _, _ := op.g.o.Agreed.InForce()
+	l.facts.Source = policy.SourceOfNeighbour(n, agreed)
 	role, _ := op.session.Role.Info()
 	for _, info := range dataset.All {
-		if op.wanted(info.Heading) && (role.Headings == nil || slices.Contains(role.Headings, info.Heading)) {
-			l.permits = append(l.permits, info.Heading)
-			l.Headings[info.Heading] = dataset.NotKnown
+		if !op.wanted(info.Heading) || !n.MayGive(info.Heading) || role.Headings != nil && !slices.Contains(role.Headings, info.Heading) {
+			continue
 		}
+		if l.facts.Heading = info.Heading; l.facts.Source != nil && !policy.Decide(l.facts).Permit {
+			l.Headings[info.Heading] = dataset.NotShared
+			continue
+		}
+		l.permits = append(l.permits, info.Heading)
+		l.Headings[info.Heading] = dataset.NotKnown
 	}
-	if len(op.identifiers()) == 0 {
+	switch {
+	case len(l.permits) == 0 && len(l.Headings) > 0:
+		l.State = Refused
+		l.Issue = fhir.Errorf(fhir.Suppressed, "%s does not share this with you", l.Name).From(l.Source)
+	case len(l.permits) == 0:
+		l.State = NotAsked
+		l.Issue = fhir.Errorf(fhir.Informational, "%s was not asked: it gives nothing of what was asked for", l.Name).From(l.Source)
+	case len(op.known(l)) == 0:
 		l.State = NotAsked
 		l.Issue = fhir.Errorf(fhir.Informational, "%s was not asked: it can be asked by a national number only, and none is known", l.Name).From(l.Source)
 	}
 	return l
+}
+
+// numberSystems are the national numbers of the region file.
+var numberSystems = map[string]string{"nhs": fhir.SystemNHSNumber, "chi": fhir.SystemCHI, "hcn": fhir.SystemHCN}
+
+// known is how a lane's source may know the person: by the numbers that its region file entry names, in that order, or by any.
+func (op *opening) known(l *lane) []fhir.Identifier {
+	all := op.identifiers()
+	if len(l.numbers) == 0 {
+		return all
+	}
+	var out []fhir.Identifier
+	for _, n := range l.numbers {
+		for _, id := range all {
+			if id.System == numberSystems[n] {
+				out = append(out, id)
+			}
+		}
+	}
+	return out
 }
 
 // identifiers are those by which other organisations may know the person: national numbers, the NHS number first.
@@ -197,7 +231,7 @@ func (op *opening) identifiers() []fhir.Identifier {
 }
 
 func (op *opening) question(l *lane) connector.Question {
-	return connector.Question{Identifiers: op.identifiers(), Patient: l.original, Headings: l.permits, Requester: requester(op.session, op.facts.Purpose)}
+	return connector.Question{Identifiers: op.known(l), Patient: l.original, Headings: l.permits, Requester: requester(op.session, op.facts.Purpose)}
 }
 
 func requester(s *access.Session, purpose policy.Purpose) connector.Requester {

@@ -1,10 +1,10 @@
 package gather
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"tombolo/access"
 	"tombolo/connector"
@@ -179,17 +179,26 @@ func (g *Gatherer) Document(ctx context.Context, s *access.Session, personID str
 // fetch has a live source hand out a file. That the document may be seen has been decided and audited with its reference.
 func (g *Gatherer) fetch(ctx context.Context, s *access.Session, personID, source, address string) (*fhir.Resource, error) {
 	f, ok := g.o.Askers[source].(connector.Fetcher)
-	system, known := g.o.Region.System(source)
+	allowed, known := g.deadlineOf(source)
 	if !ok || !known {
 		return nil, fhir.Errorf(fhir.NotFound, "the document's content is not held here: open it in the system that wrote it")
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*cmp.Or(system.Deadline, DefaultDeadline)) // a file may be large
+	ctx, cancel := context.WithTimeout(ctx, 5*allowed) // a file may be large
 	defer cancel()
 	purpose := s.Purpose
 	if s.Glass(personID, g.o.Now()) != nil {
 		purpose = policy.Emergency
 	}
 	return f.Fetch(ctx, requester(s, purpose), address)
+}
+
+// deadlineOf is how long a system or neighbour of the region may take.
+func (g *Gatherer) deadlineOf(source string) (time.Duration, bool) {
+	if s, ok := g.o.Region.System(source); ok {
+		return g.deadline(s.Deadline), true
+	}
+	n, ok := g.o.Region.Neighbour(source)
+	return g.deadline(n.Deadline), ok
 }
 
 // documentReference finds it among what is kept, else in the record as gathered live.

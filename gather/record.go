@@ -49,6 +49,7 @@ const (
 	Failed   LaneState = "failed"    // no answer; Issue says why
 	Refused  LaneState = "refused"   // not asked: not shared with this user
 	NotHere  LaneState = "not-here"  // asked, and the source does not know the person
+	Earlier  LaneState = "earlier"   // did not answer; shown is what it answered at AsOf. Issue says why
 	NotAsked LaneState = "not-asked" // nothing says that it holds anything about the person; Issue says why it was not asked
 )
 
@@ -64,7 +65,7 @@ type Lane struct {
 	Way          string // stored, live, neighbour
 	State        LaneState
 	Took         time.Duration
-	AsOf         time.Time     // for stored data: when the newest of what is shown came
+	AsOf         time.Time     // for stored data: when the newest of what is shown came; in the state Earlier: when the oldest of it was answered
 	Count        int           // entries given
 	Map          string        // name and version of the mapping of a live answer
 	Issue        *fhir.Issue   // nil when all is well

@@ -41,7 +41,7 @@ func (op *opening) run(ctx context.Context) iter.Seq[bool] {
 			return
 		}
 		// A source whose connector does not obey its deadline is given up here.
-		end := time.NewTimer(longest + 20*time.Millisecond)
+		end := time.NewTimer(longest + lastWords)
 		defer end.Stop()
 		for waiting > 0 {
 			select {
@@ -72,6 +72,9 @@ func (op *opening) run(ctx context.Context) iter.Seq[bool] {
 	}
 }
 
+// lastWords is what an answer that came just in time may still take to be checked and stamped.
+const lastWords = 100 * time.Millisecond
+
 // giveUp closes the lanes that are still open when time is up.
 func (op *opening) giveUp() {
 	for _, l := range op.lanes {
@@ -93,6 +96,22 @@ func seconds(d time.Duration) string {
 	return fmt.Sprintf("%d ms", d/time.Millisecond)
 }
 
+// age is a time that has passed, in the largest unit of which there is at least one.
+func age(d time.Duration) string {
+	for _, u := range []struct {
+		of   time.Duration
+		name string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}} {
+		switch n := d / u.of; {
+		case n == 1:
+			return "1 " + u.name
+		case n > 1:
+			return fmt.Sprintf("%d %ss", n, u.name)
+		}
+	}
+	return "less than a minute"
+}
+
 // An answered lane: what a source said, in this server's ids.
 type answered struct {
 	lane    *lane
@@ -104,6 +123,7 @@ type answered struct {
 	notHere bool
 	live    string                            // this server's id of the patient whom a live source answered about
 	mapped  string                            // name and version of the mapping of a live answer
+	earlier time.Time                         // when content was answered, if not now
 	gives   map[dataset.Heading]dataset.State // of a neighbour: the headings that its region gives at all
 	warn    []*fhir.Issue
 }
@@ -157,7 +177,7 @@ func (g *Gatherer) readKept(ctx context.Context, l *lane, a *answered) {
 
 // askLive asks the source and takes in only what is proven to be about the person.
 func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answered) {
-	asker, ok := g.o.Askers[l.key]
+	source, ok := g.callers[l.key]
 	if !ok {
 		a.issue = fhir.Errorf(fhir.NotSupported, "%s cannot be asked: this node has no connection to it", l.Name)
 		return
@@ -166,13 +186,21 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 	if l.Kind != "neighbour" {
 		q.Headings = slices.DeleteFunc(slices.Clone(q.Headings), func(h dataset.Heading) bool { return l.system.Gives[h] != region.Live })
 	}
-	ans, err := g.breakers[l.key].ask(ctx, asker, q)
+	ans, err := source.ask(ctx, q)
 	if err != nil {
 		if fhir.Is(err, fhir.NotFound) {
 			a.notHere = len(a.content) == 0
+			g.noLonger(ctx, op, l, q)
 			return
 		}
 		a.issue = explain(l, err)
+		if a.issue.Type == fhir.Suppressed {
+			g.noLonger(ctx, op, l, q)
+		} else if ans == nil && g.keeps(op, l) {
+			late, done := context.WithTimeout(context.WithoutCancel(ctx), lastWords/2) // its own time is over
+			defer done()
+			ans, a.earlier = g.earlier(late, l, q)
+		}
 	}
 	if ans == nil {
 		return
@@ -182,9 +210,15 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 	}
 	a.mapped = ans.Map
 	if mismatch := g.check(op, l, ans); mismatch != nil {
+		source.memory.forget(l.key, sameQuestion(q))
 		a.issue = mismatch
 		a.content, a.states = nil, map[dataset.Heading]dataset.State{}
+		g.noLonger(ctx, op, l, q)
 		return
+	}
+	if err == nil && g.keeps(op, l) {
+		kept := *ans
+		go g.shelve(context.WithoutCancel(ctx), l.key, q, &kept)
 	}
 	a.warn = append(a.warn, ans.Issues...)
 	a.warn = append(a.warn, demographicWarnings(op.person, ans.Patient, l)...)
@@ -197,7 +231,7 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		a.states[dataset.Demographics] = dataset.Present
 		ans.Content = append(slices.Clone(ans.Content), ans.Patient)
 	}
-	if l.Kind == "neighbour" { // only what its own sources give: of the rest it has nothing to say
+	if l.speaks == region.KindTombolo { // only what its own sources give: of the rest it has nothing to say
 		a.gives = ans.States
 	}
 	for _, r := range ans.Content {
@@ -211,8 +245,15 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		}
 		a.content = append(a.content, stamped)
 	}
-	if g.o.Learn != nil && len(l.patients) == 0 && l.Kind != "neighbour" && ans.Patient != nil {
+	if g.o.Learn != nil && err == nil && len(l.patients) == 0 && l.Kind != "neighbour" && ans.Patient != nil {
 		go g.learn(context.WithoutCancel(ctx), l.key, ans.Patient)
+	}
+}
+
+// noLonger drops what is kept of somebody whom the source does not know, does not share, or answers wrongly about.
+func (g *Gatherer) noLonger(ctx context.Context, op *opening, l *lane, q connector.Question) {
+	if g.keeps(op, l) {
+		go g.unshelve(context.WithoutCancel(ctx), l.key, q)
 	}
 }
 
@@ -286,6 +327,9 @@ func explain(l *lane, err error) *fhir.Issue {
 	if i == errOpen {
 		return fhir.Errorf(fhir.Transient, "%s was not asked: it has failed several times in a row, and will be tried again within seconds", l.Name).From(l.Source)
 	}
+	if i == errBusy {
+		return fhir.Errorf(fhir.Throttled, "%s was not asked: as many questions as it takes are already on their way. Try again", l.Name).From(l.Source)
+	}
 	t := i.Type
 	var text string
 	switch t {
@@ -302,6 +346,8 @@ func explain(l *lane, err error) *fhir.Issue {
 		text = "%s sent more than can be taken in one answer"
 	case fhir.MultipleMatch:
 		text = "%s holds more than one record for this number"
+	case fhir.Exception:
+		text = "%s could not be read: a fault in its connector"
 	case fhir.Incomplete:
 		text = "%s did not answer in full"
 	case fhir.NotSupported:
@@ -329,6 +375,9 @@ func (op *opening) take(a answered) {
 			}
 		}
 		return
+	case !a.earlier.IsZero():
+		l.State, l.AsOf = Earlier, a.earlier
+		l.Issue = fhir.Errorf(a.issue.Type, "%s. What it answered %s ago, on %s, is shown instead: it may have changed since", a.issue.Text, age(op.g.o.Now().Sub(a.earlier)), a.earlier.Format("2 January 2006 at 15:04")).From(l.Source)
 	case a.issue != nil:
 		l.State, l.Issue = Partly, a.issue
 	default:
@@ -365,6 +414,9 @@ func (op *opening) take(a answered) {
 		}
 		r = op.ofPerson(named(r, l.support), l)
 		received := now
+		if !a.earlier.IsZero() {
+			received = a.earlier
+		}
 		if span, err := fhir.ParseDate(r.Text("meta.lastUpdated")); err == nil {
 			received = span.Start
 			if l.Way == "stored" && received.After(l.AsOf) { // of what may be seen: when anything else came would tell that it did
@@ -409,7 +461,7 @@ func (op *opening) recount(l *lane) {
 			// Everything it gave here was withheld: as if it were not there, and for those from whom things may be withheld never "none".
 			l.Headings[h] = op.honest(dataset.NoneRecorded)
 		}
-		if n == 0 && l.State == Partly && l.Headings[h] == dataset.NoneRecorded {
+		if n == 0 && (l.State == Partly || l.State == Earlier) && l.Headings[h] == dataset.NoneRecorded {
 			l.Headings[h] = dataset.NotKnown
 		}
 	}

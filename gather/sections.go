@@ -57,12 +57,12 @@ func (op *opening) section(info dataset.Info) Section {
 		}
 		gives++
 		members = append(members, l.members[info.Heading]...)
-		switch st {
-		case dataset.NotKnown, "":
+		switch {
+		case l.State == Earlier, st == dataset.NotKnown, st == "":
 			s.Unknown = append(s.Unknown, l.Name)
-		case dataset.NotShared:
+		case st == dataset.NotShared:
 			s.NotShared = append(s.NotShared, l.Name)
-		case dataset.NoneRecorded:
+		case st == dataset.NoneRecorded:
 			none++
 		}
 	}

@@ -1,7 +1,6 @@
 package gather
 
 import (
-	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -36,7 +35,7 @@ func (g *Gatherer) traceWindow(s *access.Session) time.Duration {
 	var longest time.Duration
 	for _, sys := range g.o.Region.Systems {
 		if _, ok := g.o.Askers[sys.ID]; ok && g.mayTrace(s, sys) {
-			longest = max(longest, cmp.Or(sys.Deadline, DefaultDeadline))
+			longest = max(longest, g.deadline(sys.Deadline))
 		}
 	}
 	if s.FromNeighbour() { // whose user is waiting for us beside their own sources
@@ -52,11 +51,11 @@ func (g *Gatherer) trace(ctx context.Context, s *access.Session, id fhir.Identif
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, sys := range g.o.Region.Systems {
-		asker, ok := g.o.Askers[sys.ID]
+		source, ok := g.callers[sys.ID]
 		if !ok || !g.mayTrace(s, sys) {
 			continue
 		}
-		wg.Go(func() { g.traceAt(tctx, s, sys, asker, id) })
+		wg.Go(func() { g.traceAt(tctx, s, sys, source, id) })
 	}
 	wg.Wait()
 	return g.o.People.Resolve(ctx, id)
@@ -74,14 +73,10 @@ func (g *Gatherer) mayTrace(s *access.Session, sys region.System) bool {
 	}).Permit
 }
 
-func (g *Gatherer) traceAt(ctx context.Context, s *access.Session, sys region.System, asker connector.Asker, id fhir.Identifier) {
-	deadline := sys.Deadline
-	if deadline <= 0 {
-		deadline = DefaultDeadline
-	}
-	askCtx, cancel := context.WithTimeout(ctx, deadline)
+func (g *Gatherer) traceAt(ctx context.Context, s *access.Session, sys region.System, source *caller, id fhir.Identifier) {
+	askCtx, cancel := context.WithTimeout(ctx, g.deadline(sys.Deadline))
 	defer cancel()
-	ans, err := g.breakers[sys.ID].ask(askCtx, asker, connector.Question{
+	ans, err := source.ask(askCtx, connector.Question{
 		Identifiers: []fhir.Identifier{id}, Headings: []dataset.Heading{dataset.Demographics}, Requester: requester(s, s.Purpose)})
 	if err != nil || ans == nil || ans.Patient == nil {
 		return

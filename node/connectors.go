@@ -62,17 +62,36 @@ func (n *Node) connect() (map[string]connector.Asker, error) {
 		if nb.OnlyAsks {
 			continue
 		}
-		c, err := n.asking(nb.TLS)
+		a, err := n.neighbour(nb)
 		if err != nil {
-			return nil, fmt.Errorf("neighbour %s: tls: %w", nb.ID, err)
-		}
-		a, err := neighbour.New(neighbour.Options{Source: nb.ID, Address: nb.Address, Token: n.c.Secret(nb.Token), Assert: n.asserting(nb), HTTP: c})
-		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("neighbour %s: %w", nb.ID, err)
 		}
 		askers[nb.ID] = a
 	}
 	return askers, nil
+}
+
+// neighbour is how another region's record is asked.
+func (n *Node) neighbour(nb region.Neighbour) (connector.Asker, error) {
+	c, err := n.asking(nb.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	token := n.c.Secret(nb.Token)
+	if nb.Kind == region.KindTombolo {
+		return neighbour.New(neighbour.Options{Source: nb.ID, Address: nb.Address, Token: token, Assert: n.asserting(nb), HTTP: c, MaxBytes: nb.Limits.Bytes})
+	}
+	o := fhirapi.Options{Source: nb.ID, Address: nb.Address, HTTP: c, Now: n.c.Now, MaxBytes: nb.Limits.Bytes, MaxPages: nb.Limits.Pages}
+	if token != "" {
+		o.Token = func(context.Context) (string, error) { return token, nil }
+	}
+	switch nb.Kind {
+	case "mhd":
+		return fhirapi.NewDocuments(o)
+	case "ips":
+		return fhirapi.NewSummaries(o)
+	}
+	return fhirapi.New(o)
 }
 
 // Sender is what tells a system what has changed here; ok is false if the region file gives it no address to be told at (options: {send-to: …}).
@@ -155,7 +174,7 @@ func newGPConnect(n *Node, s region.System) (connector.Runner, connector.Asker, 
 	}
 	o := gpconnect.Options{Source: s.ID, Address: s.Address, ASID: cmp.Or(n.option(s, "our-asid"), "999000000000"), ToASID: s.ASID,
 		HTML: n.option(s, "html"), Documents: n.option(s, "documents"), Appointments: n.option(s, "appointments"), Proxy: n.option(s, "proxy"),
-		NodeName: n.c.Region.ID, Version: n.c.Version, HTTP: c, Now: n.c.Now}
+		NodeName: n.c.Region.ID, Version: n.c.Version, HTTP: c, Now: n.c.Now, MaxBytes: s.Limits.Bytes}
 	if sds := n.option(s, "sds"); sds != "" {
 		d, err := n.directory(sds, n.option(s, "sds-key"))
 		if err != nil {
@@ -184,7 +203,7 @@ func newFHIR(n *Node, s region.System) (connector.Runner, connector.Asker, error
 	if err != nil {
 		return nil, nil, fmt.Errorf("system %s: tls: %w", s.ID, err)
 	}
-	o := fhirapi.Options{Source: s.ID, Address: s.Address, HTTP: c, Now: n.c.Now}
+	o := fhirapi.Options{Source: s.ID, Address: s.Address, HTTP: c, Now: n.c.Now, MaxBytes: s.Limits.Bytes, MaxPages: s.Limits.Pages}
 	if token := n.option(s, "token"); token != "" {
 		o.Token = func(context.Context) (string, error) { return token, nil }
 	}

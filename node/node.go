@@ -159,7 +159,10 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 		Secure: c.TLS.Cert != "" || strings.HasPrefix(n.issuer(), "https://"), Path: n.path, HTTP: client(), Now: c.Now}); err != nil {
 		return n, err
 	}
-	n.keepers = append(n.keepers, n.sweeper())
+	n.keepers = append(n.keepers, n.sweeper(), keeper{forgetEvery, "forget sources' earlier answers", inTurn(n.lease("last-good"), func(ctx context.Context) error {
+		_, err := n.Gather.DropEarlier(ctx)
+		return err
+	})})
 	return n, n.listeners()
 }
 

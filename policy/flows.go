@@ -55,7 +55,11 @@ func WriteFlows(w io.Writer, r *region.Region, at time.Time) error {
 	}
 	b.WriteString("\n## Out of the region\n\n| to | what | how |\n|---|---|---|\n")
 	for _, n := range r.Neighbours {
-		row(&b, orID(n.Name, n.ID), "the national number and headings asked for, with who asks and why; what it answers is shown and not kept", "a "+n.Kind+" node at "+n.Address)
+		kept := "shown and not kept"
+		if n.Limits.LastGood > 0 {
+			kept = "shown, and the last of it kept for " + n.Limits.LastGood.String()
+		}
+		row(&b, orID(n.Name, n.ID), "the national number and headings asked for, with who asks and why; what it answers is "+kept, "a "+n.Kind+" node at "+n.Address)
 	}
 	if r.Audit.Feed != "" {
 		row(&b, "the audit repository", "who looked at whose record, when and why; no clinical content", r.Audit.Feed)

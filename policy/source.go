@@ -17,3 +17,19 @@ func SourceOf(sys region.System, agreed *region.Region) *Source {
 	}
 	return out
 }
+
+// SourceOfNeighbour is a neighbour as policy sees it: a source of the party to our agreements that it is. nil for one that is party to none and decides
+// by itself, as another Tombolo does: its answer is then held to everything but agreement and release.
+func SourceOfNeighbour(n region.Neighbour, agreed *region.Region) *Source {
+	if n.Organisation == "" && n.Kind == region.KindTombolo {
+		return nil
+	}
+	out := &Source{System: n.ID, Organisation: n.Organisation, Release: region.Release{Off: true}, Above: agreed.Above(n.Organisation)}
+	if org, ok := agreed.Organisation(n.Organisation); ok {
+		out.Kind = org.Kind
+	}
+	if now, ok := agreed.Neighbour(n.ID); ok && now.Organisation == n.Organisation {
+		out.Release = region.Release{All: true}
+	}
+	return out
+}

@@ -409,6 +409,11 @@ func (c *checker) neighbour(path string, n Neighbour) {
 	}
 	if n.Organisation != "" {
 		c.organisation(path+".organisation", n.Organisation)
+	} else if n.Kind != KindTombolo {
+		c.err(path+".organisation", n.ID+" does not decide who may see what it gives, and nothing says under which agreement it gives it", "Add organisation: the ODS code as which it is party to an agreement")
+	}
+	if n.Kind != KindTombolo && n.Keys != "" {
+		c.err(path+".keys", "only another Tombolo signs for its users", "Remove keys, or write kind: tombolo")
 	}
 	c.tls(path, n.Address, n.TLS)
 	if n.Token == "" && n.Keys == "" && n.TLS.Certificate == "" {

@@ -25,10 +25,25 @@ var Roles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "mental-heal
 var SystemRoles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "mental-health", "pharmacist", "social-worker", "care-home", "receptionist", "neighbour"}
 
 // NeighbourKinds are the kinds of neighbouring record system.
-var NeighbourKinds = []string{"tombolo"}
+// What is asked of each: a gathering of its own; searches, as of any FHIR R4 server; documents (IHE MHD); a patient summary (HL7 IPS).
+var NeighbourKinds = []string{KindTombolo, "fhir", "mhd", "ips"}
+
+// KindTombolo is a neighbour that gathers by itself and says what it could not: it is asked for everything that its own sources give.
+const KindTombolo = "tombolo"
+
+// Numbers are the national numbers by which a neighbour may be asked.
+var Numbers = []string{"nhs", "chi", "hcn"}
 
 // DefaultDeadline is how long a source may take to answer if the file does not say.
 const DefaultDeadline = 2 * time.Second
+
+var headings = func() []dataset.Heading {
+	out := make([]dataset.Heading, len(dataset.All))
+	for i, h := range dataset.All {
+		out[i] = h.Heading
+	}
+	return out
+}()
 
 var headingNames = func() []string {
 	out := make([]string, len(dataset.All))
@@ -52,7 +67,26 @@ var fileShape = block("A region: who is in it, what each system gives and how, w
 	field[Region]{"audit", "where the audit log goes besides, and what misuse watching knows of", false, auditShape},
 	field[Region]{"limits", "how often something may be done in a minute", false, limitsShape},
 	field[Region]{"policy", "who answers for the agreements as they stand here, and what else deciding needs", false, policyShape},
+	field[Region]{"gathering", "how this node gathers records", false, gatheringShape},
 )
+
+var gatheringShape = block("How this node gathers records.",
+	field[Region]{"deadline", "after which a record is shown with what there is, whatever its sources are allowed; 10s if not given", false, duration(func(r *Region) *time.Duration { return &r.Gathering.Deadline }, 50*time.Millisecond, time.Minute)},
+	field[Region]{"at_once", "how many records are gathered at the same time before others are asked to come again; 1024 if not given", false, number(func(r *Region) *int { return &r.Gathering.AtOnce }, 1, 1<<20)},
+)
+
+// askingShape reads how one source may be asked.
+func askingShape[T any](get func(*T) *Asking) reader[T] {
+	return block("How it may be asked. Whatever is not given is as usual.",
+		field[T]{"concurrent", "questions at the same time; 16 if not given", false, number(func(t *T) *int { return &get(t).Concurrent }, 1, 10_000)},
+		field[T]{"per_second", "questions begun in a second; unbounded if not given", false, number(func(t *T) *int { return &get(t).PerSecond }, 1, 100_000)},
+		field[T]{"bytes", "the most bytes of one answer over all its pages", false, number(func(t *T) *int64 { return &get(t).Bytes }, 1<<10, 1<<30)},
+		field[T]{"pages", "the most pages of one search", false, number(func(t *T) *int { return &get(t).Pages }, 1, 10_000)},
+		field[T]{"hedge", "after which a question that is not answered yet is asked a second time beside the first; never if not given, since it doubles what a slow source has to do", false, duration(func(t *T) *time.Duration { return &get(t).Hedge }, 10*time.Millisecond, time.Minute)},
+		field[T]{"remember", "how long an answer in full serves the same question of the same user again; not at all if not given", false, duration(func(t *T) *time.Duration { return &get(t).Remember }, time.Second, 5*time.Minute)},
+		field[T]{"last_good", "how old an earlier answer may be that is shown, marked with its age, when the source does not answer; none is kept if not given", false, duration(func(t *T) *time.Duration { return &get(t).LastGood }, time.Minute, 90*24*time.Hour)},
+	)
+}
 
 // SensitiveSets are the sets of codes that make an entry sensitive: the four that general practice leaves out of summaries, and two by statute.
 var SensitiveSets = []string{"gender", "assisted-fertilisation", "termination", "sexually-transmitted", "hfe-act", "gender-recognition-act"}
@@ -85,9 +119,9 @@ func readSensitiveWay(d *decoder, n ast.Node, path string) (string, bool) {
 }
 
 var limitsShape = block("How often something may be done in a minute, by each node; 0: as often as one likes.",
-	field[Region]{"attempts", "failed attempts to get in, from one network address; 60 if not given. Behind a proxy everybody has its address: let the proxy limit instead", false, count(func(r *Region) *int { return &r.Limits.Attempts })},
-	field[Region]{"opens", "questions about people's records by one user, of which one that finds nobody counts for ten; 600 if not given", false, count(func(r *Region) *int { return &r.Limits.Opens })},
-	field[Region]{"client_opens", "the same by one application, system or neighbour, for all of its users; 12000 if not given", false, count(func(r *Region) *int { return &r.Limits.ClientOpens })},
+	field[Region]{"attempts", "failed attempts to get in, from one network address; 60 if not given. Behind a proxy everybody has its address: let the proxy limit instead", false, number(func(r *Region) *int { return &r.Limits.Attempts }, 0, 999999)},
+	field[Region]{"opens", "questions about people's records by one user, of which one that finds nobody counts for ten; 600 if not given", false, number(func(r *Region) *int { return &r.Limits.Opens }, 0, 999999)},
+	field[Region]{"client_opens", "the same by one application, system or neighbour, for all of its users; 12000 if not given", false, number(func(r *Region) *int { return &r.Limits.ClientOpens }, 0, 999999)},
 )
 
 var auditShape = block("The audit log and the watching of it.",
@@ -129,6 +163,7 @@ var systemShape = withDefaults(block("One installed product at one organisation:
 	field[System]{"labels", "security labels that everything it gives bears, besides its own", false, list(func(s *System) *[]string { return &s.Labels }, oneOf(func(s *string) *string { return s }, "a security label", SourceLabels))},
 	field[System]{"options", "settings of its connector", false, options(func(s *System) *map[string]string { return &s.Options })},
 	field[System]{"tls", "certificates for asking it", false, tlsShape(func(s *System) *TLS { return &s.TLS })},
+	field[System]{"limits", "how it may be asked", false, askingShape(func(s *System) *Asking { return &s.Limits })},
 	field[System]{"certificate", "the client certificate by which it is known when it asks us: its common name, DNS name or URI, sha256: with its fingerprint, or spki: with the SHA-256 of its public key", false, text(func(s *System) *string { return &s.Certificate }, anyText)},
 	field[System]{"role", "the role in which the users of a system with a certificate act here", false, oneOf(func(s *System) *string { return &s.Role }, "a role in which a system may ask", SystemRoles)},
 	field[System]{"asks_for", "ODS codes of organisations besides its own for whose users a system with a certificate may ask", false, list(func(s *System) *[]string { return &s.AsksFor }, odsItem)},
@@ -250,7 +285,7 @@ var headingItem = oneOf(func(s *string) *string { return s }, "a heading of the 
 var neighbourShape = block("Another region's record system.",
 	field[Neighbour]{"id", "a short id; it stands beside what comes from there", true, text(func(n *Neighbour) *string { return &n.ID }, idText)},
 	field[Neighbour]{"name", "what people call it", false, text(func(n *Neighbour) *string { return &n.Name }, anyText)},
-	field[Neighbour]{"kind", "what it is: tombolo", true, oneOf(func(n *Neighbour) *string { return &n.Kind }, "a kind of neighbour", NeighbourKinds)},
+	field[Neighbour]{"kind", "what it is: tombolo; fhir, a FHIR R4 server; mhd, an IHE MHD document responder; ips, a server of International Patient Summaries", true, oneOf(func(n *Neighbour) *string { return &n.Kind }, "a kind of neighbour", NeighbourKinds)},
 	field[Neighbour]{"address", "its base URL", true, text(func(n *Neighbour) *string { return &n.Address }, anyText)},
 	field[Neighbour]{"token", "where our credential for it is kept: an environment variable or a file, never the secret itself", false, text(func(n *Neighbour) *string { return &n.Token }, placeText)},
 	field[Neighbour]{"issuer", "who it says it is when its users ask us (its identity.issuer)", false, text(func(n *Neighbour) *string { return &n.Issuer }, anyText)},
@@ -258,6 +293,10 @@ var neighbourShape = block("Another region's record system.",
 	field[Neighbour]{"organisation", "the ODS code as which it is party to our agreements", false, text(func(n *Neighbour) *string { return &n.Organisation }, odsText)},
 	field[Neighbour]{"only-asks", "true if it asks us and we do not ask it", false, yesNo(func(n *Neighbour) *bool { return &n.OnlyAsks })},
 	field[Neighbour]{"tls", "certificates for asking it", false, tlsShape(func(n *Neighbour) *TLS { return &n.TLS })},
+	field[Neighbour]{"gives", "the headings that it gives; all that its kind can if not given", false, list(func(n *Neighbour) *[]dataset.Heading { return &n.Gives }, oneOf(func(h *dataset.Heading) *dataset.Heading { return h }, "a heading of the shared data set", headings))},
+	field[Neighbour]{"numbers", "the national numbers by which it knows people, the best first: nhs, chi, hcn; each that is known is tried if not given", false, list(func(n *Neighbour) *[]string { return &n.Numbers }, oneOf(func(s *string) *string { return s }, "a national number", Numbers))},
+	field[Neighbour]{"deadline", "how long it may take to answer; 2s if not given", false, duration(func(n *Neighbour) *time.Duration { return &n.Deadline }, 50*time.Millisecond, time.Minute)},
+	field[Neighbour]{"limits", "how it may be asked", false, askingShape(func(n *Neighbour) *Asking { return &n.Limits })},
 	field[Neighbour]{"options", "settings", false, options(func(n *Neighbour) *map[string]string { return &n.Options })},
 )
 

@@ -23,6 +23,7 @@ type Region struct {
 	GPConnect     GPConnect
 	Policy        Policy
 	Limits        Limits
+	Gathering     Gathering
 
 	file   string           // name of the file it was read from
 	places map[string]place // where each part stands in it, by path
@@ -83,6 +84,7 @@ type System struct {
 	Labels       []string          // security labels that all it gives bears: R, V, and kinds of sensitivity
 	Options      map[string]string // connector-specific settings
 	TLS          TLS               // what we show it, and whom we believe to be it, when it is asked
+	Limits       Asking            // how it may be asked
 
 	// What it may ask of us, proven by its certificate. Without one it asks nothing.
 	Certificate string   // how pki.Names finds it
@@ -126,7 +128,7 @@ type Agreement struct {
 type Neighbour struct {
 	ID      string
 	Name    string
-	Kind    string // tombolo
+	Kind    string // one of NeighbourKinds
 	Address string
 	Token   string // name of the environment variable or file that holds the credential: never the secret itself
 	Options map[string]string
@@ -134,6 +136,44 @@ type Neighbour struct {
 	Issuer, Keys, Organisation string
 	OnlyAsks                   bool // it asks us, and is not asked
 	TLS                        TLS
+	Deadline                   time.Duration // how long it may take to answer; 2 s if not given
+	Limits                     Asking
+	Gives                      []dataset.Heading // none: all that its kind can give
+	Numbers                    []string          // by which it knows people, the best first; none: each that is known
+}
+
+// summarised are the headings of an International Patient Summary.
+var summarised = []dataset.Heading{dataset.Demographics, dataset.Problems, dataset.Allergies, dataset.Medications, dataset.Immunisations, dataset.Procedures, dataset.Devices,
+	dataset.Results, dataset.Observations, dataset.EndOfLife, dataset.CarePlans, dataset.SocialContext, dataset.Maternity, dataset.Alerts}
+
+// MayGive reports whether a neighbour is asked for a heading.
+func (n Neighbour) MayGive(h dataset.Heading) bool {
+	switch {
+	case len(n.Gives) > 0:
+		return slices.Contains(n.Gives, h)
+	case n.Kind == "mhd":
+		return h == dataset.Documents
+	case n.Kind == "ips":
+		return slices.Contains(summarised, h)
+	}
+	return true
+}
+
+// Asking is how one source may be asked. Zero values are the usual.
+type Asking struct {
+	Concurrent int           // questions at the same time; 16
+	PerSecond  int           // questions begun in a second; unbounded
+	Bytes      int64         // of one answer, over all its pages; the connector's own bound
+	Pages      int           // of one search; the connector's own bound
+	Hedge      time.Duration // after which a question that is not answered is asked a second time beside the first; 0: never
+	Remember   time.Duration // how long an answer in full serves the same question of the same user again; 0: not at all
+	LastGood   time.Duration // how old an earlier answer may be that is shown, and marked, when the source does not answer; 0: none is kept
+}
+
+// Gathering is how this node gathers records. Zero values are the usual.
+type Gathering struct {
+	Deadline time.Duration // after which a record is shown with what there is, whatever a source is allowed; 10 s
+	AtOnce   int           // records gathered at the same time, before others are asked to come again; 1024
 }
 
 // A User may sign in at a small site that has no identity provider.
@@ -190,6 +230,16 @@ func (r *Region) System(id string) (System, bool) {
 		}
 	}
 	return System{}, false
+}
+
+// Neighbour finds a neighbour by its id.
+func (r *Region) Neighbour(id string) (Neighbour, bool) {
+	for _, n := range r.Neighbours {
+		if n.ID == id {
+			return n, true
+		}
+	}
+	return Neighbour{}, false
 }
 
 // Organisation finds an organisation by its ODS code.

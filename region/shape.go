@@ -333,22 +333,25 @@ func wordsSchema(keys []string, value schema) schema {
 	return s
 }
 
-// count reads a whole number, 0 to 999,999.
-func count[T any](get func(*T) *int) reader[T] {
-	expr := regexp.MustCompile(`^(0|[1-9][0-9]{0,5})$`)
+// number reads a whole number between bounds.
+func number[T any, N int | int64](get func(*T) *N, least, most N) reader[T] {
 	return reader[T]{
 		read: func(d *decoder, n ast.Node, path string, to *T) {
 			s, ok := d.scalar(n, path, "a whole number")
 			if !ok {
 				return
 			}
-			if !expr.MatchString(s) {
-				d.problem(n, path, brief(s)+" is not a whole number from 0 to 999999", "Write the digits alone: 600")
-				return
+			v, err := strconv.ParseInt(s, 10, 64)
+			switch {
+			case err != nil:
+				d.problem(n, path, "not a whole number", fmt.Sprintf("Write digits only, such as %d", min(most, 20*least)))
+			case v < int64(least) || v > int64(most):
+				d.problem(n, path, fmt.Sprintf("%s is out of bounds", brief(s)), fmt.Sprintf("Choose between %d and %d", least, most))
+			default:
+				*get(to) = N(v)
 			}
-			*get(to), _ = strconv.Atoi(s)
 		},
-		schema: func() schema { return schema{"type": "integer", "minimum": 0, "maximum": 999999} },
+		schema: func() schema { return schema{"type": "integer", "minimum": least, "maximum": most} },
 	}
 }
 
@@ -365,12 +368,12 @@ func duration[T any](get func(*T) *time.Duration, least, most time.Duration) rea
 			case err != nil:
 				d.problem(n, path, "not a duration", "Write a number with its unit: 2s, 500ms")
 			case v < least || v > most:
-				d.problem(n, path, fmt.Sprintf("%s is out of bounds", brief(s)), fmt.Sprintf("Choose between %s and %g s; 2s is usual", least, most.Seconds()))
+				d.problem(n, path, fmt.Sprintf("%s is out of bounds", brief(s)), fmt.Sprintf("Choose between %s and %s", plainly(least), plainly(most)))
 			default:
 				*get(to) = v
 			}
 		},
-		schema: func() schema { return schema{"type": "string", "pattern": `^[0-9.]+ *(ms|s|m)$`} },
+		schema: func() schema { return schema{"type": "string", "pattern": `^[0-9.]+ *(ms|s|m|h)$`} },
 	}
 }
 
@@ -393,4 +396,16 @@ func day[T any](get func(*T) *time.Time, last bool) reader[T] {
 		},
 		schema: func() schema { return schema{"type": "string", "format": "date"} },
 	}
+}
+
+// plainly writes a duration without units that are nought: 24h, not 24h0m0s.
+func plainly(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }

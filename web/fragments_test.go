@@ -78,7 +78,7 @@ func oneSection(h dataset.Heading, a, b gather.Lane, state dataset.State, entrie
 	rec := &gather.Record{At: today}
 	sec := gather.Section{Heading: h, Title: h.Title(), State: state, Entries: entries}
 	for _, l := range []gather.Lane{a, b} {
-		st := map[gather.LaneState]dataset.State{gather.Answered: dataset.NoneRecorded, gather.Refused: dataset.NotShared, gather.Partly: dataset.NotKnown, gather.Failed: dataset.NotKnown, gather.Asking: dataset.NotKnown}[l.State]
+		st := map[gather.LaneState]dataset.State{gather.Answered: dataset.NoneRecorded, gather.Refused: dataset.NotShared, gather.Partly: dataset.NotKnown, gather.Earlier: dataset.NotKnown, gather.Failed: dataset.NotKnown, gather.Asking: dataset.NotKnown}[l.State]
 		l.Headings = map[dataset.Heading]dataset.State{h: st}
 		switch st {
 		case dataset.NotKnown:
@@ -163,7 +163,7 @@ var sayNone = regexp.MustCompile(`(?i)no\s+known\s+(drug\s+)?allerg|no allergies
 // heard in full; and no heading is ever empty without a reason (design law 3).
 func TestNoKnownAllergiesIsNeverSaidByMistake(t *testing.T) {
 	s := testSite(t)
-	states := []gather.LaneState{gather.Asking, gather.Answered, gather.Partly, gather.Failed, gather.Refused, gather.NotHere}
+	states := []gather.LaneState{gather.Asking, gather.Answered, gather.Partly, gather.Failed, gather.Earlier, gather.Refused, gather.NotHere}
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(cast.Dozen(today)[0])
 		w.facts = nil

@@ -34,6 +34,7 @@ var laneWords = map[gather.LaneState]stateWord{
 	gather.Asking:   {"Asking", "…", "asking"},
 	gather.Answered: {"Answered", "✓", "ok"},
 	gather.Partly:   {"Answered in part", "◐", "warn"},
+	gather.Earlier:  {"Shown as it was", "◷", "warn"},
 	gather.Failed:   {"Did not answer", "✕", "grave"},
 	gather.Refused:  {"Not shared", "⊘", "warn"},
 	gather.NotHere:  {"No record here", "○", "muted"},
@@ -62,7 +63,7 @@ func newStrip(rec *gather.Record) strip {
 			answered++
 		case gather.Asking:
 			asking = append(asking, l.Name)
-		case gather.Failed:
+		case gather.Failed, gather.Earlier:
 			if l.Issue != nil {
 				failed = append(failed, sayIssue(l)+".")
 			} else {
@@ -118,6 +119,9 @@ func newChip(l *gather.Lane) chip {
 		default:
 			c.Facts = join(" · ", c.Facts, sayTook(l.Took))
 		}
+	}
+	if l.State == gather.Earlier {
+		c.Facts = sayCount(l.Count, "entry", "entries") + " · as of " + sayTime(l.AsOf)
 	}
 	if l.State == gather.Failed {
 		c.Facts = sayTook(l.Took)

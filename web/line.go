@@ -37,6 +37,9 @@ func (t teller) line(h dataset.Heading, e *gather.Entry) line {
 	if h == dataset.Results && e.Lead.Type() == "ServiceRequest" {
 		l.Told.Marks = append(l.Told.Marks, mark{"Request", toneMuted}) // the order stands beside its result, and is not one
 	}
+	if lane := t.earlier(e); lane != nil {
+		l.Told.Marks = append(l.Told.Marks, mark{"As answered " + sayTime(lane.AsOf), toneWarn})
+	}
 	l.supplement()
 	if len(l.Sources) == 0 {
 		l.Sources = []string{"source not given"}
@@ -66,6 +69,18 @@ func (t teller) line(h dataset.Heading, e *gather.Entry) line {
 	}
 	l.words = wordsOf(&l)
 	return l
+}
+
+// earlier is the lane of an entry of which all that is shown was answered earlier, by a source that does not answer now; nil for any other.
+func (t teller) earlier(e *gather.Entry) (found *gather.Lane) {
+	for _, m := range e.Members {
+		i := slices.IndexFunc(t.rec.Lanes, func(l gather.Lane) bool { return l.Source == m.Source })
+		if i < 0 || t.rec.Lanes[i].State != gather.Earlier {
+			return nil
+		}
+		found = &t.rec.Lanes[i]
+	}
+	return found
 }
 
 // supplement adds to the details what the shown version's own source says in another resource of the same entry: the statement beside an

@@ -102,11 +102,13 @@ func plainTitle(h dataset.Heading) string {
 }
 
 func plainSources(rec *gather.Record) string {
-	var yes, no []string
+	var yes, no, before []string
 	for _, l := range rec.Lanes {
 		switch l.State {
 		case gather.Answered, gather.Partly:
 			yes = append(yes, l.Name)
+		case gather.Earlier:
+			before = append(before, l.Name+" ("+sayTime(l.AsOf)+")")
 		case gather.Failed, gather.Asking:
 			no = append(no, l.Name)
 		}
@@ -114,6 +116,9 @@ func plainSources(rec *gather.Record) string {
 	out := "No service has sent anything."
 	if len(yes) > 0 {
 		out = "This page joins what these services have written: " + sayList(yes) + "."
+	}
+	if len(before) > 0 {
+		out += " We could not reach " + sayList(before) + " just now: what they told us at that time is shown, and may have changed since."
 	}
 	if len(no) > 0 {
 		out += " We could not reach " + sayList(no) + " just now. Try again later to see what they have."

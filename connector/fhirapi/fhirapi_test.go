@@ -255,7 +255,7 @@ func TestEachHeadingSaysWhatBecameOfItsSearch(t *testing.T) {
 	if !strings.Contains(content["Flag/1"], `"reference":"Patient/p1"`) {
 		t.Errorf("an own absolute reference stayed: %s", content["Flag/1"])
 	}
-	if d := content["DocumentReference/d"]; !strings.Contains(d, `"url":"Binary/b"`) || !strings.Contains(d, "https://elsewhere.test/fhir/Organization/1") {
+	if d := content["DocumentReference/d"]; !strings.Contains(d, `"url":"`+s.URL+`/fhir/Binary/b"`) || !strings.Contains(d, "https://elsewhere.test/fhir/Organization/1") {
 		t.Errorf("document: %s", d)
 	}
 	issues := map[fhir.IssueType]int{}

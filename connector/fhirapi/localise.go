@@ -64,14 +64,14 @@ func (c *Client) localise(e fhir.Entry, full map[string]fhir.Ref) (*fhir.Resourc
 	return r, err
 }
 
-// localAttachments makes the URLs of attachments that lie on this server relative, "Binary/1".
+// localAttachments makes the URLs of attachments that lie on this server whole, so that whoever opens one asks this server for it (Fetch) and no other.
 func (c *Client) localAttachments(r *fhir.Resource) (*fhir.Resource, error) {
 	raw := r.Value().Rewrite(func(v fhir.Value) ([]byte, bool) {
 		if v.Key() != "url" || !v.IsString() {
 			return nil, false
 		}
-		ref, ok := c.own(v.Str())
-		return fhir.JSON(ref), ok
+		ref, ok := relative(v.Str())
+		return fhir.JSON(c.base.JoinPath(string(ref)).String()), ok
 	})
 	return fhir.Parse(raw)
 }

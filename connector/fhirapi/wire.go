@@ -1,6 +1,8 @@
 package fhirapi
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -233,53 +235,72 @@ func port(u *url.URL) string {
 	return "80"
 }
 
-// fetch does one request and reads its resource.
+// fetch does one request and reads its resource. form is the body of a search.
 func (a *asking) fetch(ctx context.Context, method string, at *url.URL, form string) (*fhir.Resource, error) {
-	var body io.Reader
+	r := request{method: method, at: at, trace: a.q.Requester.TraceID}
 	if form != "" {
-		body = strings.NewReader(form)
+		r.body, r.form = []byte(form), "application/x-www-form-urlencoded"
 	}
-	req, err := http.NewRequestWithContext(ctx, method, at.String(), body)
+	data, _, err := a.do(ctx, r, a.budget)
 	if err != nil {
-		return nil, fhir.Errorf(fhir.Exception, "the request could not be made")
-	}
-	req.Header.Set("Accept", "application/fhir+json")
-	if form != "" {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	if id := a.q.Requester.TraceID; id != "" {
-		req.Header.Set("X-Request-ID", id)
-	}
-	if a.o.Token != nil {
-		token, err := a.o.Token(ctx)
-		if err != nil {
-			return nil, fhir.Errorf(fhir.Login, "no token for the source: %w", err)
-		}
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := a.http.Do(req)
-	if err != nil {
-		return nil, wireIssue(ctx, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
-		return nil, statusIssue(resp.StatusCode)
-	}
-	if t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err == nil && strings.Contains(t, "xml") {
-		return nil, fhir.Errorf(fhir.Structure, "the source answered XML; set it to answer application/fhir+json")
-	}
-	if resp.ContentLength > a.budget.most {
-		return nil, a.budget.exceeded()
-	}
-	data, err := a.budget.read(resp.Body)
-	if err != nil {
-		return nil, wireIssue(ctx, err)
+		return nil, err
 	}
 	if err := fhir.CheckCost(data); err != nil {
 		return nil, err
 	}
 	return fhir.Parse(data)
+}
+
+// A request is one exchange with the server.
+type request struct {
+	method string
+	at     *url.URL
+	body   []byte
+	form   string // media type of the body
+	accept string // application/fhir+json if ""
+	trace  string
+}
+
+// do makes a request and gives the bytes of its answer and their media type.
+func (c *Client) do(ctx context.Context, r request, within *budget) (data []byte, form string, err error) {
+	req, err := http.NewRequestWithContext(ctx, r.method, r.at.String(), bytes.NewReader(r.body))
+	if err != nil {
+		return nil, "", fhir.Errorf(fhir.Exception, "the request could not be made")
+	}
+	req.Header.Set("Accept", cmp.Or(r.accept, "application/fhir+json"))
+	if r.form != "" {
+		req.Header.Set("Content-Type", r.form)
+	}
+	if r.trace != "" {
+		req.Header.Set("X-Request-ID", r.trace)
+	}
+	if c.o.Token != nil {
+		token, err := c.o.Token(ctx)
+		if err != nil {
+			return nil, "", fhir.Errorf(fhir.Login, "no token for the source: %w", err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, "", wireIssue(ctx, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
+		return nil, "", statusIssue(resp.StatusCode)
+	}
+	form, _, _ = mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if r.accept == "" && strings.Contains(form, "xml") {
+		return nil, "", fhir.Errorf(fhir.Structure, "the source answered XML; set it to answer application/fhir+json")
+	}
+	if resp.ContentLength > within.most {
+		return nil, "", within.exceeded()
+	}
+	if data, err = within.read(resp.Body); err != nil {
+		return nil, "", wireIssue(ctx, err)
+	}
+	return data, form, nil
 }
 
 // wireIssue says what a failed exchange means. Go's own text is left out: it quotes URLs and addresses.
