@@ -108,6 +108,10 @@ func (s *server) routes() []route {
 		{pattern: "DELETE /fhir/{type}", system: s.delete},
 		{pattern: "GET /fhir/{type}", interaction: "search-type", typ: "*", person: s.search, system: s.ownSearch},
 		{pattern: "POST /fhir/{type}/_search", person: s.search, system: s.ownSearch},
+		{pattern: "GET /fhir/{type}/{$}", person: s.search, system: s.ownSearch},
+		{pattern: "GET /fhir", interaction: "search-system", system: s.systemSearch},
+		{pattern: "GET /fhir/{$}", system: s.systemSearch},
+		{pattern: "POST /fhir/_search", system: s.systemSearch},
 		{pattern: "POST /fhir", interaction: "transaction", system: s.bundle},
 		{pattern: "POST /fhir/{$}", interaction: "batch", system: s.bundle},
 	}...)

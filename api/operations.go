@@ -149,8 +149,11 @@ func (s *server) compartment(w http.ResponseWriter, r *http.Request, session *ac
 		return err
 	}
 	typ := r.PathValue("inside")
+	if ref.Type() == "Patient" && typ == "*" {
+		return s.searchTypes(w, r, session, ref.ID())
+	}
 	if ref.Type() != "Patient" || !fhir.IsType(typ) {
-		return fhir.Errorf(fhir.NotFound, "there is nothing at this address: Patient/[id]/[type] searches inside a patient's record")
+		return fhir.Errorf(fhir.NotFound, "there is nothing at this address: Patient/[id]/[type] searches inside a patient's record, and Patient/[id]/* all of it")
 	}
 	r.SetPathValue("type", typ)
 	return s.searchOwn(w, r, session, ref.ID())

@@ -55,36 +55,53 @@ func (s *server) searchOwn(w http.ResponseWriter, r *http.Request, session *acce
 // find does a search, with what its chains mean and what comes with its matches. All pages of one search are of the moment of its first: a cursor is
 // the position of the log at that moment, and where the page begins.
 func find(ctx context.Context, own *gather.Own, q search.Query) (*search.Page, []*fhir.Resource, error) {
-	if q.Cursor != "" {
-		at, rest, ok := strings.Cut(q.Cursor, ".")
-		n, err := strconv.ParseUint(at, 36, 63)
-		if !ok || err != nil || n == 0 {
-			return nil, nil, fhir.Errorf(fhir.ValueError, "this is not a cursor of this search: take the next link as it was given").At("_cursor")
-		}
-		q.AsOf, q.Cursor = n, rest
-	} else {
-		tail, err := own.Tail(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		q.AsOf = uint64(tail)
+	if err := pin(ctx, own, &q); err != nil {
+		return nil, nil, err
 	}
-	asked, err := search.Resolve(ctx, own.Searcher(), q)
+	page, err := look(ctx, own, q)
 	if err != nil {
 		return nil, nil, err
+	}
+	if page.Next != "" {
+		page.Next = pinned(q.AsOf, page.Next)
+	}
+	included, err := search.Included(ctx, own.Searcher(), own.Lookup, q, page.Resources)
+	return page, included, err
+}
+
+// pin takes the position of the log out of a search's cursor, or gives a new search the position of now.
+func pin(ctx context.Context, own *gather.Own, q *search.Query) error {
+	if q.Cursor == "" {
+		tail, err := own.Tail(ctx)
+		q.AsOf = uint64(tail)
+		return err
+	}
+	at, rest, ok := strings.Cut(q.Cursor, ".")
+	n, err := strconv.ParseUint(at, 36, 63)
+	if !ok || err != nil || n == 0 {
+		return badCursor()
+	}
+	q.AsOf, q.Cursor = n, rest
+	return nil
+}
+
+func pinned(asOf uint64, cursor string) string { return strconv.FormatUint(asOf, 36) + "." + cursor }
+
+func badCursor() error {
+	return fhir.Errorf(fhir.ValueError, "this is not a cursor of this search: take the next link as it was given").At("_cursor")
+}
+
+// look does a search that is pinned, with what its chains mean.
+func look(ctx context.Context, own *gather.Own, q search.Query) (*search.Page, error) {
+	asked, err := search.Resolve(ctx, own.Searcher(), q)
+	if err != nil {
+		return nil, err
 	}
 	page, err := own.Searcher().Search(ctx, asked)
 	if i := fhir.IssueOf(err); i != nil && i.Expression == "" && q.Cursor != "" {
 		err = i.At("_cursor")
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-	if page.Next != "" {
-		page.Next = strconv.FormatUint(q.AsOf, 36) + "." + page.Next
-	}
-	included, err := search.Included(ctx, own.Searcher(), own.Lookup, q, page.Resources)
-	return page, included, err
+	return page, err
 }
 
 // noNumbers refuses a person's number in a URL (design law 9).
@@ -119,6 +136,11 @@ func (s *server) searchset(r *http.Request, q search.Query, page *search.Page, i
 	if q.Patient != "" {
 		address = s.base(r) + "/Patient/" + q.Patient + "/" + q.Type
 	}
+	return s.searchsetAt(address, r, q, asked, page, included, issues)
+}
+
+// searchsetAt is searchset at an address, with the parameters that were understood.
+func (s *server) searchsetAt(address string, r *http.Request, q search.Query, asked url.Values, page *search.Page, included []*fhir.Resource, issues []*fhir.Issue) []byte {
 	links := []fhir.Link{{Relation: "self", URL: withQuery(address, asked)}}
 	if page.Next != "" {
 		asked.Set("_cursor", page.Next)

@@ -176,3 +176,50 @@ func TestCountsAndSummaries(t *testing.T) {
 		t.Errorf("what is included is counted: %s", a.text(t, "total"))
 	}
 }
+
+// Searches across types go through the types in turn, a page at a time, each resource once. FHIR R4 http.html#search
+func TestASearchAcrossTypes(t *testing.T) {
+	s := open(t)
+	s.smallWard()
+	all := func(path string) string {
+		var ids []string
+		for path != "" {
+			a := s.do("GET", path, nil).want(t, 200)
+			for e := range a.value(t).All("entry.resource") {
+				if e.Text("resourceType") != "OperationOutcome" && e.Text("resourceType") != "Provenance" {
+					ids = append(ids, e.Text("resourceType")+"/"+e.Text("id"))
+				}
+			}
+			path = ""
+			for l := range a.value(t).All("link") {
+				if l.Text("relation") == "next" {
+					path = l.Text("url")
+				}
+			}
+		}
+		return strings.Join(ids, " ")
+	}
+	for path, want := range map[string]string{
+		"?_type=Patient,Condition":                      "Condition/c1 Patient/ann Patient/bob",
+		"?_type=Patient,Condition,Observation&_count=1": "Condition/c1 Observation/o1 Observation/o2 Patient/ann Patient/bob",
+		"?_type=Patient,Condition,Observation&_count=2": "Condition/c1 Observation/o1 Observation/o2 Patient/ann Patient/bob",
+		"?_id=ann,o1":                              "Observation/o1 Patient/ann",
+		"?_type=Observation&status=amended":        "Observation/o2",
+		"Patient/ann/*":                            "Observation/o1 Observation/o2 Patient/ann",
+		"Patient/ann/*?_type=Observation&_count=1": "Observation/o1 Observation/o2",
+		"Patient/?_id=bob":                         "Patient/bob",
+		"?_type=Condition&_include=*:*":            "Condition/c1 Patient/bob",
+		"?_type=Condition,Patient&_tag=urn:x|none": "",
+	} {
+		if got := all(path); got != want {
+			t.Errorf("%s finds %s\nwant %s", path, got, want)
+		}
+	}
+	if got := s.do("GET", "?_type=Patient,Condition&_summary=count", nil).want(t, 200).text(t, "total"); got != "3" {
+		t.Errorf("it counts %s", got)
+	}
+	s.do("POST", "_search", "_type=Patient&_id=bob", "Content-Type: application/x-www-form-urlencoded").want(t, 200)
+	for path, status := range map[string]int{"": 400, "?_count=5": 400, "?_type=Nothing": 400, "?_type=Patient,Condition&_sort=_id": 400, "?_type=Patient,Condition&gender=male": 400, "?_type=Patient&_cursor=1.Nothing.": 400} {
+		s.do("GET", path, nil).want(t, status)
+	}
+}

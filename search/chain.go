@@ -114,8 +114,8 @@ func (p *parser) include(name, modifier, value string) error {
 		inc.Target = parts[2]
 	}
 	switch {
-	case value == "*":
-		inc.Name = "*"
+	case value == "*", value == "*:*":
+		inc.Type, inc.Name = "*", "*"
 	case inc.Name == "" || !fhir.IsType(inc.Type) || inc.Target != "" && !fhir.IsType(inc.Target):
 		return fhir.Errorf(fhir.Invalid, "is written %s=Type:parameter, with :Type after it for one kind of target, or *.", name)
 	case inc.Name != "*":
