@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"tombolo/connector"
 	"tombolo/fhir"
 )
 
@@ -187,10 +188,10 @@ func foldName(s string) string {
 }
 
 // settle works out what the person is called and where they live from the patients linked: the newest active source that
-// says a thing is believed, and what one leaves open another fills. Warnings (death, restriction) from any source hold.
+// says a thing is believed, and what one leaves open another fills; what this node repeated of them when it recorded a choice comes last. Warnings (death, restriction) from any source hold.
 func (p *Person) settle() {
 	slices.SortFunc(p.Patients, func(a, b Patient) int {
-		return cmp.Or(-boolCompare(a.Active && a.ReplacedBy == "", b.Active && b.ReplacedBy == ""), -a.At.Compare(b.At), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(boolCompare(a.Source == connector.Own, b.Source == connector.Own), -boolCompare(a.Active && a.ReplacedBy == "", b.Active && b.ReplacedBy == ""), -a.At.Compare(b.At), cmp.Compare(a.ID, b.ID))
 	})
 	*p = Person{ID: p.ID, Patients: p.Patients}
 	seen := map[string]bool{}

@@ -164,12 +164,18 @@ func TestInABrowserNoPageIsWiderThanTheScreenAndNoScriptIsRefused(t *testing.T) 
 	for _, width := range []int{1280, 390, 320} {
 		t.Run(fmt.Sprint(width), func(t *testing.T) {
 			ctx := browser(t, width, 900)
-			for _, p := range []struct{ user, path, name string }{
-				{"dr-marsh", "/", "home"}, {"dr-marsh", "/sign-in", "signin"}, {"dr-marsh", "/record", "find"}, {"dr-marsh", "/record/person-1?all=1", "record"}, {"dr-marsh", "/record/person-george?all=1", "george"},
-				{"dr-marsh", "/record/person-1/timeline", "timeline"}, {"dr-marsh", "/record/person-daniel", "breakglass"}, {"dr-marsh", "/nothing", "problem"}, {"margaret", "/me", "me"}, {"ops", "/desk", "desk"}, {"ops", "/desk/feeds/rx1-pas", "feed"}, {"leila", "/desk/identity", "identity"},
+			for _, p := range []struct{ user, path, name, click string }{
+				{user: "dr-marsh", path: "/", name: "home"}, {user: "dr-marsh", path: "/sign-in", name: "signin"}, {user: "dr-marsh", path: "/record", name: "find"}, {user: "dr-marsh", path: "/record/person-1?all=1", name: "record"}, {user: "dr-marsh", path: "/record/person-george?all=1", name: "george"},
+				{user: "dr-marsh", path: "/record/person-1/timeline", name: "timeline"}, {user: "dr-marsh", path: "/record/person-daniel", name: "breakglass"}, {user: "dr-marsh", path: "/nothing", name: "problem"}, {user: "margaret", path: "/me", name: "me"},
+				{user: "ops", path: "/desk", name: "desk"}, {user: "ops", path: "/desk/feeds/rx1-pas", name: "feed"}, {user: "leila", path: "/desk/identity", name: "identity"}, {user: "margaret", path: "/me/choices", name: "choices"},
+				{user: "margaret", path: "/me/choices", name: "choice", click: `form[action="/me/choices"] button`},
 			} {
 				enter(t, ctx, srv, p.user)
 				must(t, chromedp.Do(ctx, chromedp.Navigate(srv.URL+p.path)))
+				if p.click != "" {
+					_, err := chromedp.RunResponse(ctx, chromedp.Click(p.click))
+					must(t, err)
+				}
 				until(t, ctx, `document.body.classList.contains('js-enabled')`)
 				if got := eval[int](t, ctx, `document.documentElement.scrollWidth`); got > width {
 					t.Errorf("%s is %d px wide on a screen of %d", p.path, got, width)

@@ -247,25 +247,23 @@ func (p choicesPage) name(ods string) string {
 	return ods
 }
 
-// By says who did something, and when.
+// By is who did something, and how they knew that it was wanted.
 func (p choicesPage) By(d policy.Deed) string {
-	who := d.Name
-	if p.Mine && d.Words == "" {
-		who = "you"
+	switch {
+	case p.Mine && d.Words == "":
+		return "you"
+	case d.Words == "":
+		return d.Name
 	}
-	out := sayTime(d.At) + ", by " + who
-	if d.Words != "" {
-		out += ", who wrote: " + strings.TrimRight(d.Words, ".")
-	}
-	return out + "."
+	return d.Name + ", who wrote: " + strings.TrimRight(d.Words, ".")
 }
 
-// SourceOf says who recorded a choice elsewhere, and when.
-func (p choicesPage) SourceOf(c ChoiceElsewhere) string {
-	if c.Made.At.IsZero() {
-		return "Recorded by " + c.Source + "."
+// Day is when something was done, "" if that is not known.
+func (p choicesPage) Day(d policy.Deed) string {
+	if d.At.IsZero() {
+		return ""
 	}
-	return "Recorded by " + c.Source + " on " + plainDate(c.Made.At.In(fhir.London).Format(time.DateOnly)) + "."
+	return plainDate(d.At.In(fhir.London).Format(time.DateOnly))
 }
 
 // Lost is what an organisation would see no more, in words.

@@ -151,3 +151,31 @@ func TestAPrivacyOfficerRecordsAChoiceForSomebody(t *testing.T) {
 		t.Error("the person cannot take back what was recorded for them")
 	}
 }
+
+// What was repeated with a choice of who the person is comes after what any source says of them.
+func TestWhatAChoiceRepeatsOfAPersonYieldsToWhatSourcesSay(t *testing.T) {
+	w, err := Start(nonTestContext, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.Close() })
+	citizen := signedIn(t, w, "citizen")
+	if resp, _ := citizen.do("POST", "/me/choices", url.Values{"step": {"record"}, "recipient": {"RX1"}}); resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.StatusCode)
+	}
+	margaret := w.Person(cast.Main)
+	id, err := w.Node.People.Resolve(t.Context(), fhir.Identifier{System: fhir.SystemNHSNumber, Value: margaret.NHS})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := w.Node.People.Person(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if own, ok := p.At("tombolo"); !ok || p.Patients[len(p.Patients)-1].ID != own.ID {
+		t.Errorf("what is repeated stands before what sources say: %+v", p.Patients)
+	}
+	if p.Address == nil || p.Gender == "" {
+		t.Error("the choice took away what sources say of who the person is")
+	}
+}
