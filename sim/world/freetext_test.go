@@ -107,7 +107,9 @@ func TestFreeTextActsOnNothing(t *testing.T) {
 	if walk(all); len(told) < len(actingText)-2 { // HL7 v2 and CSV have no place for some characters
 		t.Errorf("%d of %d texts come out as they were written", len(told), len(actingText))
 	}
-	if i := slices.IndexFunc(actingText, func(text string) bool { return strings.Contains(log.String(), text[strings.LastIndexByte(text, ' ')+1:]) }); i >= 0 {
+	if i := slices.IndexFunc(actingText, func(text string) bool {
+		return strings.Contains(log.String(), text[strings.LastIndexByte(text, ' ')+1:])
+	}); i >= 0 {
 		t.Errorf("%q is in the log", actingText[i])
 	}
 	if _, err := os.Stat("/tmp/acted"); err == nil {
