@@ -50,6 +50,9 @@ type Delivery struct {
 	Cleared map[fhir.Ref][]string
 	// Assumed names elements of Partial resources that Content gives for want of better: they fill a gap and replace nothing that was said.
 	Assumed map[fhir.Ref][]string
+	// Renamed says, by the source's own ids, which Encounter has another id now. What was said of it or under it, and what is still said under its old
+	// id, is of the new one. It takes effect where there is an Order.
+	Renamed map[fhir.Ref]fhir.Ref
 	// Delete names resources, by the source's own ids, that the source has taken back.
 	Delete []fhir.Ref
 	// Patient is the source's own id of the patient; "" if the delivery is nobody's (an organisation list).

@@ -25,7 +25,7 @@ type Follower struct {
 	Cursors CursorStore
 
 	// Handle takes one event. HandleBatch, if set, is used instead: it takes several, in order and never none, all or nothing. It answers
-	// saved if it stored the cursor itself (at the last event) together with its effects, so that they happen exactly once.
+	// saved if it stored the cursor itself (at the last event) together with its effects, so that they happen exactly once. It must not keep batch.
 	Handle      func(ctx context.Context, e Event) error
 	HandleBatch func(ctx context.Context, batch []Event) (saved bool, err error)
 
@@ -34,7 +34,8 @@ type Follower struct {
 	MaxPause  time.Duration // at most; 1 s if 0: what was in the way is often the store itself, and who waits for a follower waits this long after
 	Logger    *slog.Logger  // slog.Default() if nil
 
-	unsaved Seq // a cursor that could not be saved yet, 0 if none. Run's own
+	unsaved Seq     // a cursor that could not be saved yet, 0 if none. Run's own
+	batch   []Event // the last, to be filled again. Run's own
 
 	mu      sync.Mutex
 	handled Seq
@@ -120,7 +121,7 @@ func (f *Follower) step(ctx context.Context, cursor Seq) (Seq, error) {
 		}
 	}
 	for {
-		batch := make([]Event, 0, min(size, 64))
+		batch := f.batch[:0]
 		for e, err := range f.Log.Since(ctx, cursor) {
 			if err != nil {
 				if len(batch) > 0 {
@@ -132,6 +133,7 @@ func (f *Follower) step(ctx context.Context, cursor Seq) (Seq, error) {
 				break
 			}
 		}
+		f.batch = batch
 		if len(batch) == 0 {
 			return cursor, nil
 		}

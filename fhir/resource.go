@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -87,6 +88,35 @@ func New(typ, id string, fields M) *Resource {
 	buffers.Put(lent)
 	if err != nil {
 		panic("fhir.New(" + typ + "): " + err.Error())
+	}
+	return r
+}
+
+// A Member is a name in a resource's top level and its JSON.
+type Member struct {
+	Name string
+	Raw  []byte // of a Value, and so JSON
+}
+
+// Join builds a resource of members that are JSON already, in the order of their names. It panics when they do not make one.
+func Join(typ, id string, members []Member) *Resource {
+	slices.SortFunc(members, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
+	n := 64 + len(id)
+	for _, m := range members {
+		n += len(m.Name) + len(m.Raw) + 4
+	}
+	b := append(make([]byte, 0, n), `{"resourceType":`...)
+	b = appendText(b, typ)
+	if id != "" {
+		b = appendText(append(b, `,"id":`...), id)
+	}
+	for _, m := range members {
+		b = append(appendText(append(b, ','), m.Name), ':')
+		b = append(b, m.Raw...)
+	}
+	r, err := Parse(append(b, '}'))
+	if err != nil {
+		panic("fhir.Join(" + typ + "): " + err.Error())
 	}
 	return r
 }

@@ -85,6 +85,7 @@ func (in *Intake) underVisit(ctx context.Context, tx store.Tx, d *connector.Deli
 // A move is a visit that a delivery has put under another patient.
 type move struct {
 	visit    fhir.Ref
+	was      []fhir.Ref // what it was called until this delivery
 	from, to string
 }
 
@@ -152,7 +153,7 @@ func (in *Intake) follow(ctx context.Context, tx store.Tx, d *connector.Delivery
 			return nil, err
 		}
 		switch {
-		case r.Type() != "Encounter" && visitOf(r) == m.visit:
+		case r.Type() != "Encounter" && (visitOf(r) == m.visit || slices.Contains(m.was, visitOf(r))):
 			under = append(under, r)
 			for v := range references(r.Value()) {
 				named[v] = true

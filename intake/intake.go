@@ -293,6 +293,10 @@ func (in *Intake) put(ctx context.Context, tx store.Tx, sys *region.System, d *c
 	if d.Patient != "" {
 		patientID = in.o.Stamper.ID(d.Source, "Patient", d.Patient)
 	}
+	content, names, renamed, err := in.renamed(ctx, tx, d, content)
+	if err != nil {
+		return nil, err
+	}
 	all := make([]fhir.Ref, len(content))
 	for i, r := range content {
 		all[i] = r.Ref()
@@ -300,7 +304,7 @@ func (in *Intake) put(ctx context.Context, tx store.Tx, sys *region.System, d *c
 	if err := tx.Prefetch(ctx, all...); err != nil { // one round trip, not one each
 		return nil, err
 	}
-	order, err := in.merger(ctx, tx, d, all)
+	order, err := in.merger(ctx, tx, d, all, names)
 	if err != nil {
 		return nil, err
 	}
@@ -328,6 +332,7 @@ func (in *Intake) put(ctx context.Context, tx store.Tx, sys *region.System, d *c
 			if m, moved, err := movedBy(ctx, tx, d, r); err != nil {
 				return nil, err
 			} else if moved {
+				m.was = renamed[m.visit]
 				moves = append(moves, m)
 			}
 		} else if of := subjectOf(r); !shared[r.Type()] && r.Type() != "Patient" {

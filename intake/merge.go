@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -59,14 +60,16 @@ type merger struct {
 	cleared, assumed map[fhir.Ref][]string // by this server's refs
 }
 
-// merger reads what is known of the order of the content, in one round trip.
-func (in *Intake) merger(ctx context.Context, tx store.Tx, d *connector.Delivery, refs []fhir.Ref) (*merger, error) {
+// merger reads what is known of the order of the content, in one round trip. names are what some of it is called otherwise here.
+func (in *Intake) merger(ctx context.Context, tx store.Tx, d *connector.Delivery, refs []fhir.Ref, names map[fhir.Ref]fhir.Ref) (*merger, error) {
 	m := &merger{d: d, cleared: map[fhir.Ref][]string{}, assumed: map[fhir.Ref][]string{}, orders: map[fhir.Ref]said{}}
 	for ref, paths := range d.Cleared {
-		m.cleared[in.o.Stamper.Ref(d.Source, ref)] = paths
+		ref = in.o.Stamper.Ref(d.Source, ref)
+		m.cleared[cmp.Or(names[ref], ref)] = paths
 	}
 	for ref, paths := range d.Assumed {
-		m.assumed[in.o.Stamper.Ref(d.Source, ref)] = paths
+		ref = in.o.Stamper.Ref(d.Source, ref)
+		m.assumed[cmp.Or(names[ref], ref)] = paths
 	}
 	if d.Order == "" {
 		return m, nil
@@ -209,45 +212,52 @@ func elements(r *fhir.Resource) map[string]json.RawMessage {
 
 // joined makes a resource of elements, with the id and meta of r.
 func joined(r *fhir.Resource, from map[string]json.RawMessage) *fhir.Resource {
-	f := fhir.M{}
-	meta := fhir.M{}
+	members := make([]fhir.Member, 0, len(from)+1)
+	inner := map[string][]fhir.Member{} // of elements that are told of in parts
 	for p := range r.Get("meta").Children() {
 		if p.Key() != "security" && p.Key() != "tag" {
-			meta[p.Key()] = json.RawMessage(p.Raw())
+			inner["meta"] = append(inner["meta"], fhir.Member{Name: p.Key(), Raw: p.Raw()})
 		}
 	}
-	var identifiers []byte
-	for _, path := range slices.Sorted(maps.Keys(from)) {
-		raw := from[path]
-		if strings.HasPrefix(path, "identifier|") {
-			if identifiers != nil {
-				identifiers = append(identifiers, ',')
-			}
-			identifiers = append(identifiers, raw...)
-			continue
-		}
+	var identifiers []fhir.Member
+	for path, raw := range from {
 		parent, part, ok := strings.Cut(path, ".")
 		switch {
-		case !ok:
-			f[path] = raw
-		case parent == "meta":
-			meta[part] = raw
+		case strings.HasPrefix(path, "identifier|"):
+			identifiers = append(identifiers, fhir.Member{Name: path, Raw: raw})
+		case ok:
+			inner[parent] = append(inner[parent], fhir.Member{Name: part, Raw: raw})
 		default:
-			inner, _ := f[parent].(fhir.M)
-			if inner == nil {
-				inner = fhir.M{}
-				f[parent] = inner
-			}
-			inner[part] = raw
+			members = append(members, fhir.Member{Name: path, Raw: raw})
 		}
 	}
 	if identifiers != nil {
-		f["identifier"] = json.RawMessage(slices.Concat([]byte("["), identifiers, []byte("]")))
+		byName(identifiers)
+		list := []byte("[")
+		for i, m := range identifiers {
+			if i > 0 {
+				list = append(list, ',')
+			}
+			list = append(list, m.Raw...)
+		}
+		members = append(members, fhir.Member{Name: "identifier", Raw: append(list, ']')})
 	}
-	if len(meta) > 0 {
-		f["meta"] = meta
+	for name, parts := range inner {
+		byName(parts)
+		object := []byte("{")
+		for i, m := range parts {
+			if i > 0 {
+				object = append(object, ',')
+			}
+			object = append(append(append(object, fhir.JSON(m.Name)...), ':'), m.Raw...)
+		}
+		members = append(members, fhir.Member{Name: name, Raw: append(object, '}')})
 	}
-	return fhir.New(r.Type(), r.ID(), f)
+	return fhir.Join(r.Type(), r.ID(), members)
+}
+
+func byName(members []fhir.Member) {
+	slices.SortFunc(members, func(a, b fhir.Member) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // home is the patient under whom a resource stands: the delivery's, unless a later delivery has moved it to another.

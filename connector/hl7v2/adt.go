@@ -143,7 +143,10 @@ func (x *mapper) moveVisits(segs []Segment) *fhir.Issue {
 		}
 		n++
 		if prior != "" && id(prior) != visit {
-			x.d.Delete = append(x.d.Delete, fhir.MakeRef("Encounter", id(prior)))
+			if x.d.Renamed == nil {
+				x.d.Renamed = map[fhir.Ref]fhir.Ref{}
+			}
+			x.d.Renamed[fhir.MakeRef("Encounter", id(prior))] = fhir.MakeRef("Encounter", visit)
 		}
 		x.encounter(visit, segs, pv1, nil)
 	}

@@ -155,9 +155,13 @@ func (f *framer) broken(t fhir.IssueType, format string, cause error) error {
 	return &FrameError{Issue: fhir.Errorf(t, format, len(f.buf)).At("MLLP"), Raw: f.buf, Cause: cause}
 }
 
-// skip reads past the rest of a frame that is too long, keeping no more of it than the limit.
+// keptOfRefused is how much is kept of bytes that are refused for being too many or no frame: enough to see whose they are and what they hold.
+const keptOfRefused = 64 << 10
+
+// skip reads past the rest of a frame that is too long, keeping no more than its head.
 func (f *framer) skip(r *bufio.Reader, limit int) error {
-	fe := &FrameError{Issue: fhir.Errorf(fhir.TooLong, "the frame has more than the %d bytes this feed takes: send large documents by reference, or raise max-frame", limit).At("MLLP")}
+	f.buf = bytes.Clone(f.buf[:min(len(f.buf), keptOfRefused)])
+	fe := &FrameError{Issue: fhir.Errorf(fhir.TooLong, "the frame has more than the %d bytes this feed takes, and no more than its head was kept: send large documents by reference, or raise max-frame", limit).At("MLLP")}
 	total := 0
 	for {
 		chunk, err := available(r)
@@ -166,7 +170,7 @@ func (f *framer) skip(r *bufio.Reader, limit int) error {
 			return fe
 		}
 		n, done := f.scan(chunk)
-		if room := limit - len(f.buf); room > 0 {
+		if room := min(limit, keptOfRefused) - len(f.buf); room > 0 {
 			f.buf = append(f.buf, chunk[:min(room, n)]...)
 		}
 		total += n
@@ -187,9 +191,10 @@ func (f *framer) skip(r *bufio.Reader, limit int) error {
 
 // toStart reads up to and past VT. CR, LF and FS between frames are left-overs of framing; anything else is kept and told of.
 func (m *manners) toStart(r *bufio.Reader, limit int) error {
-	var junk []byte
+	var junk []byte // the head of what stands outside
+	outside := 0
 	fail := func(err error) error {
-		return &FrameError{Issue: fhir.Errorf(fhir.Structure, "%d bytes came outside a frame: a message begins with VT (0x0B) and ends with FS CR (0x1C 0x0D)", len(junk)).At("MLLP"), Raw: junk, Cause: err}
+		return &FrameError{Issue: fhir.Errorf(fhir.Structure, "%d bytes came outside a frame: a message begins with VT (0x0B) and ends with FS CR (0x1C 0x0D)", outside).At("MLLP"), Raw: junk, Cause: err}
 	}
 	for {
 		chunk, err := available(r)
@@ -205,14 +210,15 @@ func (m *manners) toStart(r *bufio.Reader, limit int) error {
 			loose = chunk[:n]
 		}
 		if len(junk) > 0 || len(bytes.Trim(loose, "\r\n\x1c\x00")) > 0 {
-			junk = append(junk, loose...)
+			outside += len(loose)
+			junk = append(junk, loose[:min(len(loose), keptOfRefused-len(junk))]...)
 			m.owesCR = false
 		} else {
 			m.between(loose)
 		}
 		if n < 0 {
 			_, _ = r.Discard(len(chunk))
-			if len(junk) > limit {
+			if outside > limit {
 				return fail(errors.New("no frame begins"))
 			}
 			continue

@@ -39,7 +39,11 @@ func (x *mapper) observation(r *report, n int, o obx, section, reportStatus, vis
 	if t := text(strings.Join(o.notes, "\n")); t != "" {
 		f["note"] = []fhir.Annotation{{Text: t}}
 	}
-	x.value(f, o)
+	if o.wave != nil {
+		o.wave.fill(x, f)
+	} else {
+		x.value(f, o)
+	}
 	if rr := referenceRange(o.Field(7), f); rr != nil {
 		f["referenceRange"] = []fhir.M{rr}
 	}

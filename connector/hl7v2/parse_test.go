@@ -5,7 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
+	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/unicode"
 
@@ -301,6 +303,50 @@ func FuzzParse(f *testing.F) {
 		}
 		if got, want := leaves(again), leaves(m); !slices.Equal(got, want) {
 			t.Fatalf("encoded and parsed again:\n got %q\nwant %q", got, want)
+		}
+	})
+}
+
+// Whatever bytes come in whatever character set, they are read as text, or refused at MSH-18; text that came as its set says is the text that was written.
+func FuzzCharset(f *testing.F) {
+	f.Add([]byte("MSH|^~\\&|A|B|||2026||ADT^A01|1|P|2.4\rPID|||1||M\xfcller"), "8859/1", "WINDOWS-1252")
+	f.Add([]byte("MSH|^~\\&|A|B|||2026||ADT^A01|1|P|2.4\rPID|||1||Zo\xc3\xab"), "UNICODE UTF-8", "")
+	f.Add([]byte("\xff\xfeM\x00S\x00H\x00|\x00^\x00~\x00\\\x00&\x00"), "UNICODE UTF-16", "8859/15")
+	f.Add([]byte("\x00M\x00S\x00H\x00|"), "", "ASCII")
+	f.Add([]byte{0xfe, 0xff, 0xd8}, "KLINGON", "8859/9")
+	f.Fuzz(func(t *testing.T, body []byte, declared, configured string) {
+		if strings.ContainsAny(declared, "|\r\n\x00^~\\&") || len(declared) > 50 {
+			return
+		}
+		for _, data := range [][]byte{body, append([]byte("MSH|^~\\&|A|B|||2026||ADT^A01|1|P|2.4||||||"+declared+"\rPID|||"), body...)} {
+			var issues []*fhir.Issue
+			text, name, issue := decode(data, configured, &issues)
+			switch {
+			case issue != nil:
+				if issue.Expression != "MSH-18" || issue.Type == fhir.Exception {
+					t.Fatalf("refused without its reason: %v", issue)
+				}
+				continue
+			case !utf8.ValidString(text):
+				t.Fatalf("read as %s it is no text: %q", name, text)
+			case len(text) > 3*len(data)+3:
+				t.Fatalf("%d bytes became %d", len(data), len(text))
+			}
+			if _, known := charsets[name]; !known {
+				t.Fatalf("read as %q, which is none", name)
+			}
+			if utf16Order(data) == nil && isASCII(data) && text != string(data) {
+				t.Fatalf("ASCII was changed: %q", text)
+			}
+			if name == "UTF-8" && utf16Order(data) == nil && text != string(data) {
+				t.Fatalf("UTF-8 was changed: %q", text)
+			}
+			if enc := charsets[name]; enc != encoding.Nop && utf16Order(data) == nil {
+				back, err := enc.NewEncoder().Bytes([]byte(text))
+				if err == nil && string(back) != string(data) {
+					t.Fatalf("%s does not read back: %q", name, text)
+				}
+			}
 		}
 	})
 }

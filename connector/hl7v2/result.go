@@ -29,6 +29,7 @@ type obx struct {
 	Segment
 	more  []Segment
 	notes []string
+	wave  *wave // of a stretch of samples, whose first this is
 }
 
 // A pending is a result whose members may come after it: an organism, and what kills it.
@@ -197,7 +198,7 @@ func (x *mapper) report(r *report, n int, visit string) {
 	var results []fhir.Reference
 	var told []string
 	var forms []fhir.M
-	for _, o := range r.lines {
+	for _, o := range x.waveforms(r.lines) {
 		switch kind := str(o.Field(2), 0); {
 		case kind == "ED" || kind == "RP":
 			if a := x.attachment(o.Segment); a != nil {

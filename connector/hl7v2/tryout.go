@@ -134,6 +134,7 @@ type golden struct {
 	Rejected string                `json:"rejected,omitempty"`
 	Issues   []string              `json:"issues,omitempty"`
 	Delete   []fhir.Ref            `json:"delete,omitempty"`
+	Renamed  map[fhir.Ref]fhir.Ref `json:"renamed,omitempty"`
 	Cleared  map[fhir.Ref][]string `json:"cleared,omitempty"`
 	Content  []json.RawMessage     `json:"content,omitempty"`
 }
@@ -142,7 +143,7 @@ type golden struct {
 func Golden(deliveries []connector.Delivery) []byte {
 	out := []golden{}
 	for _, d := range deliveries {
-		g := golden{ID: d.ID, Patient: d.Patient, Map: d.Map, Delete: d.Delete, Cleared: d.Cleared}
+		g := golden{ID: d.ID, Patient: d.Patient, Map: d.Map, Delete: d.Delete, Renamed: d.Renamed, Cleared: d.Cleared}
 		if d.Rejected != nil {
 			g.Rejected = string(d.Rejected.Type) + " " + d.Rejected.Error()
 		}

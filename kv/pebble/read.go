@@ -352,7 +352,7 @@ func (a *arena) own(v []byte) []byte {
 		return []byte{} // there and empty is not nil
 	}
 	if len(v) > len(a.free) {
-		if a.next = min(max(2*a.next, 4<<10), 128<<10); len(v) >= a.next/4 {
+		if a.next = min(max(2*a.next, 1<<10), 128<<10); len(v) >= a.next/4 {
 			return append(make([]byte, 0, len(v)), v...)
 		}
 		a.free = make([]byte, a.next)

@@ -13,15 +13,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"tombolo/connector/hl7v2"
 )
 
 const (
 	hostileSize  = 100 << 20
 	mostResident = 256 << 20
-	// A frame of more than 16 MiB is refused, and what came of it is kept: that takes more, for now.
-	mostByMLLP = 640 << 20
 )
 
 // A repeated is a body of a size that is never in memory as a whole: a beginning, something over and over, and an end.
@@ -123,7 +124,7 @@ func TestHostileBodiesCostNoMemoryAndAreNotStored(t *testing.T) {
 			_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 			content, _ := repeated(body[0], body[1], body[2], hostileSize)
 			_, _ = io.Copy(c, content) // it may hang up in the middle
-			bounded(t, mostByMLLP)
+			bounded(t, mostResident)
 		})
 	}
 	// It has not been hurt, and nothing of all that is stored.
@@ -141,6 +142,37 @@ func TestHostileBodiesCostNoMemoryAndAreNotStored(t *testing.T) {
 	twice, seen, err := s.Twice(context.Background())
 	if err != nil || twice > 0 || seen > 10 {
 		t.Errorf("%d resources are stored, want those of one message (%v)", seen, err)
+	}
+}
+
+// The largest message that a feed takes is a document: it is taken, and answered, within the same bound, and so are several at once.
+func TestTheLargestDocumentsAreTakenWithinTheirMemory(t *testing.T) {
+	p := start(t, Place{Dir: t.TempDir()})
+	const size = hl7v2.MaxMessage - 2048
+	message := func(n int) []byte {
+		head := fmt.Sprintf("MSH|^~\\&|PAS|RX1|T|H|20260301||MDM^T02|big-%d|P|2.4\rEVN||20260301\rPID|1||B%d^^^RX1^PI||Hart^Rosalind||19510417|2\r"+
+			"TXA|1|DS^Summary|TX|||20260302||||||D%d|||||AU||AV\rOBX|1|ED|DS^Summary||^application^pdf^Base64^", n, n, n)
+		return append(append(append(make([]byte, 0, size+16), head...), bytes.Repeat([]byte("JVBERi0x"), (size-len(head))/8)...), "||||||F\r"...)
+	}
+	taken := func(n int) {
+		c := &hl7v2.Client{Addr: p.Addr, Timeout: 2 * time.Minute}
+		defer c.Close()
+		ack, err := c.Send(t.Context(), message(n))
+		if err != nil || !ack.Accepted() {
+			t.Errorf("a document of %d bytes was answered %v (%v)", size, ack, err)
+		}
+	}
+	taken(0)
+	t.Logf("after one, %d MiB were resident at most", residentMost(t, p.cmd.Process.Pid)>>20)
+	var senders sync.WaitGroup
+	for n := range 4 {
+		senders.Go(func() { taken(1 + n) })
+	}
+	senders.Wait()
+	if most := residentMost(t, p.cmd.Process.Pid); most > mostResident {
+		t.Errorf("%d MiB were resident at most, want at most %d", most>>20, mostResident>>20)
+	} else {
+		t.Logf("after four at once, %d MiB", most>>20)
 	}
 }
 
