@@ -83,9 +83,15 @@ func New(typ, id string, fields M) *Resource {
 	} else {
 		b = append(b, '}')
 	}
-	r, err := Parse(bytes.Clone(b))
-	*lent = b
-	buffers.Put(lent)
+	var r *Resource
+	var err error
+	if len(b) > mostLent { // a document: it is not copied, and the buffer goes with it
+		r, err = Parse(b)
+	} else {
+		r, err = Parse(bytes.Clone(b))
+		*lent = b
+		buffers.Put(lent)
+	}
 	if err != nil {
 		panic("fhir.New(" + typ + "): " + err.Error())
 	}
@@ -122,6 +128,8 @@ func Join(typ, id string, members []Member) *Resource {
 }
 
 // buffers are lent to New: a resource's own bytes are made once, in their right size.
+const mostLent = 256 << 10
+
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // plain reports whether a text is its own JSON.

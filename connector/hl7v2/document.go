@@ -3,6 +3,7 @@ package hl7v2
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"io"
 	"regexp"
 	"slices"
 	"strconv"
@@ -188,8 +189,10 @@ func (x *mapper) attachment(s Segment) fhir.M {
 	var content []byte
 	var err error
 	switch encoding {
-	case "BASE64":
-		content, err = base64.StdEncoding.DecodeString(pad(data))
+	case "BASE64": // as it came: a document's megabytes are not written anew to say the same
+		if data = pad(data); data != "" && isBase64(data) {
+			return fhir.M{"contentType": contentType(str(v, 2), str(v, 3)), "data": data}
+		}
 	case "HEX":
 		content, err = hex.DecodeString(strings.Join(strings.Fields(data), ""))
 	case "A", "":
@@ -203,6 +206,12 @@ func (x *mapper) attachment(s Segment) fhir.M {
 		return nil
 	}
 	return fhir.M{"contentType": contentType(str(v, 2), str(v, 3)), "data": base64.StdEncoding.EncodeToString(content)}
+}
+
+// isBase64 reports whether a text is base64 of something, without keeping what it is.
+func isBase64(s string) bool {
+	_, err := io.Copy(io.Discard, base64.NewDecoder(base64.StdEncoding, strings.NewReader(s)))
+	return err == nil
 }
 
 // pointer reads an RP: pointer^application^type^subtype. A web address is passed on, and nothing is fetched; what is known to the sender's own

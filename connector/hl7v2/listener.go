@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -179,11 +180,19 @@ func (f *Feed) serve(ctx context.Context, conn net.Conn, door connector.Door) {
 		return
 	}
 	l, m := &line{Conn: conn, r: bufio.NewReaderSize(conn, 64<<10)}, new(manners)
+	turn := new(turn)
+	defer turn.end()
+	large := func() {
+		if turn.take(ctx) { // and then it has its own time
+			_ = conn.SetReadDeadline(time.Now().Add(f.o.FrameTimeout))
+		}
+	}
 	for ctx.Err() == nil {
+		turn.end()
 		if f.waitFor(ctx, conn, l.r, m) != nil {
 			return
 		}
-		frame, err := m.readFrame(l.r, f.o.MaxFrame)
+		frame, err := m.readFrame(l.r, f.o.MaxFrame, large)
 		f.note(m)
 		var fe *FrameError
 		switch {
@@ -202,6 +211,31 @@ func (f *Feed) serve(ctx context.Context, conn net.Conn, door connector.Door) {
 				return
 			}
 		}
+	}
+}
+
+// largeTurn is that of whoever reads or takes a message that is larger than ordinary, in the whole process: such a message costs many times its size until
+// it is stored, and several at once would cost what no machine was bought for. The others' senders wait.
+var largeTurn = make(chan struct{}, 1)
+
+// A turn is one connection's hold on largeTurn.
+type turn struct{ held bool }
+
+func (t *turn) take(ctx context.Context) bool {
+	select {
+	case largeTurn <- struct{}{}:
+		t.held = true
+	case <-ctx.Done():
+	}
+	return t.held
+}
+
+// end passes the turn on, and gives back the memory first.
+func (t *turn) end() {
+	if t.held {
+		debug.FreeOSMemory()
+		t.held = false
+		<-largeTurn
 	}
 }
 

@@ -37,7 +37,9 @@ func (e *FrameError) Unwrap() []error {
 // ReadFrame reads one frame, VT … FS CR, of at most limit bytes. Tolerated: line feeds and other CRs between frames, a doubled VT, a missing
 // CR after FS. It gives io.EOF where the sender ended between frames, and a *FrameError for bytes outside a frame, a frame that ends
 // early or is too long, or one with an FS in the middle; after each of these the next call goes on at the next frame.
-func ReadFrame(r *bufio.Reader, limit int) ([]byte, error) { return new(manners).readFrame(r, limit) }
+func ReadFrame(r *bufio.Reader, limit int) ([]byte, error) {
+	return new(manners).readFrame(r, limit, nil)
+}
 
 // manners are how a sender frames: what is tolerated is counted.
 type manners struct {
@@ -67,7 +69,8 @@ func (m *manners) began() {
 	}
 }
 
-func (m *manners) readFrame(r *bufio.Reader, limit int) ([]byte, error) {
+// readFrame is ReadFrame; large, if not nil, is called once before more of a frame is kept than is ordinary.
+func (m *manners) readFrame(r *bufio.Reader, limit int, large func()) ([]byte, error) {
 	if limit <= 0 {
 		limit = MaxMessage
 	}
@@ -83,6 +86,9 @@ func (m *manners) readFrame(r *bufio.Reader, limit int) ([]byte, error) {
 		n, done := f.scan(chunk)
 		if len(f.buf)+n > limit {
 			return nil, f.skip(r, limit)
+		}
+		if len(f.buf) <= ordinary && len(f.buf)+n > ordinary && large != nil {
+			large()
 		}
 		f.buf = append(f.buf, chunk[:n]...)
 		switch {
@@ -100,6 +106,9 @@ func (m *manners) readFrame(r *bufio.Reader, limit int) ([]byte, error) {
 		}
 	}
 }
+
+// ordinary is the size that all but documents keep to.
+const ordinary = 1 << 20
 
 type framer struct {
 	*manners

@@ -320,7 +320,7 @@ func TestWhatIsToleratedInFramingIsCounted(t *testing.T) {
 		r := bufio.NewReader((*arrivals)(&c.pieces))
 		frames := 0
 		for {
-			if _, err := got.readFrame(r, 0); err != nil {
+			if _, err := got.readFrame(r, 0, nil); err != nil {
 				if err != io.EOF {
 					t.Errorf("%s: %v", name, err)
 				}
