@@ -135,6 +135,9 @@ func HL7Options(s region.System, folder string) (hl7v2.Options, error) {
 	if o.Mapping, err = hl7v2.LoadMapping(s.Mapping, folder); err != nil {
 		return o, fmt.Errorf("system %s: %w", s.ID, err)
 	}
+	if o.MappingFile = s.Mapping; o.MappingFile != "" && !filepath.IsAbs(o.MappingFile) {
+		o.MappingFile = filepath.Join(folder, o.MappingFile)
+	}
 	return o, nil
 }
 

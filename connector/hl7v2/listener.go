@@ -18,10 +18,13 @@ import (
 
 // A Feed receives one system's messages over MLLP. It is a connector.Runner.
 type Feed struct {
-	o     Options
-	ln    net.Listener // nil: it connects
-	dial  func(context.Context) (net.Conn, error)
-	stats struct {
+	o       Options
+	given   Options                 // before defaults
+	reads   atomic.Pointer[Options] // what messages are read by now: o with the dialect as it is
+	dialect dialectFile             // keepUp's own
+	ln      net.Listener            // nil: it connects
+	dial    func(context.Context) (net.Conn, error)
+	stats   struct {
 		frames, accepted, faulty, refused, unanswered, broken, connections, repeated, reused, queries, turnedAway, gone, missingCR, looseEnds, doubledStart atomic.Int64
 	}
 }
@@ -50,7 +53,9 @@ type Stats struct {
 
 // New makes a feed. It listens at once, so that a wrong address is told before anything runs, and so that Addr is known.
 func New(o Options) (*Feed, error) {
-	f := &Feed{o: o.withDefaults(), ln: o.Listener}
+	f := &Feed{o: o.withDefaults(), given: o, ln: o.Listener}
+	f.dialect = newDialect(f.o)
+	f.reads.Store(&f.o)
 	if o.Source == "" {
 		return nil, fhir.Errorf(fhir.Required, "an HL7 v2 feed needs the id of its system").At("systems.id")
 	}
@@ -101,6 +106,13 @@ func (f *Feed) Stats() Stats {
 // Run takes connections until ctx ends; then it finishes the messages in hand, answers them, and closes. A bad message or connection
 // ends nothing but itself.
 func (f *Feed) Run(ctx context.Context, door connector.Door) error {
+	if f.dialect.file != "" {
+		var watching sync.WaitGroup
+		defer watching.Wait()
+		watched, stop := context.WithCancel(ctx)
+		defer stop()
+		watching.Go(func() { f.keepUp(watched) })
+	}
 	if f.ln == nil {
 		return f.connect(ctx, door)
 	}
@@ -280,9 +292,10 @@ func (f *Feed) broken(ctx context.Context, conn *line, door connector.Door, fe *
 // take handles one frame: nearly always one message; each message of a batch is answered by itself.
 func (f *Feed) take(ctx context.Context, conn *line, door connector.Door, frame []byte) error {
 	n := 0
+	o := f.reads.Load()
 	for raw := range Split(frame) {
 		n++
-		m, made := read(raw, f.o)
+		m, made := read(raw, *o)
 		switch {
 		case !f.o.Wire.mayHaveSent(m):
 			f.o.Logger.Warn("an HL7 v2 message in another sender's name than this feed's was refused", "source", f.o.Source, "peer", conn.RemoteAddr().String())

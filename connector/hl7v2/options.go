@@ -23,6 +23,9 @@ type Options struct {
 
 	// Mapping is what fields and codes mean, the feed's dialect included; Base() if nil.
 	Mapping *Mapping
+	// MappingFile is where a running feed finds the dialect when it has changed; "" if it does not look. It looks every Reread, 10 s if 0.
+	MappingFile string
+	Reread      time.Duration
 
 	Location    *time.Location // of times without an offset; Europe/London if nil
 	Charset     string         // of messages without MSH-18; "" means UTF-8 where valid, else Windows-1252
@@ -178,6 +181,7 @@ func (o Options) withDefaults() Options {
 	if o.MaxConns <= 0 {
 		o.MaxConns = 64
 	}
+	def(&o.Reread, 10*time.Second)
 	def(&o.IdleTimeout, time.Hour)
 	def(&o.FrameTimeout, time.Minute)
 	def(&o.Grace, 5*time.Second)
