@@ -16,6 +16,7 @@ import (
 	"tombolo/access"
 	"tombolo/connector"
 	"tombolo/fhir"
+	"tombolo/fhir/profile"
 	"tombolo/gather"
 	"tombolo/intake"
 )
@@ -38,6 +39,8 @@ type Options struct {
 	Intake Door
 	Bulk   Bulk // nil: $export and $import are not offered
 	Access *access.Manager
+	// Definitions are the profiles that $validate knows; nil: R4 only.
+	Definitions *profile.Definitions
 	// Base is the public base URL, "https://record.example.nhs.uk/fhir". Empty: taken from each request.
 	Base    string
 	Name    string // of the region
@@ -94,6 +97,8 @@ func (s *server) routes() []route {
 		{pattern: "GET /fhir/Observation/$lastn", interaction: "$lastn", typ: "Observation", system: s.lastN},
 		{pattern: "GET /fhir/{type}/{id}/{inside}", person: s.nothing, system: s.compartment},
 		{pattern: "POST /fhir/{type}/$validate", interaction: "$validate", typ: "*", person: s.validate, system: s.validate},
+		{pattern: "GET /fhir/{type}/{id}/$validate", system: s.validate},
+		{pattern: "POST /fhir/{type}/{id}/$validate", system: s.validate},
 		{pattern: "GET /fhir/{type}/{id}", interaction: "read", typ: "*", person: s.read, system: s.ownRead},
 		{pattern: "GET /fhir/{type}/{id}/_history/{version}", interaction: "vread", typ: "*", system: s.ownVersion},
 		{pattern: "GET /fhir/{type}/{id}/_history", interaction: "history-instance", typ: "*", system: s.ownHistory},

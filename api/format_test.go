@@ -85,14 +85,28 @@ func TestValidateTellsOfEverything(t *testing.T) {
 	for e := range a.value(t).All("issue.expression") {
 		where = append(where, e.Str())
 	}
-	if got := strings.Join(where, " "); got != "Patient.gender Patient Patient.contact[0].name.family" {
+	if got := strings.Join(where, " "); got != "Patient.gender Patient Patient.contact[0].name.family Patient" {
 		t.Errorf("it tells of %s", got)
 	}
 	ok := s.do("POST", "Patient/$validate", `{"resourceType":"Parameters","parameter":[{"name":"resource","resource":{"resourceType":"Patient","active":true}}]}`).want(t, 200)
 	if ok.text(t, "issue.severity") != "information" {
 		t.Errorf("nothing is wrong: %s", ok.body)
 	}
+	broken := s.do("POST", "Appointment/$validate?mode=create", `{"resourceType":"Appointment","status":"booked","participant":[{"status":"accepted"}]}`).want(t, 200)
+	for _, rule := range []string{"app-1: ", "app-3: "} {
+		if !strings.Contains(string(broken.body), rule) {
+			t.Errorf("%s is broken: %s", rule, broken.body)
+		}
+	}
 	if n := s.do("GET", "Patient", nil).want(t, 200).text(t, "total"); n != "0" {
 		t.Error("validating kept something")
 	}
+	id := s.made(`{"resourceType":"Patient","active":true}`)
+	if a := s.do("GET", id+"/$validate?mode=profile&profile=http://hl7.org/fhir/StructureDefinition/Patient", nil).want(t, 200); a.text(t, "issue.severity") != "information" {
+		t.Errorf("what is stored is right: %s", a.body)
+	}
+	if a := s.do("GET", id+"/$validate?profile=http://example.org/none", nil).want(t, 200); !strings.Contains(string(a.body), "not known here") {
+		t.Errorf("a profile that is not known: %s", a.body)
+	}
+	s.do("POST", "Patient/$validate?mode=delete", `{"resourceType":"Patient"}`).want(t, 400)
 }

@@ -2,71 +2,132 @@ package api
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 
 	"tombolo/access"
 	"tombolo/fhir"
-	"tombolo/fhir/r4"
+	"tombolo/fhir/profile"
 )
 
-// validate is [type]/$validate: what is wrong with a resource, all of it at once; nothing is kept. FHIR R4 resource-operation-validate.html
-func (s *server) validate(w http.ResponseWriter, r *http.Request, _ *access.Session) error {
+// validate is [type]/$validate and [type]/[id]/$validate: what is wrong with a resource, all of it at once, by R4, its invariants and the profiles that are
+// asked for or that it claims; nothing is kept. FHIR R4 resource-operation-validate.html
+func (s *server) validate(w http.ResponseWriter, r *http.Request, session *access.Session) error {
 	typ := r.PathValue("type")
 	if !fhir.IsType(typ) {
 		return unknownType(typ)
 	}
-	_, res, err := read(r)
-	if err != nil {
-		return err
-	}
-	profiles := r.URL.Query()["profile"]
-	at := ""
-	if res.Type() == "Parameters" && typ != "Parameters" {
-		var inner fhir.Value
-		for p := range res.Value().All("parameter") {
-			switch p.Text("name") {
-			case "resource":
-				inner = p.Member("resource")
-			case "profile":
-				profiles = append(profiles, p.Text("valueUri")+p.Text("valueCanonical"))
-			case "mode":
-				if m := p.Text("valueCode"); m != "create" && m != "update" {
-					return fhir.Errorf(fhir.NotSupported, "the modes are create and update").At("mode")
-				}
-			}
-		}
-		if !inner.Exists() {
-			return fhir.Errorf(fhir.Required, "say what is to be validated").At("resource")
-		}
-		if res, err = fhir.FromValue(inner); err != nil {
+	q := validation{profiles: r.URL.Query()["profile"], mode: r.URL.Query().Get("mode")}
+	if r.Method == http.MethodPost {
+		if err := q.body(r, typ); err != nil {
 			return err
 		}
-		at = "Parameters.parameter.resource: "
+	}
+	switch q.mode {
+	case "", "create", "update", "profile":
+	case "delete":
+		return fhir.Errorf(fhir.NotSupported, "whether something may be deleted is found out by deleting it: the modes are create, update and profile").At("mode")
+	default:
+		return fhir.Errorf(fhir.Invalid, "the modes are create, update and profile").At("mode")
+	}
+	res := q.resource
+	if id := r.PathValue("id"); id != "" && (res == nil || q.mode == "profile") {
+		var err error
+		if res, err = s.toValidate(r, session); err != nil {
+			return err
+		}
+	} else if id != "" && res.ID() != id {
+		return fhir.Errorf(fhir.Invalid, "the resource's id is not the one in the address").At(typ + ".id")
+	}
+	if res == nil {
+		return fhir.Errorf(fhir.Required, "say what is to be validated").At("resource")
 	}
 	if res.Type() != typ {
 		return fhir.Errorf(fhir.Invalid, "this address is for a %s, and the body is a %s", typ, res.Type()).At("resourceType")
 	}
-	issues := r4.Check(res, r4.Whole)
-	for i, issue := range issues {
-		if issue.Severity == "" {
-			issues[i] = issue.At(at + issue.Expression)
+	if q.mode == "update" && res.ID() == "" {
+		return fhir.Errorf(fhir.Required, "an update has an id").At(typ + ".id")
+	}
+	issues := s.definitions().Check(res, q.profiles...)
+	if len(profile.Errors(issues)) == 0 {
+		text := "R4's structure, cardinalities, required codes and invariants hold"
+		for _, name := range s.held(res, q.profiles) {
+			text += ", and " + name
 		}
-	}
-	claimed := slices.Clone(profiles)
-	for p := range res.Value().All("meta.profile") {
-		claimed = append(claimed, p.Str())
-	}
-	for _, p := range claimed {
-		if p != "" && !strings.HasPrefix(p, "http://hl7.org/fhir/StructureDefinition/"+typ) {
-			i := fhir.Errorf(fhir.Informational, "the profile %.200s is not known here: the resource was held to R4 itself", p).At("meta.profile")
-			i.Severity = fhir.Warning
-			issues = append(issues, i)
-		}
-	}
-	if !slices.ContainsFunc(issues, func(i *fhir.Issue) bool { return i.Severity == "" || i.Severity == fhir.SevError }) {
-		issues = append(issues, &fhir.Issue{Type: fhir.Informational, Severity: fhir.Information, Text: "R4's structure, cardinalities and required codes hold. Invariants and other terminologies were not looked at."})
+		issues = append([]*fhir.Issue{{Type: fhir.Informational, Severity: fhir.Information, Text: text + ". Codes of outside terminologies were not looked up."}}, issues...)
 	}
 	write(w, r, http.StatusOK, fhir.Outcome(issues...).Raw())
 	return nil
+}
+
+// A validation is what is asked for.
+type validation struct {
+	resource *fhir.Resource // nil: the one that is stored
+	profiles []string
+	mode     string
+}
+
+// body reads a resource, or Parameters with one.
+func (q *validation) body(r *http.Request, typ string) error {
+	_, res, err := read(r)
+	if err != nil {
+		return err
+	}
+	if res.Type() != "Parameters" || typ == "Parameters" && !res.Get("parameter.resource").Exists() {
+		q.resource = res
+		return nil
+	}
+	for p := range res.Value().All("parameter") {
+		switch p.Text("name") {
+		case "resource":
+			if q.resource, err = fhir.FromValue(p.Member("resource")); err != nil {
+				return err
+			}
+		case "profile":
+			q.profiles = append(q.profiles, p.Text("valueUri")+p.Text("valueCanonical"))
+		case "mode":
+			q.mode = p.Text("valueCode")
+		}
+	}
+	return nil
+}
+
+// toValidate is the resource that is stored at the address.
+func (s *server) toValidate(r *http.Request, session *access.Session) (*fhir.Resource, error) {
+	ref, err := refOf(r)
+	if err != nil {
+		return nil, err
+	}
+	own, err := s.o.Gather.Own(r.Context(), session)
+	if err != nil {
+		return nil, err
+	}
+	got, err := own.Read(r.Context(), ref)
+	if err != nil {
+		return nil, err
+	}
+	if got.Deleted {
+		return nil, fhir.Errorf(fhir.Deleted, "this was deleted")
+	}
+	return got.Resource()
+}
+
+func (s *server) definitions() *profile.Definitions {
+	if s.o.Definitions != nil {
+		return s.o.Definitions
+	}
+	return profile.R4()
+}
+
+// held names the profiles that a resource was held to.
+func (s *server) held(res *fhir.Resource, asked []string) []string {
+	for p := range res.Value().All("meta.profile") {
+		asked = append(asked[:len(asked):len(asked)], p.Str())
+	}
+	var out []string
+	for _, url := range asked {
+		if p := s.definitions().Profile(url); p != nil && !strings.Contains(strings.Join(out, "|"), p.Name) {
+			out = append(out, p.Name)
+		}
+	}
+	return out
 }

@@ -137,6 +137,9 @@ func (m *model) addOwn(t *r4.Type, inResource bool) {
 	}
 }
 
+// TypeOf is FHIR R4's type of this name; nil if there is none.
+func TypeOf(name string) *Type { return fhirModel().named[name] }
+
 // find gives the types that a specifier names: of FHIR and of System, if it does not say which.
 func findTypes(namespace, name string) []*Type {
 	var out []*Type

@@ -73,10 +73,14 @@ func (c *checker) object(v fhir.Value, t *Type, at string) {
 			c.say(fhir.Structure, at+"."+e.Name, "it has one type at a time: %s or %s", was, name)
 		}
 		seen[e] = name
+		path := at + "." + e.Name
+		if e.Choice { // as FHIRPath finds it
+			path += ".ofType(" + typ + ")"
+		}
 		if name != key {
-			c.companions(m, e, typ, at+"."+name)
+			c.companions(m, e, typ, path)
 		} else {
-			c.element(m, e, typ, at+"."+name)
+			c.element(m, e, typ, path)
 		}
 	}
 	if empty {

@@ -1,8 +1,10 @@
-// Command gen writes fhir/r4/table.txt, what R4 says of its resources and data types, from the published definitions:
+// Command gen writes fhir/r4/table.txt, what R4 says of its resources and data types, and fhir/profile/rules.txt, its invariants, from the published definitions:
 //
 //	go run ./fhir/r4/gen hl7.fhir.r4.core-4.0.1.tgz > fhir/r4/table.txt
+//	go run ./fhir/r4/gen hl7.fhir.r4.core-4.0.1.tgz rules > fhir/profile/rules.txt
 //
-// The definitions are HL7's, given to the public domain (CC0). The table holds names, cardinalities, types and codes: nothing of the descriptions.
+// The definitions are HL7's, given to the public domain (CC0). The table holds names, cardinalities, types and codes: nothing of the descriptions. The
+// invariants have their sentence for people.
 package main
 
 import (
@@ -19,14 +21,18 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: gen hl7.fhir.r4.core-4.0.1.tgz > table.txt")
+	if len(os.Args) < 2 || len(os.Args) > 3 || len(os.Args) == 3 && os.Args[2] != "rules" {
+		fmt.Fprintln(os.Stderr, "usage: gen hl7.fhir.r4.core-4.0.1.tgz > table.txt; gen hl7.fhir.r4.core-4.0.1.tgz rules > rules.txt")
 		os.Exit(2)
 	}
 	d, err := read(os.Args[1])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
+	}
+	if len(os.Args) == 3 {
+		d.writeRules(os.Stdout)
+		return
 	}
 	d.write(os.Stdout)
 }
@@ -47,7 +53,8 @@ type element struct {
 		Code          string
 		TargetProfile []string
 	}
-	Binding *struct{ Strength, ValueSet string }
+	Binding    *struct{ Strength, ValueSet string }
+	Constraint []struct{ Key, Severity, Human, Expression string }
 }
 
 type concept struct {
