@@ -23,8 +23,11 @@ func (c *checker) extension(p place) []*node {
 	}
 	d := c.d.Profile(url)
 	if d == nil || d.Type != "Extension" {
-		if inModifier {
+		switch near := c.d.near(url); {
+		case inModifier:
 			c.tell(note(fhir.Warning, fhir.NotFound, p.at, "a modifier extension changes what this means, and its definition is not known here"))
+		case near != "":
+			c.tell(note(fhir.Warning, fhir.NotFound, p.at, "its publisher's definitions are known here, and this extension is not among them. Did you mean %s?", near))
 		}
 		return nil
 	}
@@ -42,6 +45,21 @@ func (c *checker) extension(p place) []*node {
 		c.say(fhir.Structure, p.at, "%s does not stand here, but in %s", d.Name, strings.Join(where, ", "))
 	}
 	return []*node{d.root}
+}
+
+// near is the extension that is most likely meant by an unknown one of the same publisher; "" if none of that publisher is known, or none is like it.
+func (d *Definitions) near(url string) string {
+	i := strings.LastIndexByte(url, '/')
+	var names []string
+	for u, p := range d.profiles {
+		if p.Type == "Extension" && strings.HasPrefix(u, url[:i+1]) && !strings.Contains(u[i+1:], "/") {
+			names = append(names, u[i+1:])
+		}
+	}
+	if near := fhir.Nearest(url[i+1:], names); near != "" && i > 0 {
+		return url[:i+1] + near
+	}
+	return ""
 }
 
 // stands reports whether an element is one that a context means.

@@ -393,13 +393,10 @@ func isR4Rule(key string) bool {
 func (l *loader) slicing(n *node, from *Profile, s fhir.Value) {
 	out := &slicing{closed: s.Text("rules") == "closed", atEnd: s.Text("rules") == "openAtEnd", ordered: s.Member("ordered").Bool()}
 	for d := range s.All("discriminator") {
-		x := discriminator{kind: d.Text("type"), path: d.Text("path")}
-		if x.path != "$this" && x.path != "" {
-			var err error
-			if x.expr, err = fhirpath.Compile(x.path); err != nil {
-				l.problem("%s: a discriminator is no FHIRPath: %v", from.Name, err)
-				continue
-			}
+		x, err := readDiscriminator(d.Text("type"), d.Text("path"))
+		if err != nil {
+			l.problem("%s: a discriminator is no FHIRPath: %v", from.Name, err)
+			continue
 		}
 		out.by = append(out.by, x)
 	}
@@ -407,6 +404,29 @@ func (l *loader) slicing(n *node, from *Profile, s fhir.Value) {
 		out.by = n.slicing.by
 	}
 	n.slicing = out
+}
+
+// readDiscriminator compiles a discriminator's path, and the paths on the way to it.
+func readDiscriminator(kind, path string) (discriminator, error) {
+	x := discriminator{kind: kind, path: path}
+	if path == "$this" || path == "" {
+		return x, nil
+	}
+	var err error
+	if x.expr, err = fhirpath.Compile(path); err != nil {
+		return x, err
+	}
+	shorter := "$this"
+	for head, rest, more := cutPath(path); more; head, rest, more = cutPath(rest) {
+		if shorter == "$this" {
+			shorter = head
+		} else {
+			shorter += "." + head
+		}
+	}
+	up, err := readDiscriminator(kind, shorter)
+	x.up = &up
+	return x, err
 }
 
 var byURL = discriminator{kind: "value", path: "url", expr: fhirpath.MustCompile("url")}

@@ -47,6 +47,7 @@ type slicing struct {
 type discriminator struct {
 	kind, path string
 	expr       *fhirpath.Expr // of path; nil of $this
+	up         *discriminator // of the path without its last step; nil of $this
 }
 
 func newNode(profile, name string) *node {
@@ -128,11 +129,11 @@ func (c *checker) typed(p place, n *node, already []*node) (more []*node) {
 	if p.typ == "" {
 		return nil
 	}
-	var fits []typeRef
+	var fits []typeRef // ids and urls of extensions are Strings of FHIRPath's, to R4, and what profiles say they are
 	var codes []string
 	for _, t := range n.types {
 		codes = append(codes, t.code)
-		if t.code == p.typ || t.code == "Resource" && p.of != nil && p.of.Resource || t.code == "DomainResource" {
+		if t.code == p.typ || p.typ == "string" && (t.code == "uri" || t.code == "id") || t.code == "Resource" && p.of != nil && p.of.Resource || t.code == "DomainResource" {
 			fits = append(fits, t)
 		}
 	}

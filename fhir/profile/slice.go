@@ -104,6 +104,10 @@ func (c *checker) discriminates(d discriminator, s *node, p place) bool {
 	expected := c.at(s, d.path, 0)
 	switch d.kind {
 	case "value", "pattern":
+		for !says(expected) && d.up != nil { // what is fixed for the whole of which the path is a part
+			d = *d.up
+			expected = c.at(s, d.path, 0)
+		}
 		return c.hasValue(d, expected, p)
 	case "exists":
 		found := len(c.values(d, p)) > 0
@@ -213,6 +217,16 @@ func (c *checker) values(d discriminator, p place) []place {
 		out = append(out, place{it: it, v: it.Value(), typ: it.Type().Name, of: r4.TypeOf(it.Type().Name), at: p.at})
 	}
 	return out
+}
+
+// says reports whether a value can be told by nodes.
+func says(nodes []*node) bool {
+	for _, n := range nodes {
+		if n.fixed.Exists() || n.pattern.Exists() || n.binding != nil || n.deep() {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *checker) hasValue(d discriminator, expected []*node, p place) bool {
