@@ -87,6 +87,9 @@ func (s *server) resource(typ string) fhir.M {
 	res := fhir.M{"type": typ, "versioning": "versioned-update", "readHistory": true, "updateCreate": true, "conditionalCreate": true,
 		"conditionalRead": "full-support", "conditionalUpdate": true, "conditionalDelete": "single",
 		"referencePolicy": []string{"literal", "logical", "local"}}
+	if known := s.definitions().URLs(typ); len(known) > 0 {
+		res["supportedProfile"] = known
+	}
 	var interactions, operations []fhir.M
 	for _, rt := range s.routes() {
 		switch {

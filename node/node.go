@@ -23,6 +23,7 @@ import (
 	"tombolo/connector/gpconnect"
 	"tombolo/events"
 	"tombolo/fhir"
+	"tombolo/fhir/profile"
 	"tombolo/gather"
 	"tombolo/intake"
 	"tombolo/locator"
@@ -70,6 +71,7 @@ type Node struct {
 	closers     []func() error              // of connectors, after their feeds have stopped
 	agreed      *agreed
 	directories map[string]*gpconnect.Directory // by address
+	profiles    *profile.Definitions            // nil: R4 only
 	pages       served
 	systems     served
 
@@ -148,6 +150,10 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 		Askers: askers, Stamper: stamper, Learn: n.learn, Now: c.Now, Logger: c.Logger})
 
 	n.Bulk = bulk.New(bulk.Options{Store: n.store, Gather: n.Gather, Intake: n.Intake, Await: n.Await, Node: n.name, Now: c.Now, Logger: c.Logger})
+
+	if err := n.definitions(); err != nil {
+		return n, err
+	}
 
 	// Who watches over the audit log.
 	if err := n.trust(); err != nil {
@@ -355,7 +361,7 @@ func (n *Node) Close() error {
 
 // fhirAPI is the FHIR API, on whichever listener it stands.
 func (n *Node) fhirAPI() http.Handler {
-	return api.New(api.Options{Gather: n.Gather, Tasks: n, Intake: n.Intake, Bulk: n.Bulk, Access: n.Access, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
+	return api.New(api.Options{Gather: n.Gather, Tasks: n, Intake: n.Intake, Bulk: n.Bulk, Access: n.Access, Definitions: n.profiles, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
 }
 
 // handler is what people and their applications ask.

@@ -100,6 +100,9 @@ func missingMappings(r *Region, dir string) []Problem {
 	}
 	type named struct{ path, file string }
 	files := []named{{"audit.staff", r.Audit.Staff}, {"audit.watched", r.Audit.Watched}, {"policy.opt_outs", r.Policy.OptOuts}, {"policy.code_lists", r.Policy.CodeLists}}
+	for i, p := range r.Definitions {
+		files = append(files, named{fmt.Sprintf("definitions[%d]", i), p})
+	}
 	for path, t := range r.certificates() {
 		files = append(files, named{path + ".tls.certificate", t.Certificate}, named{path + ".tls.key", t.Key}, named{path + ".tls.ca", t.CA}, named{path + ".tls.crl", t.CRL})
 	}

@@ -24,6 +24,7 @@ type Region struct {
 	Policy        Policy
 	Limits        Limits
 	Gathering     Gathering
+	Definitions   []string // FHIR packages, folders and files of profiles that $validate is to know; relative to the region file
 
 	file   string           // name of the file it was read from
 	places map[string]place // where each part stands in it, by path
