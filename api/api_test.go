@@ -26,6 +26,7 @@ import (
 	"tombolo/locator"
 	"tombolo/mpi"
 	"tombolo/region"
+	"tombolo/searchparam"
 	"tombolo/store"
 )
 
@@ -64,24 +65,28 @@ func open(t testing.TB) *site {
 	stamper := connector.Stamper{Key: []byte("test")}
 	people, where := mpi.New(db, stamper), locator.New(db)
 	ctx, stop := context.WithCancel(context.Background())
-	followers := []*events.Follower{db.Follower("mpi", people.Handle), db.Follower("locator", where.Handle)}
-	done := make(chan struct{}, 2)
+	params := searchparam.New(searchparam.Options{Store: db})
+	followers := []*events.Follower{db.Follower("mpi", people.Handle), db.Follower("locator", where.Handle), db.Follower("searchparam", params.Handle)}
+	done := make(chan struct{}, 4)
+	go func() { _ = params.Run(ctx); done <- struct{}{} }()
 	for _, f := range followers {
 		go func() { _ = f.Run(ctx); done <- struct{}{} }()
 	}
 	in := intake.New(intake.Options{Store: db, Region: r, Stamper: stamper, Await: func(ctx context.Context, seq events.Seq) error {
-		return errors.Join(followers[0].Await(ctx, seq), followers[1].Await(ctx, seq))
+		return errors.Join(followers[0].Await(ctx, seq), followers[1].Await(ctx, seq), followers[2].Await(ctx, seq))
 	}})
 	users, err := access.New(access.Options{Region: r})
 	must(t, err)
 	g := gather.New(gather.Options{Region: r, People: people, Kept: db, Audit: log, Stamper: stamper})
 	s := &site{t: t, audit: log, db: db, in: in, gather: g}
-	srv := httptest.NewServer(api.New(api.Options{Gather: g, Intake: in, Bulk: s.bulkRuns(), Access: users, Name: "Test", Version: "test"}))
+	srv := httptest.NewServer(api.New(api.Options{Gather: g, Intake: in, Bulk: s.bulkRuns(), Parameters: params, Access: users, Name: "Test", Version: "test"}))
 	s.url = srv.URL + "/fhir"
 	t.Cleanup(func() {
 		srv.Close()
 		s.bulkStops()
 		stop()
+		<-done
+		<-done
 		<-done
 		<-done
 		_ = db.Close()

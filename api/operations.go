@@ -316,7 +316,7 @@ func (s *server) lastN(w http.ResponseWriter, r *http.Request, session *access.S
 	if err != nil {
 		return err
 	}
-	newest, err := lastOfEach(r.Context(), own, q, most)
+	newest, err := s.lastOfEach(r.Context(), own, q, most)
 	if err != nil {
 		return err
 	}
@@ -340,11 +340,11 @@ func (s *server) lastN(w http.ResponseWriter, r *http.Request, session *access.S
 }
 
 // lastOfEach keeps the first few of each code; two that share a coding are of one code.
-func lastOfEach(ctx context.Context, own *gather.Own, q search.Query, most int) ([]*fhir.Resource, error) {
+func (s *server) lastOfEach(ctx context.Context, own *gather.Own, q search.Query, most int) ([]*fhir.Resource, error) {
 	var out []*fhir.Resource
 	group, counts := map[string]int{}, []int{}
 	for {
-		page, included, err := find(ctx, own, q)
+		page, included, err := s.findOwn(ctx, own, q)
 		_ = included
 		if err != nil {
 			return nil, err

@@ -32,16 +32,20 @@ func (s *server) searchOwn(w http.ResponseWriter, r *http.Request, session *acce
 	if err != nil {
 		return err
 	}
-	q, warnings, err := search.Parse(typ, v, !lenient(r))
-	if err != nil {
-		return allErrors(warnings, err)
-	}
-	q.Base, q.Patient = s.base(r), patient
 	own, err := s.o.Gather.Own(r.Context(), session)
 	if err != nil {
 		return err
 	}
-	page, included, err := find(r.Context(), own, q)
+	custom, err := s.custom(r.Context(), own)
+	if err != nil {
+		return err
+	}
+	q, warnings, err := search.ParseWith(custom, typ, v, !lenient(r))
+	if err != nil {
+		return allErrors(warnings, err)
+	}
+	q.Base, q.Patient = s.base(r), patient
+	page, included, err := s.findOwn(r.Context(), own, q)
 	if err != nil {
 		return err
 	}
@@ -52,13 +56,13 @@ func (s *server) searchOwn(w http.ResponseWriter, r *http.Request, session *acce
 	return nil
 }
 
-// find does a search, with what its chains mean and what comes with its matches. All pages of one search are of the moment of its first: a cursor is
+// findOwn does a search, with what its chains mean and what comes with its matches. All pages of one search are of the moment of its first: a cursor is
 // the position of the log at that moment, and where the page begins.
-func find(ctx context.Context, own *gather.Own, q search.Query) (*search.Page, []*fhir.Resource, error) {
+func (s *server) findOwn(ctx context.Context, own *gather.Own, q search.Query) (*search.Page, []*fhir.Resource, error) {
 	if err := pin(ctx, own, &q); err != nil {
 		return nil, nil, err
 	}
-	page, err := look(ctx, own, q)
+	page, err := s.look(ctx, own, q)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -92,8 +96,11 @@ func badCursor() error {
 }
 
 // look does a search that is pinned, with what its chains mean.
-func look(ctx context.Context, own *gather.Own, q search.Query) (*search.Page, error) {
+func (s *server) look(ctx context.Context, own *gather.Own, q search.Query) (*search.Page, error) {
 	asked, err := search.Resolve(ctx, own.Searcher(), q)
+	if err == nil && s.o.Parameters != nil {
+		asked, err = s.o.Parameters.Narrow(ctx, own.Source(), asked)
+	}
 	if err != nil {
 		return nil, err
 	}

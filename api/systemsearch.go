@@ -35,15 +35,19 @@ func (s *server) searchTypes(w http.ResponseWriter, r *http.Request, session *ac
 	if err != nil {
 		return err
 	}
-	a, warnings, err := s.across(r, v, patient)
-	if err != nil {
-		return allErrors(warnings, err)
-	}
 	own, err := s.o.Gather.Own(r.Context(), session)
 	if err != nil {
 		return err
 	}
-	page, included, err := a.find(r.Context(), own)
+	custom, err := s.custom(r.Context(), own)
+	if err != nil {
+		return err
+	}
+	a, warnings, err := s.across(r, v, patient, custom)
+	if err != nil {
+		return allErrors(warnings, err)
+	}
+	page, included, err := s.findAcross(r.Context(), own, a)
 	if err != nil {
 		return err
 	}
@@ -65,7 +69,7 @@ func (s *server) searchTypes(w http.ResponseWriter, r *http.Request, session *ac
 
 // across reads the parameters for each of the types. What is asked without a type must be in the index: to look through everything there is for each of R4's
 // types would cost more than anybody means.
-func (s *server) across(r *http.Request, v url.Values, patient string) (across, []*fhir.Issue, error) {
+func (s *server) across(r *http.Request, v url.Values, patient string, custom search.Custom) (across, []*fhir.Issue, error) {
 	a := across{queries: map[string]search.Query{}, types: search.Types()}
 	if list := strings.Join(v["_type"], ","); list != "" {
 		a.types, a.named = slices.Compact(slices.Sorted(strings.SplitSeq(list, ","))), true
@@ -76,7 +80,7 @@ func (s *server) across(r *http.Request, v url.Values, patient string) (across, 
 		if !fhir.IsType(typ) {
 			return a, nil, fhir.Errorf(fhir.ValueError, "%.40q is not a FHIR R4 resource type", typ).At("_type")
 		}
-		q, issues, err := search.Parse(typ, v, !lenient(r))
+		q, issues, err := search.ParseWith(custom, typ, v, !lenient(r))
 		if err != nil {
 			return a, issues, err
 		}
@@ -95,8 +99,8 @@ func (s *server) across(r *http.Request, v url.Values, patient string) (across, 
 	return a, warnings, nil
 }
 
-// find does a page. Its cursor is the position of the log, the type, and the cursor in that type.
-func (a across) find(ctx context.Context, own *gather.Own) (*search.Page, []*fhir.Resource, error) {
+// findAcross does a page. Its cursor is the position of the log, the type, and the cursor in that type.
+func (s *server) findAcross(ctx context.Context, own *gather.Own, a across) (*search.Page, []*fhir.Resource, error) {
 	first := a.queries[a.types[0]]
 	begin := first.Cursor == ""
 	if err := pin(ctx, own, &first); err != nil {
@@ -124,7 +128,7 @@ func (a across) find(ctx context.Context, own *gather.Own) (*search.Page, []*fhi
 		q := a.queries[typ]
 		q.AsOf, q.Cursor, cursor = first.AsOf, cursor, ""
 		q.Count = wanted - len(out.Resources)
-		page, err := look(ctx, own, q)
+		page, err := s.look(ctx, own, q)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -15,6 +15,7 @@ import (
 	"tombolo/gather"
 	"tombolo/intake"
 	"tombolo/search"
+	"tombolo/searchparam"
 )
 
 // A change is one interaction that writes, by itself or as an entry of a transaction.
@@ -321,6 +322,9 @@ func many(where string) error {
 
 // put writes a resource and says so.
 func put(ctx context.Context, tx *intake.Writing, c change, status int, r *fhir.Resource) (done, error) {
+	if err := searchparam.Check(r); err != nil {
+		return done{}, err
+	}
 	changed, err := tx.Put(ctx, r)
 	if err != nil {
 		return done{}, err

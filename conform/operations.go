@@ -66,7 +66,34 @@ func (c *run) operations() {
 		return nil
 	})
 	op("$convert gives a resource as it came", "resource-operation-convert.html", "POST", "$convert", patient, isType("Patient"))
+	c.ownParameter()
 	c.bulk()
+}
+
+// ownParameter defines a search parameter, waits until it can be searched by, and does.
+func (c *run) ownParameter() {
+	c.check("a SearchParameter that is posted can be searched by", "searchparameter.html", func() error {
+		defer func() { _, _ = c.do("DELETE", "SearchParameter/conform-sp", "") }()
+		a, err := c.do("PUT", "SearchParameter/conform-sp", `{"resourceType":"SearchParameter","id":"conform-sp","url":"urn:conform:sp","name":"conform","status":"active","description":"x","code":"conform-value","base":["Observation"],"type":"number","expression":"(Observation.value as Quantity).value"}`)
+		if err == nil {
+			err = a.is(200, 201)
+		}
+		if err != nil {
+			return err
+		}
+		for until := time.Now().Add(bulkTime); ; time.Sleep(100 * time.Millisecond) {
+			a, err = c.do("GET", "Observation?conform-value=gt60", "")
+			if err != nil {
+				return err
+			}
+			if a.status == http.StatusOK && c.ours(a) == "o1" {
+				return nil
+			}
+			if a.status != http.StatusServiceUnavailable || time.Now().After(until) {
+				return lacking("%d, and it finds %q", a.status, c.ours(a))
+			}
+		}
+	})
 }
 
 // offered says that a server lacks an operation that it answers as an address or a word it does not know.

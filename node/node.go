@@ -30,6 +30,7 @@ import (
 	"tombolo/mpi"
 	"tombolo/pki"
 	"tombolo/region"
+	"tombolo/searchparam"
 	"tombolo/standing"
 	"tombolo/store"
 	"tombolo/watch"
@@ -83,6 +84,7 @@ type Node struct {
 	People   *mpi.Index
 	Locator  *locator.Locator
 	Standing *standing.Index
+	Params   *searchparam.Index
 	Watch    *watch.Watcher
 
 	heads   http.Handler // the audit log's signed heads; nil if this node signs none
@@ -131,10 +133,12 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	n.People = mpi.New(n.store, stamper)
 	n.Locator = locator.New(n.store)
 	n.Standing = standing.New(n.store)
+	n.Params = searchparam.New(searchparam.Options{Store: n.store, Logger: c.Logger})
 	n.followers = []*events.Follower{
 		n.follower("mpi", n.People.Handle),
 		n.follower("locator", n.Locator.Handle),
 		n.follower("standing", n.Standing.Handle),
+		n.follower("searchparam", n.Params.Handle),
 	}
 
 	// The two doors.
@@ -312,6 +316,7 @@ func (n *Node) Start(ctx context.Context) {
 		return
 	}
 	n.background.Go(func() { _ = n.Bulk.Run(ctx) })
+	n.background.Go(func() { _ = n.Params.Run(ctx) })
 	for _, r := range n.runners {
 		n.background.Go(func() { n.keepRunning(ctx, r) })
 	}
@@ -361,7 +366,7 @@ func (n *Node) Close() error {
 
 // fhirAPI is the FHIR API, on whichever listener it stands.
 func (n *Node) fhirAPI() http.Handler {
-	return api.New(api.Options{Gather: n.Gather, Tasks: n, Intake: n.Intake, Bulk: n.Bulk, Access: n.Access, Definitions: n.profiles, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
+	return api.New(api.Options{Gather: n.Gather, Tasks: n, Intake: n.Intake, Bulk: n.Bulk, Parameters: n.Params, Access: n.Access, Definitions: n.profiles, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
 }
 
 // handler is what people and their applications ask.

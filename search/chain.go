@@ -233,7 +233,7 @@ func referred(r *fhir.Resource, name, base string) []fhir.Ref {
 		return nil
 	}
 	var out []fhir.Ref
-	d.expr.each(r.Value(), func(v found) bool {
+	d.each(r.Value(), func(v found) bool {
 		if ref := parseReference(literal(v)); ref.id != "" && (ref.base == "" || ref.base == base) {
 			out = append(out, fhir.MakeRef(ref.typ, ref.id))
 		}

@@ -6,7 +6,7 @@ import "strings"
 // matches, without reading any. ok is false where only Matches can tell: of several parameters, of a modifier, of another kind of parameter, of
 // values for which the index holds more than what matches (a code of any system) or less than the whole value (one that is cut).
 func Counted(q Query) (ranges []Range, ok bool) {
-	if len(q.Params) != 1 || q.Patient != "" {
+	if len(q.Params) != 1 || len(q.Custom) > 0 || q.Patient != "" {
 		return nil, false
 	}
 	p := q.Params[0]

@@ -80,7 +80,7 @@ func Values(r *fhir.Resource) iter.Seq2[string, string] {
 				seen = append(seen, value)
 				return yield(d.Name, value)
 			}
-			if !d.expr.each(r.Value(), func(v found) bool { return d.entries(v, entry) }) {
+			if !d.each(r.Value(), func(v found) bool { return d.entries(v, entry) }) {
 				return
 			}
 		}
@@ -120,8 +120,15 @@ func Keys(q Query) [][]Range {
 		}
 		plans = append(plans, plan{-1, ranges})
 	}
+	if q.Among != nil {
+		ranges := make([]Range, 0, len(q.Among))
+		for ref := range q.Among {
+			ranges = append(ranges, exactRange("_id", foldCode(ref.ID())+"|"))
+		}
+		plans = append(plans, plan{-1, ranges})
+	}
 	for _, p := range q.Params {
-		if d := lookup(q.Type, p.Name); d != nil {
+		if d := q.def(p.Name); d != nil {
 			if ranges := paramRanges(q, d, p); len(ranges) > 0 {
 				plans = append(plans, plan{rank(d, p, ranges), ranges})
 			}

@@ -56,7 +56,7 @@ func Matches(q Query, r *fhir.Resource) (bool, error) {
 }
 
 func compileParam(q Query, p Param) (func(fhir.Value) bool, error) {
-	d := lookup(q.Type, p.Name)
+	d := q.def(p.Name)
 	if d == nil {
 		return nil, unknownParam(q.Type, p.Name)
 	}
@@ -78,7 +78,7 @@ func compileParam(q Query, p Param) (func(fhir.Value) bool, error) {
 		tests = append(tests, t)
 	}
 	any := func(root fhir.Value) bool {
-		return !d.expr.each(root, func(v found) bool {
+		return !d.each(root, func(v found) bool {
 			for _, t := range tests {
 				if t(v) {
 					return false
@@ -96,7 +96,7 @@ func compileParam(q Query, p Param) (func(fhir.Value) bool, error) {
 // refsTest is one test for many references.
 func refsTest(d *Def, refs map[fhir.Ref]bool, base string) func(fhir.Value) bool {
 	return func(root fhir.Value) bool {
-		return !d.expr.each(root, func(v found) bool {
+		return !d.each(root, func(v found) bool {
 			ref := parseReference(literal(v))
 			return ref.id == "" || ref.base != "" && ref.base != base || !refs[fhir.MakeRef(ref.typ, ref.id)]
 		})
@@ -109,7 +109,7 @@ func missingTest(d *Def, p Param) (func(fhir.Value) bool, error) {
 		return nil, paramError(p, fhir.Errorf(fhir.Invalid, "takes true or false"))
 	}
 	return func(root fhir.Value) bool {
-		missing := d.expr.each(root, func(found) bool { return false })
+		missing := d.each(root, func(found) bool { return false })
 		return missing == (want == "true")
 	}, nil
 }

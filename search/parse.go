@@ -25,7 +25,12 @@ const (
 //
 // FHIR R4 search.html, http.html#search
 func Parse(typ string, values url.Values, strict bool) (Query, []*fhir.Issue, error) {
-	q := Query{Type: typ}
+	return ParseWith(nil, typ, values, strict)
+}
+
+// ParseWith is Parse where there are search parameters beside R4's own.
+func ParseWith(custom Custom, typ string, values url.Values, strict bool) (Query, []*fhir.Issue, error) {
+	q := Query{Type: typ, Custom: custom}
 	if !fhir.IsType(typ) {
 		err := fhir.Errorf(fhir.NotSupported, "there is no R4 resource type of this name to search for")
 		return q, []*fhir.Issue{err}, err
@@ -102,7 +107,7 @@ func (p *parser) add(name, value string) {
 		p.lenient(fhir.Errorf(fhir.NotSupported, "%s.", why).At(base))
 		return
 	}
-	if lookup(p.q.Type, base) == nil {
+	if p.q.def(base) == nil {
 		p.lenient(unknownParam(p.q.Type, base))
 		return
 	}
@@ -174,7 +179,7 @@ func oneOf(to *string, v string, allowed ...string) error {
 func parseSort(q *Query, v string) error {
 	for _, k := range strings.Split(v, ",") {
 		name, desc := strings.CutPrefix(k, "-")
-		d := lookup(q.Type, name)
+		d := q.def(name)
 		if d == nil || d.Kind == KindComposite {
 			return fhir.Errorf(fhir.Invalid, "cannot sort by %s: name search parameters of %s, with a - before them to reverse.", readable(name), q.Type)
 		}

@@ -71,7 +71,7 @@ func TestSort(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := slices.Clone(people)
-		Sort("Patient", q.Sort, got)
+		Sort(q, got)
 		ids := make([]string, len(got))
 		for i, r := range got {
 			ids[i] = r.ID()
@@ -84,7 +84,7 @@ func TestSort(t *testing.T) {
 		fhir.New("Observation", "ten", fhir.M{"valueQuantity": fhir.Quantity{Value: "10.0"}}),
 		fhir.New("Observation", "nine", fhir.M{"valueQuantity": fhir.Quantity{Value: "9.5"}}),
 	}
-	if Sort("Observation", []SortKey{{Name: "value-quantity"}}, results); results[0].ID() != "nine" {
+	if Sort(Query{Type: "Observation", Sort: []SortKey{{Name: "value-quantity"}}}, results); results[0].ID() != "nine" {
 		t.Error("numbers are sorted as text")
 	}
 }

@@ -20,7 +20,11 @@ type Query struct {
 	// Include and RevInclude are what else to give of what is linked. Who answers calls Included.
 	Include, RevInclude []Include
 	// Any, if not nil, holds the only references that may be found: what Resolve made of Chains.
-	Any    map[fhir.Ref]bool
+	Any map[fhir.Ref]bool
+	// Among, if not nil, holds every match that has not changed since AsOf, and maybe more: where to look, if that is known.
+	Among map[fhir.Ref]bool
+	// Custom are search parameters beside R4's own.
+	Custom Custom
 	Count  int    // page size wanted; 0: the searcher's own
 	Cursor string // opaque, from Page.Next
 

@@ -9,7 +9,8 @@ import (
 
 // Sort puts resources in the order of keys, stable for what is equal. Each is placed by its smallest value of a parameter, or
 // its largest where the key is reversed; those without a value come last either way. FHIR R4 search.html#sort
-func Sort(typ string, keys []SortKey, rs []*fhir.Resource) {
+func Sort(q Query, rs []*fhir.Resource) {
+	keys := q.Sort
 	if len(keys) == 0 {
 		return
 	}
@@ -21,7 +22,7 @@ func Sort(typ string, keys []SortKey, rs []*fhir.Resource) {
 	for i, r := range rs {
 		rows[i] = row{r, make([]sortValue, len(keys))}
 		for j, k := range keys {
-			if d := lookup(typ, k.Name); d != nil {
+			if d := q.def(k.Name); d != nil {
 				rows[i].keys[j] = d.sortValue(r, k.Desc)
 			}
 		}
@@ -74,7 +75,7 @@ func (d *Def) sortValue(r *fhir.Resource, desc bool) sortValue {
 		}
 		return true
 	}
-	d.expr.each(r.Value(), func(v found) bool {
+	d.each(r.Value(), func(v found) bool {
 		switch d.Kind {
 		case KindDate:
 			return eachDate(v, func(s fhir.Span) bool {

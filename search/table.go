@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"tombolo/fhir/fhirpath"
 )
 
 // A Kind is the type of a search parameter, which decides how its values are written and compared.
@@ -33,7 +35,8 @@ type Def struct {
 	Targets []string
 
 	expr  expr
-	parts []part // of a composite
+	parts []part         // of a composite
+	path  *fhirpath.Expr // of a custom parameter, in place of expr
 }
 
 // A part of a composite parameter, read inside one element.

@@ -138,7 +138,7 @@ func (f *finder) sorted(ctx context.Context) (*search.Page, error) {
 		p.Total = -1
 		f.warn(fhir.Incomplete, "only part of what matches is here: %d resources were looked at, which is as many as can be sorted. Narrow the search, or leave _sort out to page through everything", f.db.limits.examine)
 	}
-	search.Sort(f.q.Type, f.q.Sort, all)
+	search.Sort(f.q, all)
 	if f.q.Summary != "count" {
 		all = all[min(skip, len(all)):]
 		if len(all) > f.count {
