@@ -23,7 +23,8 @@ type opening struct {
 	ask      Ask
 	start    time.Time
 	lanes    []*lane
-	opened   bool // its opening has been audited by itself
+	places   *whereabouts // of a restricted person, once they are needed
+	opened   bool         // its opening has been audited by itself
 }
 
 // A lane is one source's part while it is being gathered. Only the goroutine that runs the opening touches it.

@@ -11,7 +11,6 @@ import (
 	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/policy"
-	"tombolo/region"
 )
 
 // Who gives the person as this session may see them: identity only, no source is asked. It is decided and audited like any reading.
@@ -105,13 +104,13 @@ func (g *Gatherer) disclose(ctx context.Context, s *access.Session, personID str
 			l.State = NotHere
 		}
 	}
+	if op.decision.Has(policy.WithholdLocation) { // before it is audited: what is kept of the view holds no more than was shown
+		r = op.whereabouts().withhold(r, op.lanes[i])
+	}
 	op.lanes[i].State = Answered
 	op.lanes[i].members[h] = []Member{{Resource: r, Source: op.lanes[i].Source, Name: op.lanes[i].Name}}
 	if err := g.audit(ctx, op, op.record()); err != nil {
 		return nil, err
-	}
-	if op.decision.Has(policy.WithholdLocation) {
-		r = withoutLocation(r, op.lanes[i].Source, op.lanes[i].Kind == string(region.KindGP))
 	}
 	return r, nil
 }
@@ -150,6 +149,9 @@ func (g *Gatherer) Document(ctx context.Context, s *access.Session, personID str
 	var att fhir.Attachment
 	if err := doc.Get("content.attachment").Decode(&att); err != nil {
 		return nil, err
+	}
+	if masked(doc) {
+		return nil, fhir.Errorf(fhir.NotSupported, "This document is not shown: its letterhead may tell where the person lives or is seen, which must not be known. Ask the service that wrote it.")
 	}
 	out := &Document{Title: att.Title, ContentType: att.ContentType}
 	data := att.Data

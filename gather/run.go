@@ -2,12 +2,10 @@ package gather
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"tombolo/connector"
@@ -424,7 +422,7 @@ func (op *opening) take(a answered) {
 			}
 		}
 		if op.decision.Has(policy.WithholdLocation) {
-			r = withoutLocation(r, l.Source, l.Kind == string(region.KindGP))
+			r = op.whereabouts().withhold(r, l)
 		}
 		l.members[h] = append(l.members[h], Member{Resource: r, Source: l.Source, Name: l.Name, Received: received})
 		if practice := op.practice(l, r); practice != nil && op.session.Shows(practice) {
@@ -513,41 +511,4 @@ func (op *opening) ofPerson(r *fhir.Resource, l *lane) *fhir.Resource {
 		return r
 	}
 	return out
-}
-
-// withoutLocation takes off what would tell where a restricted person lives or is seen: addresses, practices and sites, and in what a
-// practice says everybody who works there. source is what the source is called here. Trusts and councils keep their names: without
-// them nobody could act on the record (docs/safety.md, C2).
-func withoutLocation(r *fhir.Resource, source string, practice bool) *fhir.Resource {
-	tells := []string{"Organization/", "Location/", "HealthcareService/"}
-	if practice {
-		tells = append(tells, "Practitioner/", "PractitionerRole/")
-	}
-	if out, err := fhir.MapReferences(r, func(_ fhir.Value, ref string) ([]byte, bool) {
-		told := slices.ContainsFunc(tells, func(t string) bool { return strings.HasPrefix(ref, t) })
-		return []byte(`{"display":"withheld"}`), told
-	}); err == nil {
-		r = out
-	}
-	meta := fhir.M{"source": connector.SourceURI(source)}
-	for m := range r.Value().Member("meta").Children() {
-		if m.Key() != "source" && m.Key() != "profile" {
-			meta[m.Key()] = json.RawMessage(m.Raw())
-		}
-	}
-	r = r.With("meta", meta)
-
-	hide := map[string][]string{
-		"Patient":   {"address", "telecom", "contact", "generalPractitioner", "managingOrganization"},
-		"Encounter": {"location", "serviceProvider", "hospitalization"}, "Appointment": {"participant", "description", "comment"},
-		"RelatedPerson": {"address", "telecom"}, "DocumentReference": {"custodian", "author"},
-		"Condition": {"recorder", "asserter"}, "AllergyIntolerance": {"recorder", "asserter"}, "Observation": {"performer"}, "Immunization": {"performer", "location"},
-		"Procedure": {"performer", "location"}, "MedicationRequest": {"requester", "performer", "recorder"}, "DiagnosticReport": {"performer"}, "ServiceRequest": {"requester", "performer", "locationReference"},
-	}
-	for _, name := range hide[r.Type()] {
-		if r.Get(name).Exists() {
-			r = r.Without(name)
-		}
-	}
-	return r
 }

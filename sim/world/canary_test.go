@@ -27,6 +27,7 @@ type canary struct {
 	heading dataset.Heading
 	label   string
 	std     bool // its code is on a list of sensitive codes
+	place   bool // where a restricted person lives
 }
 
 type aviary struct {
@@ -55,6 +56,13 @@ func (a *aviary) mark(people []cast.Person) {
 			a.words[w] = c
 			*text = strings.TrimSpace(*text + " " + w)
 		}
+		if p.Restricted && len(p.Address) > 0 { // whoever writes of them may write where they live
+			put(&p.Address[0], canary{heading: dataset.Demographics, place: true})
+			p.Items = append(p.Items, cast.Item{Heading: dataset.Problems, System: "http://snomed.info/sct", Code: "38341003", Display: "Hypertension", Text: "Seen at " + p.Address[0], Date: "2024-05-05", Status: "active", Held: []string{cast.Acute, cast.GP2}})
+			for _, at := range []string{cast.Acute, cast.Council} {
+				p.Documents = append(p.Documents, cast.Document{ID: "LTR-" + at, Title: "Letter", Type: "Clinical letter", Date: "2026-05-05", Text: "To " + p.Address[0] + ", " + p.Postcode, By: "Dr Femi Ade", Held: []string{at}})
+			}
+		}
 		for k := range p.Items {
 			it := &p.Items[k]
 			put(&it.Text, canary{heading: it.Heading, label: it.Label, std: it.Code == "8098009"})
@@ -64,6 +72,16 @@ func (a *aviary) mark(people []cast.Person) {
 		}
 		for k := range p.Appointments {
 			put(&p.Appointments[k].Reason, canary{heading: dataset.Appointments})
+		}
+		for k := range p.Reports {
+			heading := dataset.Results
+			if p.Reports[k].Imaging {
+				heading = dataset.Imaging
+			}
+			put(&p.Reports[k].Text, canary{heading: heading})
+		}
+		for k := range p.Medications {
+			put(&p.Medications[k].For, canary{heading: dataset.Medications})
 		}
 		for k := range p.Documents {
 			put(&p.Documents[k].Text, canary{heading: dataset.Documents})
@@ -106,6 +124,9 @@ func (c canary) may(user string, emergency bool) string {
 		return ""
 	default:
 		return "they open no records"
+	}
+	if c.place {
+		return "it tells where a restricted person lives"
 	}
 	if c.objects && !emergency {
 		return "the person objects"
@@ -178,7 +199,7 @@ func (a *aviary) told() string {
 func TestNoWordReachesWhoMayNotReadIt(t *testing.T) {
 	c := severn(t)
 	users := []string{"gp", "doctor", "nurse", "paramedic", "social-worker", "receptionist", "privacy", "operator", "citizen"}
-	for _, key := range []string{cast.Main, "daniel", "sam"} { // one like most, one who objects, one with sensitive entries
+	for _, key := range []string{cast.Main, "daniel", "sam", "chloe"} { // one like most, one who objects, one with sensitive entries, one whose whereabouts must not be known
 		p := c.w.Person(key)
 		_, b, err := c.gather("doctor", nhs(p))
 		if err != nil {
