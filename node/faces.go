@@ -14,6 +14,7 @@ import (
 
 	"tombolo/access"
 	"tombolo/intake"
+	"tombolo/policy"
 	"tombolo/region"
 	"tombolo/web"
 )
@@ -44,6 +45,14 @@ func (n *Node) Desk(ctx context.Context, _ *access.Session) (*web.DeskState, err
 	out.More = max(0, len(held)-deskRows)
 	for _, q := range held[:min(len(held), deskRows)] {
 		out.Quarantine = append(out.Quarantine, heldRow(q))
+	}
+	agreed, sensitive, _ := n.agreed.InForce()
+	for _, l := range sensitive.Lists() {
+		does := cmp.Or(map[string]string{"withhold": "withheld from everybody", "show": "shown like anything else"}[agreed.Policy.Sensitive[l.Set]], "for clinicians only")
+		if policy.Statutory(l.Set) {
+			does = "withheld by statute"
+		}
+		out.Lists = append(out.Lists, web.CodeList{Title: l.Title, Version: l.Version, Codes: len(l.Codes), Complete: l.Complete, Does: does})
 	}
 	reviews, err := n.People.Reviews(ctx)
 	if err != nil {

@@ -34,15 +34,24 @@ func BuiltInLists() []CodeList {
 	sub, err := fs.Sub(builtIn, "codelists")
 	if err == nil {
 		var lists []CodeList
-		if lists, err = ReadLists(sub); err == nil {
+		if lists, err = readFiles(sub); err == nil {
 			return lists
 		}
 	}
 	panic("policy: built-in code lists: " + err.Error()) // a mistake in the files beside this one
 }
 
-// ReadLists reads every .codes file of a folder, in the order of their names.
+// ReadLists reads a folder: every .codes file in it, in the order of their names, and every snapshot of simple reference sets below it (RF2).
 func ReadLists(dir fs.FS) ([]CodeList, error) {
+	out, err := readFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	more, err := readSnapshots(dir)
+	return append(out, more...), err
+}
+
+func readFiles(dir fs.FS) ([]CodeList, error) {
 	names, err := fs.Glob(dir, "*.codes")
 	if err != nil {
 		return nil, err
@@ -139,11 +148,15 @@ func Statutory(set string) bool { return set == "hfe-act" || set == "gender-reco
 type Sensitivity struct {
 	codes   map[string]map[string]Labels // by code, then system
 	version string
+	lists   []CodeList
 }
+
+// Lists are the lists in force, without their codes' labels.
+func (s *Sensitivity) Lists() []CodeList { return s.lists }
 
 // NewSensitivity puts lists together; ways says for each set what is done with it (restrict, withhold or show; restrict if it says nothing).
 func NewSensitivity(lists []CodeList, ways map[string]string) *Sensitivity {
-	s := &Sensitivity{codes: map[string]map[string]Labels{}}
+	s := &Sensitivity{codes: map[string]map[string]Labels{}, lists: lists}
 	var versions []string
 	for _, l := range lists {
 		labels := byCode[l.Set]

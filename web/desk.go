@@ -22,6 +22,15 @@ type DeskState struct {
 	Audit      AuditState
 	Events     uint64 // newest position of the log
 	Followers  []Follower
+	Lists      []CodeList // by which what is sensitive is known
+}
+
+// A CodeList is one list of codes that make an entry sensitive.
+type CodeList struct {
+	Title, Version string
+	Codes          int
+	Complete       bool
+	Does           string // what is done with it
 }
 
 // A SourceState is one source as operators see it.

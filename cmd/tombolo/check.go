@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -10,6 +12,7 @@ import (
 	"tombolo/connector/extract"
 	"tombolo/connector/hl7v2"
 	"tombolo/fhir"
+	"tombolo/policy"
 	"tombolo/region"
 )
 
@@ -24,15 +27,15 @@ func checkCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			errors := 0
+			bad := 0
 			for _, p := range problems {
 				fmt.Fprintln(c.OutOrStdout(), p)
 				if p.Severity == region.Error {
-					errors++
+					bad++
 				}
 			}
-			if errors > 0 {
-				return fmt.Errorf("%s has %d error(s)", args[0], errors)
+			if bad > 0 {
+				return fmt.Errorf("%s has %d error(s)", args[0], bad)
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%s: all well. %d organisations, %d systems, %d agreements, %d neighbours.\n",
 				args[0], len(r.Organisations), len(r.Systems), len(r.Agreements), len(r.Neighbours))
@@ -64,6 +67,15 @@ func readRegion(path string) (*region.Region, []region.Problem, error) {
 		if err != nil && !fhir.Is(err, fhir.NotFound) {
 			problems = append(problems, region.Problem{File: filepath.Base(path), Path: "systems." + s.ID + ".mapping", Severity: region.Error, Message: err.Error(),
 				Fix: "mend the mapping file: " + language + " says how it is written"})
+		}
+	}
+	if lists := r.Policy.CodeLists; lists != "" {
+		if !filepath.IsAbs(lists) {
+			lists = filepath.Join(filepath.Dir(path), lists)
+		}
+		if _, err := policy.ReadLists(os.DirFS(lists)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			problems = append(problems, region.Problem{File: filepath.Base(path), Path: "policy.code_lists", Severity: region.Error, Message: err.Error(),
+				Fix: "mend the list, or unpack the release again: docs/sensitivity.md says how they are written"})
 		}
 	}
 	return r, problems, nil
