@@ -9,7 +9,7 @@ import (
 
 	"tombolo/connector"
 	"tombolo/fhir"
-	"tombolo/kv/pebble"
+	"tombolo/kv/enginetest"
 	"tombolo/policy"
 	"tombolo/standing"
 	"tombolo/store"
@@ -17,13 +17,11 @@ import (
 
 var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 
+func TestOnPostgreSQL(t *testing.T) { enginetest.OnPostgreSQL(t) }
+
 func open(t *testing.T) (*store.DB, *standing.Index) {
 	t.Helper()
-	engine, err := pebble.Open(pebble.Options{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := store.Open(store.Options{Engine: engine})
+	db, err := store.Open(store.Options{Engine: enginetest.Open(t, t.TempDir())})
 	if err != nil {
 		t.Fatal(err)
 	}

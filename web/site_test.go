@@ -33,7 +33,7 @@ type fakeDesk struct{}
 
 func (fakeDesk) Desk(context.Context, *access.Session) (*DeskState, error) {
 	return &DeskState{
-		Lists:   []CodeList{{Title: "Sexually transmitted disease", Version: "20260513", Codes: 412, Complete: true, Does: "for clinicians only"}, {Title: "Gender related issues", Version: "2026-11-22", Codes: 1, Does: "for clinicians only"}},
+		Lists: []CodeList{{Title: "Sexually transmitted disease", Version: "20260513", Codes: 412, Complete: true, Does: "for clinicians only"}, {Title: "Gender related issues", Version: "2026-11-22", Codes: 1, Does: "for clinicians only"}},
 		Sources: []SourceState{
 			{ID: "rx1-pas", Name: "Severn Acute Trust", Connector: "HL7 v2 over MLLP", Way: "sends", State: "ok", Last: today.Add(-time.Minute), Accepted: 1204, Rejected: 1, Page: true},
 			{ID: "m85001-gp", Name: "Hilltop Surgery", Connector: "GP Connect", Way: "is asked", State: "failing", Problem: "no answer within 2 s, five times in a row: check the address and the certificate", Last: today.Add(-time.Hour)},

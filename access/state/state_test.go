@@ -9,7 +9,7 @@ import (
 
 	"tombolo/access/state"
 	"tombolo/access/token"
-	"tombolo/kv/pebble"
+	"tombolo/kv/enginetest"
 	"tombolo/store"
 )
 
@@ -17,11 +17,7 @@ var _ token.Kept = state.RingState{}
 
 func db(t *testing.T, dir string) *store.DB {
 	t.Helper()
-	e, err := pebble.Open(pebble.Options{Dir: filepath.Join(dir, "store"), CacheBytes: 8 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := store.Open(store.Options{Engine: e})
+	d, err := store.Open(store.Options{Engine: enginetest.Open(t, filepath.Join(dir, "store"))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,6 +35,8 @@ func (c *clock) add(d time.Duration) {
 	defer c.mu.Unlock()
 	c.at = c.at.Add(d)
 }
+
+func TestOnPostgreSQL(t *testing.T) { enginetest.OnPostgreSQL(t) }
 
 func each(t *testing.T, test func(t *testing.T, s *state.State, c *clock)) {
 	start := time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
