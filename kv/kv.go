@@ -9,6 +9,7 @@ package kv
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"iter"
 )
@@ -53,11 +54,31 @@ type Precondition struct {
 	Absent bool
 }
 
+// A Sum adds to the counter at a key, which is 0 where there is none. A counter is read as any value is, by CounterOf. A key that is added to
+// is not put or deleted in the same batch, and no precondition names it.
+type Sum struct {
+	Key Key
+	By  int64
+}
+
+// CounterOf is the number that a counter's value stands for: the sum of its words of 8 bytes, big-endian.
+func CounterOf(value []byte) (n int64) {
+	for ; len(value) >= 8; value = value[8:] {
+		n += int64(binary.BigEndian.Uint64(value))
+	}
+	return n
+}
+
+// CounterValue is the value of a counter that stands at n.
+func CounterValue(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
+
 // A Batch is what one Commit does, all of it or none.
 type Batch struct {
 	Expect []Precondition
 	Put    []Entry
 	Delete []Key
+	// Add changes counters. Sums commute, so that those who add to the same counter at once do not hold each other up.
+	Add []Sum
 	// Append are records for the ordered log. The engine gives them consecutive positions in this order.
 	Append [][]byte
 

@@ -31,3 +31,13 @@ func Counted(q Query) (ranges []Range, ok bool) {
 	}
 	return ranges, len(ranges) > 0
 }
+
+// Tallied says whether a store should keep count of how many resources have each value of a parameter, since it is what cohorts are counted by: the
+// codes of diagnoses, results, medicines and the like. (Identifiers would have as many counts as there are of them.)
+func Tallied(typ, name string) bool {
+	if name != "code" && !strings.HasSuffix(name, "-code") {
+		return false
+	}
+	d := lookup(typ, name)
+	return d != nil && d.Kind == KindToken
+}

@@ -19,16 +19,17 @@ type census struct {
 	stored  [256]tally // versions, as the index of ids has them and as they are stored
 	logged  [256]tally // versions, as they are stored and as the log tells of them
 	index   map[indexPile]*tally
-	records tally          // partitions with records, and the catalogue of them
-	damaged map[place]bool // current versions that cannot be read, so that nothing is known of their index keys
-	broken  bool           // not all could be read: what is missing is not missing from the store
+	counts  map[kv.Part]*tally // counters, as the records have them and as they stand
+	records tally              // partitions with records, and the catalogue of them
+	damaged map[place]bool     // current versions that cannot be read, so that nothing is known of their index keys
+	broken  bool               // not all could be read: what is missing is not missing from the store
 	h       hasher
 }
 
 func newCensus() *census {
 	return &census{
 		report: Report{Counts: Counts{Resources: map[string]int64{}, Kinds: map[string]Size{}}, Found: map[Damage]int64{}},
-		index:  map[indexPile]*tally{}, damaged: map[place]bool{},
+		index:  map[indexPile]*tally{}, counts: map[kv.Part]*tally{}, damaged: map[place]bool{},
 	}
 }
 
@@ -37,6 +38,15 @@ func (c *census) pile(p indexPile) *tally {
 	if t == nil {
 		t = &tally{}
 		c.index[p] = t
+	}
+	return t
+}
+
+func (c *census) counter(p kv.Part) *tally {
+	t := c.counts[p]
+	if t == nil {
+		t = &tally{}
+		c.counts[p] = t
 	}
 	return t
 }
@@ -60,6 +70,9 @@ func (c *census) merge(o *census) {
 	for p, t := range o.index {
 		c.pile(p).add(*t)
 	}
+	for p, t := range o.counts {
+		c.counter(p).add(*t)
+	}
 	c.records.add(o.records)
 	for p := range o.damaged {
 		c.damaged[p] = true
@@ -80,6 +93,8 @@ func kindOf(k kv.Key) string {
 		return "index of ids"
 	case head == "x":
 		return "index"
+	case head == "n":
+		return "counters"
 	case head == "c":
 		return "catalogue"
 	case head == "b":
@@ -108,6 +123,8 @@ func (c *census) entry(en kv.Entry) {
 			return
 		}
 		c.pile(indexPileOf(en.Key.Part, at)).found.add(c.h.key(en.Key))
+	case "counters":
+		c.counter(en.Key.Part).found.add(c.h.key(en.Key).times(kv.CounterOf(en.Value)))
 	case "catalogue":
 		c.records.found.add(c.h.of(en.Key.Key))
 	}
@@ -146,8 +163,12 @@ func (c *census) version(en kv.Entry) {
 	}
 	c.current[pileOf(ref)].want.add(c.entrySum(ref, &entry{part: en.Key.Part, version: s.Version, content: contentHash(r)}))
 	at := place{en.Key.Part, ref.ID()}
-	for _, k := range indexKeys(r, at, updatedValues(fhir.Instant(s.At))) {
+	index := indexKeys(r, at, updatedValues(fhir.Instant(s.At)))
+	for _, k := range index {
 		c.pile(indexPileOf(k.Part, at)).want.add(c.h.key(k))
+	}
+	for _, k := range counterKeys(index, at) {
+		c.counter(k.Part).want.add(c.h.key(k))
 	}
 }
 

@@ -25,8 +25,8 @@ type format struct {
 	Index  string `json:"index"` // indexRules of the program that made the index; "" if that is not known
 }
 
-// indexRules changes whenever index keys are made otherwise: by other parameters, or of other values.
-func indexRules() string { return "1." + search.IndexRules() }
+// indexRules changes whenever index keys are made otherwise: by other parameters, or of other values. The 2 stands for there being counters.
+func indexRules() string { return "2." + search.IndexRules() }
 
 // A migration brings a store from one format to the next. It may be interrupted and is then run again, so what it did must do no harm
 // when it is done twice; it runs before anything else uses the store, on every engine.

@@ -19,6 +19,7 @@ type Reindexed struct {
 	Added      int64 `json:"added"`      // index keys that were missing
 	Removed    int64 `json:"removed"`    // index keys that were stale
 	Entries    int64 `json:"entries"`    // entries of the index of ids that were written anew
+	Recounted  int64 `json:"recounted"`  // counts of codes that were wrong
 	Listed     int64 `json:"listed"`     // records that the catalogue lacked
 	Damaged    int64 `json:"damaged"`    // versions that cannot be read, of which no keys can be made
 	Unmendable int64 `json:"unmendable"` // resources that stand in two records at once
@@ -26,8 +27,8 @@ type Reindexed struct {
 
 // String is what an operator reads.
 func (r Reindexed) String() string {
-	s := fmt.Sprintf("%d resources looked at: %d index keys added, %d removed, %d entries of the index of ids and %d of the catalogue written.\n",
-		r.Resources, r.Added, r.Removed, r.Entries, r.Listed)
+	s := fmt.Sprintf("%d resources looked at: %d index keys added, %d removed, %d entries of the index of ids and %d of the catalogue written, %d counts of codes put right.\n",
+		r.Resources, r.Added, r.Removed, r.Entries, r.Listed, r.Recounted)
 	if r.Resumed {
 		s = "Went on where it was interrupted. " + s
 	}
@@ -64,7 +65,7 @@ func (db *DB) Reindex(ctx context.Context, tell func(Progress)) (Reindexed, erro
 	if err := x.begin(ctx); err != nil {
 		return x.state.Done, err
 	}
-	for _, step := range []func(context.Context) error{x.list, x.records, x.stale, x.finish} {
+	for _, step := range []func(context.Context) error{x.list, x.records, x.stale, x.counts, x.finish} {
 		if err := step(ctx); err != nil {
 			return x.state.Done, err
 		}

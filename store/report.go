@@ -18,6 +18,7 @@ const (
 	MissingIndexKey Damage = "missing-index-key" // a resource is not found by something it should be found by
 	StaleIndexKey   Damage = "stale-index-key"   // the index speaks of what a resource does not say
 	WrongCatalogue  Damage = "wrong-catalogue"   // the list of records is not complete
+	WrongCount      Damage = "wrong-count"       // counts of codes are not those of the records
 	UnknownKey      Damage = "unknown-key"       // a key that no version of this program wrote
 	LogGap          Damage = "log-gap"           // positions of the log without a record
 	DamagedEvent    Damage = "damaged-event"     // a record of the log that cannot be read
@@ -28,7 +29,7 @@ const (
 // Mend says how damage of this kind is mended.
 func (d Damage) Mend() string {
 	switch d {
-	case WrongEntry, MissingIndexKey, StaleIndexKey, WrongCatalogue:
+	case WrongEntry, MissingIndexKey, StaleIndexKey, WrongCatalogue, WrongCount:
 		return "run tombolo store reindex: it is made again from the records, while work goes on"
 	case DamagedVersion:
 		return "have its source send it again, or restore a backup; until then it is not shown"

@@ -100,6 +100,11 @@ func (f *finder) page(ctx context.Context) (*search.Page, error) {
 // total counts all matches, or answers -1 and says why.
 func (f *finder) total(ctx context.Context) (int, error) {
 	if ranges, ok := search.Counted(f.q); ok && !f.db.IndexIsStale() {
+		if search.Tallied(f.q.Type, ranges[0].Name) {
+			if n, ok, err := f.tallied(ctx, ranges); ok || err != nil {
+				return n, err
+			}
+		}
 		return f.counted(ctx, ranges)
 	}
 	n := 0

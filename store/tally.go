@@ -20,6 +20,9 @@ type sum [2]uint64
 
 func (s *sum) add(o sum) { s[0], s[1] = s[0]+o[0], s[1]+o[1] }
 
+// times is the sum of n times the hash.
+func (s sum) times(n int64) sum { return sum{s[0] * uint64(n), s[1] * uint64(n)} }
+
 var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
 func hashOf(b []byte) sum { return sum{maphash.Bytes(seeds[0], b), maphash.Bytes(seeds[1], b)} }

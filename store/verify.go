@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -76,7 +77,16 @@ func (c *census) explain(ctx context.Context, db *DB, snap kv.Snapshot, tell fun
 	if err := v.missing(ctx, missing); err != nil {
 		return err
 	}
-	return v.stale(ctx, stale)
+	if err := v.stale(ctx, stale); err != nil {
+		return err
+	}
+	for _, p := range slices.Sorted(maps.Keys(c.counts)) {
+		// Of what is damaged the codes are not known; it was counted when it was whole.
+		if c.counts[p].differs() && len(c.damaged) == 0 {
+			c.report.find(WrongCount, "the codes of %s are not counted as the records have them", strings.TrimPrefix(string(p), counterPrefix))
+		}
+	}
+	return nil
 }
 
 // typeOfIndex is the resource type of a partition of the index.

@@ -152,12 +152,15 @@ func TestDamageIsFound(t *testing.T) {
 			return kv.Batch{Delete: []kv.Key{historyKey("p/ann03", ref, 1)}}
 		}, []Damage{LogDiffers, MissingVersion}, string(ref) + ", version 1", []Damage{LogDiffers, MissingVersion}},
 		"a lost resource": {func(t *testing.T, db *DB) kv.Batch { return kv.Batch{Delete: []kv.Key{now}} },
-			[]Damage{LogDiffers, MissingVersion, StaleIndexKey}, string(ref), []Damage{LogDiffers, MissingVersion}},
+			[]Damage{LogDiffers, MissingVersion, StaleIndexKey, WrongCount}, string(ref), []Damage{LogDiffers, MissingVersion}},
 		"an event that nothing was done for": {func(t *testing.T, db *DB) kv.Batch {
 			return kv.Batch{Append: [][]byte{[]byte(`{"k":"created","r":"Observation/never","s":"x","v":1,"t":"2026-04-01T09:00:00Z"}`)}}
 		}, []Damage{LogDiffers}, "Observation/never", []Damage{LogDiffers}},
 		"an event that cannot be read": {func(t *testing.T, db *DB) kv.Batch { return kv.Batch{Append: [][]byte{[]byte("{")}} },
 			[]Damage{DamagedEvent}, "event ", []Damage{DamagedEvent}},
+		"a count of codes that is wrong": {func(t *testing.T, db *DB) kv.Batch {
+			return kv.Batch{Add: []kv.Sum{{Key: kv.Key{Part: counterPart("Observation", "code"), Key: indexValue("code1|" + fhir.SystemSNOMED)}, By: -1}}}
+		}, []Damage{WrongCount}, "Observation/code", nil},
 		"a strange key": {func(t *testing.T, db *DB) kv.Batch {
 			return kv.Batch{Put: []kv.Entry{{Key: kv.Key{Part: "p/ann03", Key: "z/what"}}}}
 		}, []Damage{UnknownKey}, "p/ann03", []Damage{UnknownKey}},

@@ -44,7 +44,7 @@ func (c *change) effect() effect {
 // commit turns the transaction into one batch. What it still needs to know, the versions that go into history and which partitions are
 // known, it reads in one round trip.
 func (t *transaction) commit(ctx context.Context) (kv.Position, error) {
-	w := &writer{t: t, batch: kv.Batch{Since: t.since, Lazy: t.lazy}}
+	w := &writer{t: t, batch: kv.Batch{Since: t.since, Lazy: t.lazy}, sums: map[kv.Key]int64{}}
 	if err := w.prepare(ctx); err != nil {
 		return 0, err
 	}
@@ -58,6 +58,11 @@ func (t *transaction) commit(ctx context.Context) (kv.Position, error) {
 			w.batch.Delete = append(w.batch.Delete, k)
 		} else {
 			w.put(k, x.value)
+		}
+	}
+	for _, k := range sortedKeys(w.sums) {
+		if by := w.sums[k]; by != 0 {
+			w.batch.Add = append(w.batch.Add, kv.Sum{Key: k, By: by})
 		}
 	}
 	for _, k := range sortedKeys(t.reads) {
@@ -95,6 +100,7 @@ type writer struct {
 	batch kv.Batch
 	old   map[fhir.Ref][]byte // stored values that this transaction replaces
 	known map[kv.Part]bool    // partitions in the catalogue
+	sums  map[kv.Key]int64    // by how much counters change
 
 	updated []string // index values of this transaction's meta.lastUpdated
 }
@@ -198,7 +204,7 @@ func (w *writer) bury(c *change, next *kv.Part) (version int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	w.batch.Delete = append(w.batch.Delete, index...)
+	w.index(nil, index, place{c.before.part, c.ref.ID()})
 	version = c.before.version + 1
 	was := Stored{Ref: c.ref}
 	if s, err := decode(c.ref, w.old[c.ref]); err == nil {
@@ -234,7 +240,8 @@ func (w *writer) write(c *change, version int, oldIndex []kv.Key, kind events.Ki
 		}
 	}
 	w.put(idKey(c.ref), e.encode())
-	w.index(indexKeys(c.resource, place{c.part, c.ref.ID()}, w.updated), oldIndex)
+	at := place{c.part, c.ref.ID()}
+	w.index(indexKeys(c.resource, at, w.updated), oldIndex, at)
 	if known, asked := w.known[c.part]; asked && !known {
 		w.put(kv.Key{Part: cataloguePart, Key: string(c.part)}, nil)
 		w.known[c.part] = true
@@ -246,7 +253,8 @@ func (w *writer) write(c *change, version int, oldIndex []kv.Key, kind events.Ki
 }
 
 // index writes what is new in the index and removes what is no longer so.
-func (w *writer) index(now, before []kv.Key) {
+func (w *writer) index(now, before []kv.Key, at place) {
+	w.count(now, before, at)
 	had := make(map[kv.Key]bool, len(before))
 	for _, k := range before {
 		had[k] = true

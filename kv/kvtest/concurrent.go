@@ -62,6 +62,51 @@ func compareAndSet(t *testing.T, open Open) {
 
 // logUnderConcurrency: many commit at once, in batches of different sizes, while several read the log. Each reader must see every
 // position exactly once and in order, though it never reads a position twice.
+// Sums commute: whoever adds neither waits for nor undoes another, and all of a commit is there or none.
+func counters(t *testing.T, open Open) {
+	e, ctx := fresh(t, open)
+	n, m := key("n", "seen"), key("n/other", "also")
+	const writers, each = 8, 25
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				b := kv.Batch{Add: []kv.Sum{{Key: n, By: int64(i)}, {Key: m, By: -1}}, Put: []kv.Entry{put("p", fmt.Sprint(w), fmt.Sprint(i))}}
+				if i%5 == 4 { // one that must not count
+					b.Expect = []kv.Precondition{{Key: key("p", "never"), Value: []byte("there")}}
+				}
+				if _, err := e.Commit(ctx, b); (i%5 == 4) != errors.Is(err, kv.ErrConflict) || err != nil && i%5 != 4 {
+					t.Errorf("Commit: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	want := map[kv.Key]int64{n: 0, m: -writers * each * 4 / 5}
+	for i := range each {
+		if i%5 != 4 {
+			want[n] += writers * int64(i)
+		}
+	}
+	for k, w := range want {
+		v, _, err := e.Get(ctx, k)
+		if err != nil || kv.CounterOf(v) != w {
+			t.Errorf("the counter at %q stands at %d (%v), want %d", k, kv.CounterOf(v), err, w)
+		}
+	}
+	if got := scanned(t, ctx, e, 0, kv.Range{Part: "n"}); len(got) != 1 {
+		t.Errorf("a scan finds %q", got)
+	}
+	// A counter may be set, taken away and begun again, and is a value like any other.
+	commit(t, ctx, e, kv.Batch{Put: []kv.Entry{{Key: n, Value: kv.CounterValue(40)}}, Delete: []kv.Key{m}})
+	commit(t, ctx, e, kv.Batch{Add: []kv.Sum{{Key: n, By: 2}, {Key: m, By: 7}}})
+	values, err := e.MultiGet(ctx, []kv.Key{n, m})
+	if err != nil || kv.CounterOf(values[0]) != 42 || kv.CounterOf(values[1]) != 7 {
+		t.Errorf("set to 40 and added to it stands at %d, begun again at %d (%v)", kv.CounterOf(values[0]), kv.CounterOf(values[1]), err)
+	}
+	commit(t, ctx, e, kv.Batch{Expect: []kv.Precondition{{Key: n, Value: kv.CounterValue(42)}}, Put: []kv.Entry{put("p", "held", "")}})
+}
+
 func logUnderConcurrency(t *testing.T, open Open) {
 	e, ctx := fresh(t, open)
 	const workers, rounds = 8, 40

@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t *testing.T, dir string) kv.Engine) {
 		{"a commit is all or nothing over partitions", allOrNothing},
 		{"a failed precondition writes nothing", preconditions},
 		{"of many who compare and set, one wins each time", compareAndSet},
+		{"many add to one counter", counters},
 		{"log positions are consecutive from 1", logPositions},
 		{"the log never grows behind its reader", logUnderConcurrency},
 		{"a long log reads back whole", longLog},

@@ -62,10 +62,12 @@ func (m *machine) look(*rapid.T) {
 
 // Few and awkward partitions and keys, so that they meet often.
 var (
-	genPart  = rapid.SampledFrom([]kv.Part{"p", "p/1", "q", ""})
-	genName  = rapid.SampledFrom([]string{"", "a", "a\x00", "ab", "b", "\xff", "\xff\xff", "é"})
-	genValue = rapid.SampledFrom([]string{"", "1", "2", "a longer value \x00\xff"})
-	genKey   = rapid.Custom(func(t *rapid.T) kv.Key { return kv.Key{Part: genPart.Draw(t, "part"), Key: genName.Draw(t, "key")} })
+	genPart = rapid.SampledFrom([]kv.Part{"p", "p/1", "q", ""})
+	genName = rapid.SampledFrom([]string{"", "a", "a\x00", "ab", "b", "\xff", "\xff\xff", "é"})
+	// Counters have names of their own: nothing else is put there.
+	genCounter = rapid.SampledFrom([]string{"a counter", "counters"})
+	genValue   = rapid.SampledFrom([]string{"", "1", "2", "a longer value \x00\xff"})
+	genKey     = rapid.Custom(func(t *rapid.T) kv.Key { return kv.Key{Part: genPart.Draw(t, "part"), Key: genName.Draw(t, "key")} })
 )
 
 func (m *machine) commit(t *rapid.T) {
@@ -106,6 +108,9 @@ func (m *machine) commit(t *rapid.T) {
 	for range rapid.IntRange(0, 3).Draw(t, "records") {
 		b.Append = append(b.Append, []byte(genValue.Draw(t, "record")))
 	}
+	for range rapid.IntRange(0, 3).Draw(t, "sums") {
+		b.Add = append(b.Add, kv.Sum{Key: kv.Key{Part: genPart.Draw(t, "part"), Key: genCounter.Draw(t, "counter")}, By: rapid.Int64Range(-3, 1<<40).Draw(t, "by")})
+	}
 	at, err := m.e.Commit(m.ctx, b)
 	if !holds {
 		if !errors.Is(err, kv.ErrConflict) {
@@ -121,6 +126,9 @@ func (m *machine) commit(t *rapid.T) {
 	}
 	for _, k := range b.Delete {
 		delete(m.data, k)
+	}
+	for _, s := range b.Add {
+		m.data[s.Key] = string(kv.CounterValue(kv.CounterOf([]byte(m.data[s.Key])) + s.By))
 	}
 	for _, r := range b.Append {
 		m.log = append(m.log, string(r))

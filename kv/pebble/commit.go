@@ -3,6 +3,7 @@ package pebble
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -21,7 +22,7 @@ func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
 	if err := checkBatch(b); err != nil {
 		return 0, err
 	}
-	empty := len(b.Put)+len(b.Delete)+len(b.Append) == 0
+	empty := len(b.Put)+len(b.Delete)+len(b.Add)+len(b.Append) == 0
 	if !empty {
 		if e.opts.ReadOnly {
 			return 0, fmt.Errorf("commit to store %s: it was opened read-only", e.opts.Dir)
@@ -97,7 +98,7 @@ func (e *Engine) apply(batch *pebble.Batch, b kv.Batch, seen uint64, empty bool)
 }
 
 // lazy reports whether a batch need not wait for the disk. One that writes nothing waits: it is there to be told that what was seen is durable.
-func lazy(b kv.Batch) bool { return b.Lazy && len(b.Append) == 0 && len(b.Put)+len(b.Delete) > 0 }
+func lazy(b kv.Batch) bool { return b.Lazy && len(b.Append) == 0 && len(b.Put)+len(b.Delete)+len(b.Add) > 0 }
 
 // durable records that commit nth, and so all before it (they stand before it in the write-ahead log), survived.
 func (e *Engine) durable(nth uint64, at kv.Position) {
@@ -162,6 +163,11 @@ func checkBatch(b kv.Batch) error {
 			return err
 		}
 	}
+	for _, s := range b.Add {
+		if err := checkPart(s.Key.Part); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -172,6 +178,9 @@ func batchSize(b kv.Batch) int {
 	}
 	for _, k := range b.Delete {
 		n += len(k.Part) + len(k.Key) + 16
+	}
+	for _, s := range b.Add {
+		n += len(s.Key.Part) + len(s.Key.Key) + 24
 	}
 	for _, r := range b.Append {
 		n += len(r) + 16
@@ -191,6 +200,14 @@ func fill(batch *pebble.Batch, b kv.Batch) error {
 	for _, k := range b.Delete {
 		key = appendKey(key[:0], k.Part, k.Key)
 		if err := batch.Delete(key, nil); err != nil {
+			return err
+		}
+	}
+	var by [8]byte
+	for _, s := range b.Add {
+		key = appendKey(key[:0], s.Key.Part, s.Key.Key)
+		binary.BigEndian.PutUint64(by[:], uint64(s.By))
+		if err := batch.Merge(key, by[:], nil); err != nil {
 			return err
 		}
 	}

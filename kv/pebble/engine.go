@@ -136,6 +136,7 @@ func (e *Engine) settings() *pebble.Options {
 		FS:                          careful{e.opts.fs, e.stop},
 		Cache:                       e.cache,
 		Lock:                        e.lock,
+		Merger:                      counters,
 		ReadOnly:                    e.opts.ReadOnly,
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                uint64(min(max(e.opts.CacheBytes/4, 4<<20), 64<<20)),

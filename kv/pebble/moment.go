@@ -34,6 +34,9 @@ func (w *written) note(moment uint64, b kv.Batch) {
 	for _, k := range b.Delete {
 		*w.slot(k) = moment
 	}
+	for _, s := range b.Add {
+		*w.slot(s.Key) = moment
+	}
 }
 
 // since are those of the preconditions whose keys may have been written after a moment.

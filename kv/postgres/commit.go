@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -54,7 +55,7 @@ func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
 	if err := checkBatch(b); err != nil {
 		return 0, err
 	}
-	if len(b.Put)+len(b.Delete)+len(b.Append) == 0 {
+	if len(b.Put)+len(b.Delete)+len(b.Add)+len(b.Append) == 0 {
 		return e.confirm(ctx, b.Expect)
 	}
 	c := &commit{batch: b, size: batchSize(b), done: make(chan struct{})}
@@ -163,6 +164,7 @@ type group struct {
 	expect  []kv.Precondition // what must hold before the group
 	askedBy []*commit         // whose each is
 	state   map[kv.Key]value  // what the group leaves
+	sums    map[kv.Key]int64  // what it adds to counters whose value it does not know
 	records [][]byte
 }
 
@@ -173,7 +175,7 @@ type value struct {
 
 // compose plays the commits that have no error yet through in memory, one after the other.
 func compose(commits []*commit) *group {
-	g := &group{state: map[kv.Key]value{}}
+	g := &group{state: map[kv.Key]value{}, sums: map[kv.Key]int64{}}
 	for _, c := range commits {
 		if c.err != nil {
 			continue
@@ -182,6 +184,10 @@ func compose(commits []*commit) *group {
 		holds := true
 		for _, p := range c.batch.Expect {
 			v, inside := g.state[p.Key]
+			if _, added := g.sums[p.Key]; added {
+				holds = false // what it is by now is not known here
+				break
+			}
 			if !inside {
 				outside = append(outside, p)
 			} else if v.absent != p.Absent || !v.absent && !bytes.Equal(v.bytes, p.Value) {
@@ -203,9 +209,27 @@ func compose(commits []*commit) *group {
 		for _, k := range c.batch.Delete { // a key that is both put and deleted ends deleted
 			g.state[k] = value{absent: true}
 		}
+		g.add(c.batch)
 		g.records = append(g.records, c.batch.Append...)
 	}
 	return g
+}
+
+// add plays what a commit adds to counters, and that it may set some anew.
+func (g *group) add(b kv.Batch) {
+	for _, en := range b.Put {
+		delete(g.sums, en.Key)
+	}
+	for _, k := range b.Delete {
+		delete(g.sums, k)
+	}
+	for _, s := range b.Add {
+		if v, inside := g.state[s.Key]; inside {
+			g.state[s.Key] = value{bytes: kv.CounterValue(kv.CounterOf(v.bytes) + s.By)}
+		} else {
+			g.sums[s.Key] += s.By
+		}
+	}
 }
 
 // settle tells the commits what became of them: the group is written, and tail is the position of its last record.
@@ -227,6 +251,9 @@ const (
 		left join entry e on e.part = x.part and e.key = x.key where e.value is distinct from x.value))`
 	putSQL = `insert into entry (part, key, value) select * from unnest($1::bytea[], $2::bytea[], $3::bytea[])
 		on conflict (part, key) do update set value = excluded.value`
+	// addSQL adds to counters: see kv.CounterOf.
+	addSQL = `insert into entry (part, key, value) select part, key, int8send(by) from unnest($1::bytea[], $2::bytea[], $3::bigint[]) x (part, key, by)
+		on conflict (part, key) do update set value = int8send(('x' || encode(entry.value, 'hex'))::bit(64)::bigint + ('x' || encode(excluded.value, 'hex'))::bit(64)::bigint)`
 	deleteSQL = `delete from entry e using unnest($1::bytea[], $2::bytea[]) d (part, key) where e.part = d.part and e.key = d.key`
 	// deletePartSQL names its partition, for a distributed table.
 	deletePartSQL = "delete from entry where part = $1 and key = any ($2::bytea[])"
@@ -346,19 +373,10 @@ func present(v []byte) []byte {
 
 // queueWrites queues what the group leaves, in key order, so that neighbours go to the same pages.
 func (e *Engine) queueWrites(b *pgx.Batch, g *group) {
-	keys := make([]kv.Key, 0, len(g.state))
-	for k := range g.state {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, func(a, b kv.Key) int {
-		if c := strings.Compare(string(a.Part), string(b.Part)); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Key, b.Key)
-	})
+	e.queueSums(b, g)
 	var parts, names, values arrays
 	var gone []kv.Key
-	for _, k := range keys {
+	for _, k := range inOrder(g.state) {
 		if v := g.state[k]; v.absent {
 			gone = append(gone, k)
 		} else {
@@ -386,6 +404,28 @@ func (e *Engine) queueWrites(b *pgx.Batch, g *group) {
 		}
 		b.Queue(deletePartSQL, []byte(gone[places[0]].Part), names)
 	}
+}
+
+// queueSums queues what the group adds to counters.
+func (e *Engine) queueSums(b *pgx.Batch, g *group) {
+	if len(g.sums) == 0 {
+		return
+	}
+	var parts, names arrays
+	var by []int64
+	for _, k := range inOrder(g.sums) {
+		parts, names, by = append(parts, []byte(k.Part)), append(names, []byte(k.Key)), append(by, g.sums[k])
+	}
+	b.Queue(addSQL, parts, names, by)
+}
+
+func inOrder[V any](m map[kv.Key]V) []kv.Key {
+	return slices.SortedFunc(maps.Keys(m), func(a, b kv.Key) int {
+		if c := strings.Compare(string(a.Part), string(b.Part)); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Key, b.Key)
+	})
 }
 
 // tailOr appends the records and gives the log's tail; with no records it only gives the tail.
@@ -448,6 +488,11 @@ func checkBatch(b kv.Batch) error {
 			return err
 		}
 	}
+	for _, s := range b.Add {
+		if err := checkKey(s.Key); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -460,6 +505,9 @@ func batchSize(b kv.Batch) (n int) {
 	}
 	for _, k := range b.Delete {
 		n += len(k.Part) + len(k.Key)
+	}
+	for _, s := range b.Add {
+		n += len(s.Key.Part) + len(s.Key.Key) + 8
 	}
 	for _, r := range b.Append {
 		n += len(r)

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"tombolo/node"
@@ -140,7 +141,10 @@ type Process struct {
 }
 
 // StartProcess starts Program as a node, under a wrapper such as strace if one is given, and waits until it listens.
-func StartProcess(at Place, wrap ...string) (*Process, error) {
+func StartProcess(at Place, wrap ...string) (*Process, error) { return startUnless(nil, at, wrap...) }
+
+// startUnless is StartProcess on a machine that may go off meanwhile: it then ends what it started, and gives a DiedError.
+func startUnless(gone <-chan struct{}, at Place, wrap ...string) (*Process, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
@@ -178,9 +182,26 @@ func StartProcess(at Place, wrap ...string) (*Process, error) {
 			return p, nil
 		}
 		return nil, &DiedError{<-p.done, p.said.String()}
-	case <-time.After(time.Minute):
+	case <-time.After(startTime):
+		p.dump()
 		p.Kill()
-		return nil, errors.New("the node did not start within a minute")
+		return nil, fmt.Errorf("the node did not start within %v: %s", startTime, p.said.String())
+	case <-gone:
+		p.Kill()
+		return nil, &DiedError{errors.New("its machine is off"), p.said.String()}
+	}
+}
+
+// startTime is how long a node may take to start.
+const startTime = time.Minute
+
+// dump has the process say what each of its goroutines does, and end.
+func (p *Process) dump() {
+	_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+	select {
+	case err := <-p.done:
+		p.done <- err
+	case <-time.After(5 * time.Second):
 	}
 }
 

@@ -130,8 +130,11 @@ func TestNothingAcknowledgedIsLostWhenThePowerGoesAtASync(t *testing.T) {
 		t.Run(engine, func(t *testing.T) {
 			p := powerUp(t, engine, disk.Options{Strict: engine == "embedded"})
 			base := p.base()
-			died := 0
+			died, began := 0, time.Now()
 			for k, step := 1, 1; ; k += step {
+				if tooLong(t, began, k-1, 100*each) {
+					break
+				}
 				if !soak {
 					step += 2 // 1, 4, 9, 16 …
 				}
@@ -168,7 +171,7 @@ func (p *powered) cutAt(base *disk.Disk, k, each int) bool {
 	p.senders, p.writers = NewSenders(1), NewWriters(1)
 	p.on(base.After(nil))
 	p.disk.SetSync(func(n int) disk.Fault { return disk.Fault{Cut: n == k} })
-	node, err := StartProcess(p.victim.at)
+	node, err := startUnless(p.disk.Gone(), p.victim.at)
 	if died := new(DiedError); err != nil && !errors.As(err, &died) {
 		p.t.Fatal(err)
 	}
