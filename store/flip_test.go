@@ -119,6 +119,16 @@ func (tr *truth) read(db *DB, w *witness, all bool) {
 		if !all {
 			continue
 		}
+		var r *fhir.Resource
+		_, err = db.Update(ctx, func(tx Tx) (err error) {
+			r, err = tx.Get(ctx, ref)
+			return err
+		})
+		var got []byte
+		if err == nil {
+			got = r.Raw()
+		}
+		w.judge(string(ref)+" in a transaction", got, want, err)
 		for n, want := range tr.versions[ref] {
 			r, err := db.ReadVersion(ctx, ref, n)
 			var got []byte
@@ -183,6 +193,9 @@ func (k *keeper) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
 	k.mu.Lock()
 	for _, p := range b.Put {
 		k.keys[p.Key] = true
+	}
+	for _, s := range b.Add {
+		k.keys[s.Key] = true
 	}
 	k.mu.Unlock()
 	return k.Engine.Commit(ctx, b)

@@ -89,6 +89,29 @@ func contentOf(t *testing.T, db *DB) string {
 }
 
 // Today's program opens what every released version wrote, shows the same of it, brings it up to date and goes on with it.
+// A kv.Engine whose reads fail for a time, as those of a database that restarts do.
+type away struct {
+	kv.Engine
+	reads int
+}
+
+func (a *away) Get(ctx context.Context, k kv.Key) ([]byte, bool, error) {
+	if a.reads--; a.reads >= 0 {
+		return nil, false, kv.ErrUnavailable
+	}
+	return a.Engine.Get(ctx, k)
+}
+
+func TestADatabaseThatRestartsWhileAStoreIsOpenedIsWaitedFor(t *testing.T) {
+	db, err := Open(Options{Engine: &away{enginetest.Open(t, filepath.Join(t.TempDir(), "store")), 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestStoresOfEarlierVersions(t *testing.T) {
 	if *keep != "" {
 		keptStore(t, *keep)

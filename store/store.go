@@ -36,6 +36,7 @@ type DB struct {
 	stale  atomic.Bool // the index is not to be relied on, see IndexIsStale
 	spread bool        // partitions lie on many machines
 	places *places     // nil where a round trip costs nothing
+	listed listed
 }
 
 var (
@@ -56,11 +57,20 @@ func Open(o Options) (*DB, error) {
 	if e, ok := o.Engine.(interface{ Spread() bool }); ok {
 		db.spread, db.places = e.Spread(), &places{at: map[fhir.Ref]kv.Part{}} // it is an engine across a network
 	}
-	if err := db.openFormat(context.Background(), o.ReadOnly, formatNow, migrations); err != nil {
-		return nil, err
+	// A database that restarts in the midst of it is waited for, as its engine waits for it at the beginning.
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		err := db.openFormat(context.Background(), o.ReadOnly, formatNow, migrations)
+		if err == nil {
+			return db, nil
+		}
+		if !errors.Is(err, kv.ErrUnavailable) || time.Since(began) > openTime {
+			return nil, err
+		}
 	}
-	return db, nil
 }
+
+// openTime is how long Open waits for a database that is on its way.
+const openTime = time.Minute
 
 // Close closes the engine.
 func (db *DB) Close() error { return db.engine.Close() }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -177,10 +178,31 @@ func (t *transaction) change(ctx context.Context, ref fhir.Ref) (*change, error)
 		if c.before, err = decodeEntry(raw); err != nil {
 			return nil, fhir.Errorf(fhir.Exception, "%s: %w", ref, err)
 		}
+		if c.before.deleted {
+			if err := t.buried(ctx, c, raw); err != nil {
+				return nil, err
+			}
+		}
 	}
 	t.changes[ref] = c
 	t.order = append(t.order, c)
 	return c, nil
+}
+
+// buried holds an entry that speaks of a deletion to what is stored: see DB.confirm. All else that it says is held to it where it is used.
+func (t *transaction) buried(ctx context.Context, c *change, raw []byte) error {
+	sure, err := t.db.confirm(ctx, c.ref, c.before)
+	if err != nil || sure {
+		return err
+	}
+	now, _, err := t.db.engine.Get(ctx, idKey(c.ref))
+	if err != nil {
+		return readError(err)
+	}
+	if !bytes.Equal(now, raw) {
+		return kv.ErrConflict
+	}
+	return fhir.Errorf(fhir.Exception, "%s: the index says that it was deleted, and that is not what is stored: run tombolo store reindex", c.ref)
 }
 
 // here says whether the resource is there, as this transaction sees it.

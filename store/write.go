@@ -70,6 +70,9 @@ func (t *transaction) commit(ctx context.Context) (kv.Position, error) {
 		w.batch.Expect = append(w.batch.Expect, kv.Precondition{Key: k, Value: r.value, Absent: !r.ok})
 	}
 	at, err := t.db.engine.Commit(ctx, w.batch)
+	if err == nil {
+		t.db.listed.learn(w.known)
+	}
 	if err != nil && !errors.Is(err, kv.ErrConflict) {
 		return 0, fhir.Errorf(fhir.NoStore, "it is not certain that this was stored: %w", err)
 	}
@@ -120,15 +123,19 @@ func (w *writer) prepare(ctx context.Context) error {
 		switch c.effect() {
 		case creates, moves:
 			if _, ok := w.known[c.part]; !ok {
-				w.known[c.part] = false
+				if w.known[c.part] = w.t.db.listed.has(c.part); w.known[c.part] {
+					continue
+				}
 				keys, parts = append(keys, kv.Key{Part: cataloguePart, Key: string(c.part)}), append(parts, c.part)
 			}
 		}
 	}
+	if len(w.t.order) > 0 {
+		w.updated = updatedValues(fhir.Instant(w.t.now))
+	}
 	if len(keys) == 0 {
 		return nil
 	}
-	w.updated = updatedValues(fhir.Instant(w.t.now))
 	values, err := w.t.db.engine.MultiGet(ctx, keys)
 	if err != nil {
 		return readError(err)

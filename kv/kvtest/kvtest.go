@@ -6,6 +6,7 @@ package kvtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ func Run(t *testing.T, open func(t *testing.T, dir string) kv.Engine) {
 		{"an empty value is not an absent one", emptyAndAbsent},
 		{"scan goes range after range in byte order", scanOrder},
 		{"a prefix is a range", prefixRanges},
+		{"many ranges are read as few are", manyRanges},
 		{"a scan stays inside its partition", scanStaysInside},
 		{"a commit is all or nothing over partitions", allOrNothing},
 		{"a failed precondition writes nothing", preconditions},
@@ -261,6 +263,42 @@ func prefixRanges(t *testing.T, open Open) {
 	wantLines(t, "a", scanned(t, ctx, e, 0, kv.Prefix("p", "a")), "p/a=", "p/a/1=", "p/a/2=", "p/a0=")
 	wantLines(t, "ff ff", scanned(t, ctx, e, 0, kv.Prefix("p", "\xff\xff")), "p/\xff\xff=", "p/\xff\xff\x01=")
 	wantLines(t, "everything", scanned(t, ctx, e, 2, kv.Prefix("p", "")), "p/a=", "p/a/1=")
+}
+
+// Many ranges, empty, short and long, in one partition and in many, come as they were asked for, up to the limit.
+func manyRanges(t *testing.T, open Open) {
+	e, ctx := fresh(t, open)
+	var b kv.Batch
+	long := string(bytes.Repeat([]byte("x"), 40_000))
+	for p := range 3 {
+		for i := range 700 {
+			v := fmt.Sprint(i)
+			if i%100 == 7 {
+				v = long
+			}
+			b.Put = append(b.Put, put(fmt.Sprint("p", p), fmt.Sprintf("%03d/%d", i/7, i%7), v))
+		}
+	}
+	commit(t, ctx, e, b)
+	for _, parts := range []int{1, 3} {
+		var ranges []kv.Range
+		for i := range 600 { // each a few entries; every fourth of nothing, and some a good part of the partition
+			rg := kv.Prefix(kv.Part(fmt.Sprint("p", i%parts)), fmt.Sprintf("%03d/", i*37%130))
+			if i%50 == 3 {
+				rg.From, rg.To = "02", "08"
+			}
+			ranges = append(ranges, rg)
+		}
+		var want []string
+		for _, rg := range ranges {
+			want = append(want, scanned(t, ctx, e, 0, rg)...)
+		}
+		for _, limit := range []int{0, 1, 1000, len(want), len(want) + 1} {
+			if got := scanned(t, ctx, e, limit, ranges...); !slices.Equal(got, want[:cmp.Or(min(limit, len(want)), len(want))]) {
+				t.Errorf("600 ranges in %d partitions, limit %d: %d entries, want %d, or others", parts, limit, len(got), len(want))
+			}
+		}
+	}
 }
 
 func scanStaysInside(t *testing.T, open Open) {

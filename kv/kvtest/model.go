@@ -159,7 +159,7 @@ func (m *machine) get(t *rapid.T) {
 func (m *machine) scan(t *rapid.T) {
 	var ranges []kv.Range
 	var want []string
-	for range rapid.IntRange(0, 3).Draw(t, "ranges") {
+	for range rapid.IntRange(0, 8).Draw(t, "ranges") {
 		rg := kv.Range{Part: genPart.Draw(t, "part"), From: genName.Draw(t, "from"), To: genName.Draw(t, "to")}
 		if rapid.Bool().Draw(t, "prefix") {
 			rg = kv.Prefix(rg.Part, rg.From)

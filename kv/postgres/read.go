@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -148,6 +149,8 @@ const (
 	pageEntries = 2048
 	pageBytes   = 4 << 20
 	pageRanges  = 128
+	// few is how many ranges are read by a statement each; more of them by one for all.
+	fewRanges = 4
 )
 
 const (
@@ -163,21 +166,40 @@ const (
 		) sized where before < $4 order by key`
 )
 
+// rangesSQL is scanToSQL for many ranges at once: $1 partitions, $2 from, $3 to, $4 entries and $5 bytes at the most for each. rangesHereSQL is for ranges of one
+// partition, which it names.
+var (
+	rangesSQL = "select r.n, e.key, e.value, e.more from unnest($1::bytea[], $2::bytea[], $3::bytea[]) with ordinality r (part, f, t, n) cross join lateral (" +
+		manyRanges.Replace(scanToSQL) + ") e"
+	rangesHereSQL = "select r.n, e.key, e.value, e.more from unnest($2::bytea[], $3::bytea[]) with ordinality r (f, t, n) cross join lateral (" +
+		strings.Replace(manyRanges.Replace(scanToSQL), "r.part", "$1", 1) + ") e"
+	manyRanges = strings.NewReplacer("part = $1", "part = r.part", "key >= $2", "key >= r.f", "limit $3", "limit $4", "before < $4", "before < $5", "key < $5", "key < r.t")
+)
+
 // A cursor is how far a scan has come.
 type cursor struct {
 	ranges []kv.Range
-	limit  int // how many entries are still wanted; < 0: all
+	limit  int  // how many entries are still wanted; < 0: all
+	apart  bool // each statement is to name one partition
 }
 
 // queue queues what reads the next page, and gives what the page will be, in the order of the ranges, once it is sent. end is whether
 // the page then is the last.
 func (c *cursor) queue(b *pgx.Batch) (page func() (entries []kv.Entry, end bool)) {
-	n := min(len(c.ranges), pageRanges)
+	n, entries, bytes := min(len(c.ranges), pageRanges), 256, 256<<10
+	together := c.together()
+	if together && len(c.ranges) > pageRanges {
+		n, entries, bytes = min(len(c.ranges), 4*pageRanges), 64, 64<<10
+	}
 	found := make([][]kv.Entry, n)
 	cut := make([]bool, n)
-	most, size := max(pageEntries/n, 256), max(pageBytes/n, 256<<10)
+	most, size := max(pageEntries/n, entries), max(pageBytes/n, bytes)
 	if c.limit >= 0 {
 		most = min(most, c.limit)
+	}
+	if together {
+		queueMany(b, c.ranges[:n], most, size, found, cut)
+		return func() ([]kv.Entry, bool) { return c.take(found, cut) }
 	}
 	for i, rg := range c.ranges[:n] {
 		sql, args := scanSQL, []any{[]byte(rg.Part), []byte(rg.From), most + 1, size}
@@ -202,6 +224,48 @@ func (c *cursor) queue(b *pgx.Batch) (page func() (entries []kv.Entry, end bool)
 	return func() ([]kv.Entry, bool) { return c.take(found, cut) }
 }
 
+// together says whether one statement may read all the ranges.
+func (c *cursor) together() bool {
+	apart := false
+	for _, r := range c.ranges {
+		if r.To == "" {
+			return false
+		}
+		apart = apart || c.apart && r.Part != c.ranges[0].Part
+	}
+	return len(c.ranges) > fewRanges && !apart
+}
+
+// queueMany queues what reads all the ranges in one statement.
+func queueMany(b *pgx.Batch, ranges []kv.Range, most, size int, found [][]kv.Entry, cut []bool) {
+	from, to, parts := make(arrays, len(ranges)), make(arrays, len(ranges)), make(arrays, len(ranges))
+	onePart := true
+	for i, r := range ranges {
+		parts[i], from[i], to[i] = []byte(r.Part), []byte(r.From), []byte(r.To)
+		onePart = onePart && r.Part == ranges[0].Part
+	}
+	sql, first := rangesSQL, any(parts)
+	if onePart {
+		sql, first = rangesHereSQL, []byte(ranges[0].Part)
+	}
+	b.Queue(sql, first, from, to, most+1, size).Query(func(rows pgx.Rows) error {
+		var n int64
+		var key, value []byte
+		var more *bool
+		_, err := pgx.ForEachRow(rows, []any{&n, &key, &value, &more}, func() error {
+			i := int(n) - 1
+			if cut[i] = more != nil; len(found[i]) < most {
+				found[i] = append(found[i], kv.Entry{Key: kv.Key{Part: ranges[i].Part, Key: string(key)}, Value: value})
+			} else {
+				cut[i] = true
+			}
+			value = nil
+			return nil
+		})
+		return err
+	})
+}
+
 // take moves the cursor behind what was found, up to the first range that was cut short.
 func (c *cursor) take(found [][]kv.Entry, cut []bool) (entries []kv.Entry, end bool) {
 	for i := range found {
@@ -223,8 +287,8 @@ func (c *cursor) take(found [][]kv.Entry, cut []bool) (entries []kv.Entry, end b
 	return entries, len(c.ranges) == 0
 }
 
-func newCursor(ranges []kv.Range, limit int) *cursor {
-	c := &cursor{limit: limit}
+func (e *Engine) newCursor(ranges []kv.Range, limit int) *cursor {
+	c := &cursor{limit: limit, apart: e.opts.ByPartition}
 	if limit <= 0 {
 		c.limit = -1
 	}
@@ -240,7 +304,7 @@ func newCursor(ranges []kv.Range, limit int) *cursor {
 // looks at it; what does not is read from a snapshot.
 func (e *Engine) Scan(ctx context.Context, ranges []kv.Range, limit int) iter.Seq2[kv.Entry, error] {
 	return func(yield func(kv.Entry, error) bool) {
-		entries, end, err := e.firstPage(ctx, newCursor(ranges, limit))
+		entries, end, err := e.firstPage(ctx, e.newCursor(ranges, limit))
 		switch {
 		case err != nil:
 			yield(kv.Entry{}, err)

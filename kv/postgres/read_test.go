@@ -100,13 +100,16 @@ func TestStatementsUseTheIndex(t *testing.T) {
 		sql, types, args string
 		want             []string
 	}{
-		"Get":             {getSQL, "bytea, bytea", "'p001', '000007'", []string{"Index Cond: ((part = $1) AND (key = $2))"}},
-		"MultiGet":        {manySQL, "bytea[], bytea[]", "'{p001}', '{000007}'", []string{"Index Cond: ((part = o.part) AND (key = o.key))"}},
-		"by part":         {partSQL, "bytea, bytea[]", "'p001', '{000007}'", []string{"Index Cond: ((part = $1) AND (key = o.key))"}},
-		"CountEnds":       {endsSQL, "bytea, bytea[], bytea[], int[]", "'p001', array['a']::bytea[], array['b']::bytea[], array[2]", []string{"Index Cond: ((part = $1) AND (key >= r.f) AND (key < r.t))"}},
-		"Pair":            {pairSQL, "bytea, bytea, bytea, bytea", "'p001', 'a', 'p001', 'b'", []string{"Index Cond: ((part = $1) AND (key = $2))", "Index Cond: ((part = $3) AND (key = $4))"}},
-		"Scan":            {scanSQL, "bytea, bytea, bigint, bigint", "'p001', '', 10, 1000", []string{"Index Cond: ((part = $1) AND (key >= $2))"}},
-		"Scan to":         {scanToSQL, "bytea, bytea, bigint, bigint, bytea", "'p001', '', 10, 1000, 'x'", []string{"Index Cond: ((part = $1) AND (key >= $2) AND (key < $5))"}},
+		"Get":          {getSQL, "bytea, bytea", "'p001', '000007'", []string{"Index Cond: ((part = $1) AND (key = $2))"}},
+		"MultiGet":     {manySQL, "bytea[], bytea[]", "'{p001}', '{000007}'", []string{"Index Cond: ((part = o.part) AND (key = o.key))"}},
+		"by part":      {partSQL, "bytea, bytea[]", "'p001', '{000007}'", []string{"Index Cond: ((part = $1) AND (key = o.key))"}},
+		"CountEnds":    {endsSQL, "bytea, bytea[], bytea[], int[]", "'p001', array['a']::bytea[], array['b']::bytea[], array[2]", []string{"Index Cond: ((part = $1) AND (key >= r.f) AND (key < r.t))"}},
+		"Pair":         {pairSQL, "bytea, bytea, bytea, bytea", "'p001', 'a', 'p001', 'b'", []string{"Index Cond: ((part = $1) AND (key = $2))", "Index Cond: ((part = $3) AND (key = $4))"}},
+		"Scan":         {scanSQL, "bytea, bytea, bigint, bigint", "'p001', '', 10, 1000", []string{"Index Cond: ((part = $1) AND (key >= $2))"}},
+		"Scan to":      {scanToSQL, "bytea, bytea, bigint, bigint, bytea", "'p001', '', 10, 1000, 'x'", []string{"Index Cond: ((part = $1) AND (key >= $2) AND (key < $5))"}},
+		"Scan of many": {rangesSQL, "bytea[], bytea[], bytea[], bigint, bigint", "'{p001}', '{a}', '{x}', 10, 1000", []string{"Index Cond: ((part = r.part) AND (key >= r.f) AND (key < r.t))"}},
+		"Scan of many in one partition": {rangesHereSQL, "bytea, bytea[], bytea[], bigint, bigint", "'p001', '{a}', '{x}', 10, 1000",
+			[]string{"Index Cond: ((part = $1) AND (key >= r.f) AND (key < r.t))"}},
 		"hold":            {holdSQL, "bytea[], bytea[], bytea[]", "'{p001}', '{000007}', '{x}'", []string{"Index Cond: ((part = x.part) AND (key = x.key))"}},
 		"delete":          {deleteSQL, "bytea[], bytea[]", "'{p001}', '{000007}'", []string{"Index Cond: ((part = d.part) AND (key = d.key))"}},
 		"by part, delete": {deletePartSQL, "bytea, bytea[]", "'p001', '{000007}'", []string{"Index Cond: ((part = $1) AND (key = ANY ($2)))"}},

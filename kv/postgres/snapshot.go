@@ -119,7 +119,7 @@ func (s *snapshot) MultiGet(ctx context.Context, keys []kv.Key) ([][]byte, error
 // Scan reads a page at a time; nothing runs while the caller looks at one, so it may use the snapshot meanwhile.
 func (s *snapshot) Scan(ctx context.Context, ranges []kv.Range, limit int) iter.Seq2[kv.Entry, error] {
 	return func(yield func(kv.Entry, error) bool) {
-		c := newCursor(ranges, limit)
+		c := s.e.newCursor(ranges, limit)
 		for end := false; !end; {
 			var b pgx.Batch
 			page := func() ([]kv.Entry, bool) { return nil, true }

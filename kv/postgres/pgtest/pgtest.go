@@ -236,19 +236,23 @@ func (s *Server) KillBackend(t testing.TB) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	conn := connect(ctx, t, s.url("postgres"))
-	defer func() { _ = conn.Close(ctx) }()
-	var pid int
-	// One at work rather than one that waits for something to do.
-	err := conn.QueryRow(ctx, `select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()
-		order by state = 'active' desc, random() limit 1`).Scan(&pid)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false
+	for {
+		conn := connect(ctx, t, s.url("postgres"))
+		var pid int
+		// One at work rather than one that waits for something to do.
+		err := conn.QueryRow(ctx, `select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()
+			order by state = 'active' desc, random() limit 1`).Scan(&pid)
+		lost := conn.IsClosed() // the server may be on its way down from the last time
+		_ = conn.Close(ctx)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return false
+		case err == nil:
+			return syscall.Kill(pid, syscall.SIGKILL) == nil
+		case !lost || ctx.Err() != nil:
+			t.Fatal(err)
+		}
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return syscall.Kill(pid, syscall.SIGKILL) == nil
 }
 
 // Stop ends the server as an operator would in a hurry: connections are cut.
