@@ -73,6 +73,7 @@ func benchStoreCommand() *cobra.Command {
 	f.StringVar(&o.Dir, "dir", "", "an empty folder on the disk to be measured (a temporary one, removed afterwards, if not given)")
 	f.IntVar(&o.Resources, "resources", 1_000_000, "about how many resources the large store has")
 	f.IntVar(&o.Import, "import", 100_000, "about how many are imported as bundles, and as NDJSON")
+	f.StringSliceVar(&o.Only, "only", nil, "only these workloads, e.g. import-bundles,import-ndjson, or everything,mixed (as they are named in the results)")
 	f.Uint64Var(&o.Seed, "seed", 1, "which made records")
 	f.StringVar(&file, "json", "", "write machine, commit, command and figures into this file, instead of a JSON object a line to stdout")
 	f.StringVar(&profiles, "profile", "", "write processor and allocation profiles of each workload into this folder")

@@ -98,7 +98,9 @@ func (e *Engine) apply(batch *pebble.Batch, b kv.Batch, seen uint64, empty bool)
 }
 
 // lazy reports whether a batch need not wait for the disk. One that writes nothing waits: it is there to be told that what was seen is durable.
-func lazy(b kv.Batch) bool { return b.Lazy && len(b.Append) == 0 && len(b.Put)+len(b.Delete)+len(b.Add) > 0 }
+func lazy(b kv.Batch) bool {
+	return b.Lazy && len(b.Append) == 0 && len(b.Put)+len(b.Delete)+len(b.Add) > 0
+}
 
 // durable records that commit nth, and so all before it (they stand before it in the write-ahead log), survived.
 func (e *Engine) durable(nth uint64, at kv.Position) {

@@ -30,7 +30,9 @@ import (
 // Options for Open. Only Dir must be set.
 type Options struct {
 	Dir        string       // made if it does not exist
-	CacheBytes int64        // memory for blocks of the store; 128 MiB if 0. Buffers of writes take up to as much again
+	// CacheBytes is the memory that blocks of the store may come to take as they are read; an eighth of what this process may have if 0, and at least
+	// 128 MiB. Buffers of writes take up to 256 MiB more.
+	CacheBytes int64
 	ReadOnly   bool         // refuse commits; the directory must exist
 	Reserve    int64        // commits are refused while the disk has fewer bytes free; 128 MiB if 0, no reserve if < 0
 	Log        *slog.Logger // faults of the store and its disk; slog.Default() if nil
@@ -74,7 +76,7 @@ func Open(opts Options) (*Engine, error) {
 		return nil, errors.New("open store: no directory given")
 	}
 	if opts.CacheBytes == 0 {
-		opts.CacheBytes = 128 << 20
+		opts.CacheBytes = max(memory()/8, 128<<20)
 	}
 	if opts.Reserve == 0 {
 		opts.Reserve = 128 << 20

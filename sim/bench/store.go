@@ -30,6 +30,8 @@ type StoreOptions struct {
 	Synthea   string // a folder of Synthea's bundles; "" for records made here
 	Resources int    // about how many the large store has; 1,000,000 if 0
 	Import    int    // about how many are imported as bundles and as NDJSON; 100,000 if 0
+	// Only are the workloads wanted, as they are named in the results; all if empty. Filling the store is left out where none needs it.
+	Only []string
 	// Elsewhere runs AtRest in a new process; nil: that figure is not taken.
 	Elsewhere func(ctx context.Context, place node.Config) (mib float64, err error)
 }
@@ -48,7 +50,7 @@ type storeBench struct {
 	raw      int64    // bytes of JSON given
 	stored   int64    // resources
 	large    bool     // the store has its full size
-	small    map[string]float64
+	small    map[string]Result
 }
 
 // Store runs the workloads of docs/performance.md's table of the store, each after the other on one store, and hands each result to emit.
@@ -75,23 +77,49 @@ func Store(ctx context.Context, o StoreOptions, emit func(Result)) error {
 	if err != nil {
 		return err
 	}
-	b := &storeBench{o: o, crowd: c, small: map[string]float64{}}
+	b := &storeBench{o: o, crowd: c, small: map[string]Result{}}
 	b.emit = func(r Result) {
 		r.Machine, r.Data = machine(), c.about
-		if b.large && r.Reads && b.small[r.Workload] > 0 {
-			r.More = map[string]float64{"growth": r.Got / b.small[r.Workload]}
+		if was, ok := b.small[r.Workload]; b.large && r.Reads && ok {
+			r.More = map[string]float64{"growth": r.Got / was.Got, "growth of processor": r.CPUMicros / was.CPUMicros}
+			if r.Higher {
+				r.More["growth"] = was.Got / r.Got
+			}
 		} else if r.Reads {
-			b.small[r.Workload] = r.Got
+			b.small[r.Workload] = r
 			return // of the store a tenth as large: only for comparison
 		}
 		emit(r)
 	}
-	for _, step := range []func(context.Context) error{b.limits, b.importBundles, b.importNDJSON, b.tenth, b.reads, b.whole, b.reads, b.writes, b.mixed, b.atRest} {
+	for _, name := range o.Only {
+		if !slices.Contains(storeWorkloads, name) {
+			return fhir.Errorf(fhir.NotFound, "there is no workload %q in the store's table: there are %s", name, strings.Join(storeWorkloads, ", "))
+		}
+	}
+	steps := []func(context.Context) error{b.limits}
+	if b.wants("import-bundles") {
+		steps = append(steps, b.importBundles)
+	}
+	if b.wants("import-ndjson") {
+		steps = append(steps, b.importNDJSON)
+	}
+	if b.wants(storeWorkloads[2:]...) {
+		steps = append(steps, b.tenth, b.reads, b.mixed, b.whole, b.reads, b.writes, b.mixed, b.atRest)
+	}
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// storeWorkloads are those of the store's table, the imports, which need no store filled, first.
+var storeWorkloads = []string{"import-bundles", "import-ndjson", "bulk", "disk", "everything", "patient-search", "code-date", "code-count", "read", "small-1", "small-32", "mixed", "at-rest"}
+
+// wants says whether one of these workloads is asked for.
+func (b *storeBench) wants(names ...string) bool {
+	return len(b.o.Only) == 0 || slices.ContainsFunc(names, func(name string) bool { return slices.Contains(b.o.Only, name) })
 }
 
 // place is where one workload's data lies: a folder, or a schema.
@@ -413,10 +441,17 @@ func (b *storeBench) reads(ctx context.Context) error {
 			return 1, err
 		}},
 	} {
+		if !b.wants(x.name) {
+			continue
+		}
 		if b.trial() {
 			x.count = max(x.count/20, 5)
 		}
-		for i := range min(x.count/4, 40) { // caches
+		warm := min(x.count/4, 40)
+		if x.name == "read" {
+			warm = len(b.refs) // each once
+		}
+		for i := range warm { // caches
 			if _, err := x.one(i); err != nil {
 				return err
 			}
@@ -469,6 +504,9 @@ func (b *storeBench) writes(ctx context.Context) error {
 		must, aim      float64
 	}{{1, 4000, 1000, 1500}, {32, 24000, 4000, 8000}} {
 		name := fmt.Sprintf("small-%d", x.clients)
+		if !b.wants(name) {
+			continue
+		}
 		b.o.Told("%s: %d transactions", name, x.count)
 		r, err := b.clients(ctx, name, x.clients, x.count, func(n int) error {
 			return b.smallWrite(ctx, name, n)
@@ -495,13 +533,16 @@ func (b *storeBench) smallWrite(ctx context.Context, name string, n int) error {
 
 // mixed is 70 % reads by reference, 25 % searches in a record and 5 % writes.
 func (b *storeBench) mixed(ctx context.Context) error {
+	if !b.wants("mixed") {
+		return nil
+	}
 	obs := b.crowd.codes("Observation")
 	b.o.Told("mixed reads and writes")
 	r, err := b.clients(ctx, "mixed", 16, 60000, func(n int) error {
 		at := n * 7919 % len(b.refs)
 		switch k := n % 20; {
 		case k == 0:
-			return b.smallWrite(ctx, "mixed", n)
+			return b.smallWrite(ctx, fmt.Sprintf("mixed-%d", b.stored), n)
 		case k <= 5:
 			_, err := b.found(ctx, search.Query{Type: "Observation", Patient: b.patients[at], Count: 20, Params: []search.Param{{Name: "code", Values: []string{obs[n%8]}}}})
 			return err
@@ -513,7 +554,7 @@ func (b *storeBench) mixed(ctx context.Context) error {
 		return err
 	}
 	r.What = "requests: 70 % read, 25 % search in a record, 5 % durable write"
-	r.Workload, r.Got, r.Unit, r.Must, r.Aim, r.Higher = "mixed", r.PerSecond, "requests/s", 8000, 20000, true
+	r.Workload, r.Got, r.Unit, r.Must, r.Aim, r.Higher, r.Reads = "mixed", r.PerSecond, "requests/s", 8000, 20000, true, true
 	b.emit(r)
 	return nil
 }
@@ -558,7 +599,7 @@ func (b *storeBench) atRest(ctx context.Context) error {
 	if err := b.db.Close(); err != nil {
 		return err
 	}
-	if b.o.Elsewhere == nil {
+	if b.o.Elsewhere == nil || !b.wants("at-rest") {
 		return nil
 	}
 	place, err := b.place("crowd")

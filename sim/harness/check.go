@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"tombolo/connector"
 	"tombolo/events"
@@ -28,8 +29,17 @@ type Stored struct {
 	people  *mpi.Index
 }
 
-// Open opens the data of a node that has ended; in a database, also of one that runs.
+// Open opens the data of a node that has ended; in a database, also of one that runs. It waits for a database that recovers.
 func Open(ctx context.Context, at Place) (*Stored, error) {
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		s, err := openOnce(ctx, at)
+		if err == nil || !errors.Is(err, kv.ErrUnavailable) || time.Since(began) > time.Minute {
+			return s, err
+		}
+	}
+}
+
+func openOnce(ctx context.Context, at Place) (*Stored, error) {
 	engine, err := openEngine(ctx, at)
 	if err != nil {
 		return nil, err
