@@ -29,7 +29,7 @@ import (
 
 // Options for Open. Only Dir must be set.
 type Options struct {
-	Dir        string       // made if it does not exist
+	Dir string // made if it does not exist
 	// CacheBytes is the memory that blocks of the store may come to take as they are read; an eighth of what this process may have if 0, and at least
 	// 128 MiB. Buffers of writes take up to 256 MiB more.
 	CacheBytes int64
