@@ -237,7 +237,7 @@ func (l Lane) provenance(targets []string, r *Record) *fhir.Resource {
 	}
 	return fhir.New("Provenance", "source-"+l.Source, fhir.M{
 		"target": refs, "recorded": fhir.Instant(recorded),
-		"activity": fhir.CodeableConcept{Text: strings.TrimSuffix(map[string]string{"live": "asked live", "stored": "sent and kept", "neighbour": "asked of a neighbouring region", "earlier": "an earlier answer, kept: the source did not answer now"}[way]+", made FHIR by "+l.Map, ", made FHIR by ")},
+		"activity": fhir.CodeableConcept{Text: strings.TrimSuffix(map[string]string{"live": "asked live", "stored": "sent and kept", "neighbour": "asked of a neighbouring region", "locator": "told by a record locator", "earlier": "an earlier answer, kept: the source did not answer now"}[way]+", made FHIR by "+l.Map, ", made FHIR by ")},
 		"agent": []fhir.M{{
 			"type": fhir.Code("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "author", "Author"), "who": who}},
 		"entity": []fhir.M{{"role": "source", "what": fhir.Reference{Display: l.Name,

@@ -89,7 +89,9 @@ type Options struct {
 	Stamper connector.Stamper
 	// Learn is told of each patient that a live source turned out to hold, so that identity and pointers know next time: it returns
 	// once they do. nil: nobody is told.
-	Learn  func(ctx context.Context, source string, patient *fhir.Resource) error
+	Learn func(ctx context.Context, source string, patient *fhir.Resource) error
+	// Saw is told what a live source answered about one of its patients: how many entries under each heading about which it answered. nil: nobody is.
+	Saw    func(ctx context.Context, source, patient string, counts map[dataset.Heading]int) error
 	Now    func() time.Time
 	Logger *slog.Logger
 }

@@ -58,6 +58,7 @@ func (op *opening) plan() {
 			op.lanes = append(op.lanes, op.planNeighbour(n))
 		}
 	}
+	op.planLocators()
 	for _, p := range op.person.Patients {
 		if p.Source == connector.Own { // what people have chosen here is no part of the record
 			continue
@@ -165,7 +166,7 @@ func (op *opening) notAsked(l *lane, org region.Organisation) string {
 // planNeighbour decides about another region's record as about any source's, where it is party to an agreement; its own node decides again.
 func (op *opening) planNeighbour(n region.Neighbour) *lane {
 	l := &lane{key: n.ID, speaks: n.Kind, numbers: n.Numbers, deadline: op.g.deadline(n.Deadline), members: map[dataset.Heading][]Member{}, facts: op.facts}
-	l.Lane = Lane{Source: n.ID, Name: n.Name, Kind: "neighbour", Way: "neighbour", State: Asking, Headings: map[dataset.Heading]dataset.State{}}
+	l.Lane = Lane{Source: n.ID, Name: n.Name, Kind: neighbourLane, Way: neighbourLane, State: Asking, Headings: map[dataset.Heading]dataset.State{}}
 	if l.Name == "" {
 		l.Name = n.ID
 	}

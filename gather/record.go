@@ -61,8 +61,8 @@ type Lane struct {
 	Source       string // system id, or neighbour id
 	Name         string // "Hilltop Surgery"
 	Organisation string // ODS code
-	Kind         string // region.Kind, or "neighbour"
-	Way          string // stored, live, neighbour
+	Kind         string // region.Kind, "neighbour" or "locator"
+	Way          string // stored, live, neighbour, locator
 	State        LaneState
 	Took         time.Duration
 	AsOf         time.Time     // for stored data: when the newest of what is shown came; in the state Earlier: when the oldest of it was answered

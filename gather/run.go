@@ -78,9 +78,16 @@ func (op *opening) giveUp() {
 	for _, l := range op.lanes {
 		if l.State == Asking {
 			l.State, l.Took = Failed, op.g.o.Now().Sub(op.start)
-			l.Issue = late(l)
+			if l.Issue = late(l); l.Kind == locatorLane {
+				l.Issue = unlocated(l, l.Issue)
+			}
 		}
 	}
+}
+
+// unlocated says what it means that a locator has not answered.
+func unlocated(l *lane, why *fhir.Issue) *fhir.Issue {
+	return fhir.Errorf(why.Type, "%s, so who else holds something about this person is not known", why.Text).From(l.Source)
 }
 
 func late(l *lane) *fhir.Issue {
@@ -181,7 +188,7 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		return
 	}
 	q := op.question(l)
-	if l.Kind != "neighbour" {
+	if !l.elsewhere() {
 		q.Headings = slices.DeleteFunc(slices.Clone(q.Headings), func(h dataset.Heading) bool { return l.system.Gives[h] != region.Live })
 	}
 	ans, err := source.ask(ctx, q)
@@ -229,10 +236,20 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		a.states[dataset.Demographics] = dataset.Present
 		ans.Content = append(slices.Clone(ans.Content), ans.Patient)
 	}
-	if l.speaks == region.KindTombolo { // only what its own sources give: of the rest it has nothing to say
+	if l.speaks == region.KindTombolo || l.Kind == locatorLane { // only what its own sources give: of the rest it has nothing to say
 		a.gives = ans.States
 	}
+	counts := map[dataset.Heading]int{}
+	for h, st := range a.states {
+		if st == dataset.Present || st == dataset.NoneRecorded {
+			counts[h] = 0
+		}
+	}
 	for _, r := range ans.Content {
+		if h := dataset.HeadingOf(r); supporting[r.Type()] {
+		} else if n, ok := counts[h]; ok {
+			counts[h] = n + 1
+		}
 		if h := dataset.HeadingOf(r); r.Type() == "Binary" || !supporting[r.Type()] && !slices.Contains(q.Headings, h) {
 			continue // never more than was asked for; a Binary is opened through its DocumentReference
 		}
@@ -243,8 +260,9 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		}
 		a.content = append(a.content, stamped)
 	}
-	if g.o.Learn != nil && err == nil && len(l.patients) == 0 && l.Kind != "neighbour" && ans.Patient != nil {
-		go g.learn(context.WithoutCancel(ctx), l.key, ans.Patient)
+	if !l.elsewhere() && err == nil && ans.Patient != nil {
+		patient, known := ans.Patient, len(l.patients) > 0
+		go g.note(context.WithoutCancel(ctx), l.key, patient, known, a.live, counts)
 	}
 }
 
@@ -366,6 +384,9 @@ func (op *opening) take(a answered) {
 		return
 	case a.issue != nil && len(a.content) == 0 && len(a.states) == 0:
 		l.State, l.Issue = Failed, a.issue
+		if l.Kind == locatorLane {
+			l.Issue = unlocated(l, a.issue)
+		}
 		if a.issue.Type == fhir.Suppressed {
 			l.State = Refused
 			for h := range l.Headings {

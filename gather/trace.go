@@ -15,6 +15,24 @@ import (
 )
 
 // learn hands a live source's patient to whoever keeps identity, in the background of a reading.
+// note keeps who and what a live source turned out to hold: the patient, if they were not known, and how much under which heading.
+func (g *Gatherer) note(ctx context.Context, source string, patient *fhir.Resource, known bool, id string, counts map[dataset.Heading]int) {
+	if !known {
+		if g.o.Learn == nil {
+			return
+		}
+		g.learn(ctx, source, patient)
+	}
+	if g.o.Saw == nil || len(counts) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := g.o.Saw(ctx, source, id, counts); err != nil {
+		g.o.Logger.Warn("what a live source holds could not be noted", "source", source, "error", err)
+	}
+}
+
 func (g *Gatherer) learn(ctx context.Context, source string, patient *fhir.Resource) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -68,7 +68,7 @@ func (n *Node) connect() (map[string]connector.Asker, error) {
 		}
 		askers[nb.ID] = a
 	}
-	return askers, nil
+	return askers, n.locators(askers)
 }
 
 // neighbour is how another region's record is asked.

@@ -67,7 +67,7 @@ func (d *directory) Candidates(ctx context.Context, q hl7v2.PatientQuery) (hl7v2
 			return hl7v2.Found{}, err
 		}
 		shown := p.ToldBy(told)
-		stands, err := d.stands(ctx, p)
+		stands, err := d.n.stands(ctx, p)
 		if err != nil {
 			return hl7v2.Found{}, err
 		}
@@ -104,12 +104,12 @@ func (d *directory) may(person policy.Person, s *region.System) policy.Decision 
 }
 
 // stands is what the person has chosen.
-func (d *directory) stands(ctx context.Context, p *mpi.Person) (policy.Person, error) {
+func (n *Node) stands(ctx context.Context, p *mpi.Person) (policy.Person, error) {
 	var ids []string
 	for _, pt := range p.Patients {
 		ids = append(ids, pt.ID)
 	}
-	s, _, err := d.n.Standing.Of(ctx, ids...)
+	s, _, err := n.Standing.Of(ctx, ids...)
 	s.Restricted = p.Restricted
 	return s.Person, err
 }

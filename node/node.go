@@ -83,6 +83,7 @@ type Node struct {
 	Bulk     *bulk.Service
 	People   *mpi.Index
 	Locator  *locator.Locator
+	Registry *locator.Registry
 	Standing *standing.Index
 	Params   *searchparam.Index
 	Watch    *watch.Watcher
@@ -91,6 +92,11 @@ type Node struct {
 	keepers []keeper
 
 	auditFeed *feed // nil if the audit log goes nowhere else
+
+	stamper    connector.Stamper
+	nationals  []national
+	publishers []publishing
+	again      chan struct{} // the pointers are to be made anew
 
 	verified struct { // the desk's last verification of the audit log
 		sync.Mutex
@@ -106,7 +112,8 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	n = &Node{c: c, name: access.NewTrace(), directories: map[string]*gpconnect.Directory{}, senders: map[string]connector.Sender{}}
+	n = &Node{c: c, name: access.NewTrace(), directories: map[string]*gpconnect.Directory{}, senders: map[string]connector.Sender{},
+		again: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			_ = n.Close()
@@ -124,25 +131,27 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if n.Audit, err = audit.Open(ctx, engine, audit.Options{Now: c.Now, Node: c.Region.ID}); err != nil {
 		return n, err
 	}
-	stamper, err := n.stamper(ctx)
-	if err != nil {
+	if n.stamper, err = n.stampKey(ctx); err != nil {
 		return n, err
 	}
 
 	// Who follows the log.
-	n.People = mpi.New(n.store, stamper)
-	n.Locator = locator.New(n.store)
+	n.People = mpi.New(n.store, n.stamper)
+	n.Locator, n.Registry = locator.New(n.store), locator.NewRegistry(n.store)
 	n.Standing = standing.New(n.store)
 	n.Params = searchparam.New(searchparam.Options{Store: n.store, Logger: c.Logger})
 	n.followers = []*events.Follower{
 		n.follower("mpi", n.People.Handle),
-		n.follower("locator", n.Locator.Handle),
+		n.follower(locator.FollowerName, n.Locator.Handle),
 		n.follower("standing", n.Standing.Handle),
 		n.follower("searchparam", n.Params.Handle),
 	}
+	if err := n.Locator.Prepare(ctx); err != nil {
+		return n, err
+	}
 
 	// The two doors.
-	n.Intake = intake.New(intake.Options{Store: n.store, Region: c.Region, Stamper: stamper, Await: n.Await, Now: c.Now, Logger: c.Logger})
+	n.Intake = intake.New(intake.Options{Store: n.store, Region: c.Region, Stamper: n.stamper, Await: n.Await, Now: c.Now, Logger: c.Logger})
 	askers, err := n.connect()
 	if err != nil {
 		return n, err
@@ -150,8 +159,11 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if n.agreed, err = n.agree(ctx); err != nil {
 		return n, err
 	}
+	if err := n.publish(); err != nil {
+		return n, err
+	}
 	n.Gather = gather.New(gather.Options{Region: c.Region, Agreed: n.agreed, OptOuts: standing.Register{File: n.optOuts, Now: c.Now}, People: n.People, Standing: n.Standing, Kept: n.store, Audit: n.Audit,
-		Askers: askers, Stamper: stamper, Learn: n.learn, Now: c.Now, Logger: c.Logger})
+		Askers: askers, Stamper: n.stamper, Learn: n.learn, Saw: n.saw, Now: c.Now, Logger: c.Logger})
 
 	n.Bulk = bulk.New(bulk.Options{Store: n.store, Gather: n.Gather, Intake: n.Intake, Await: n.Await, Node: n.name, Now: c.Now, Logger: c.Logger})
 
@@ -207,8 +219,8 @@ func loopback(addr string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// stamper reads the secret that turns sources' ids into this node's, or makes it the first time.
-func (n *Node) stamper(ctx context.Context) (connector.Stamper, error) {
+// stampKey reads the secret that turns sources' ids into this node's, or makes it the first time.
+func (n *Node) stampKey(ctx context.Context) (connector.Stamper, error) {
 	var key []byte
 	_, err := n.store.Update(ctx, func(tx store.Tx) error {
 		b := tx.Bucket("node")
@@ -298,7 +310,7 @@ func (n *Node) Start(ctx context.Context) {
 	ctx, n.stop = context.WithCancel(ctx)
 	for _, f := range n.followers {
 		n.background.Go(func() {
-			if err := f.Run(ctx); err != nil && ctx.Err() == nil {
+			if err := n.follow(ctx, f); err != nil && ctx.Err() == nil {
 				n.c.Logger.Error("a follower of the log stopped", "error", err)
 			}
 		})
@@ -383,6 +395,9 @@ func (n *Node) handler() (http.Handler, error) {
 	mux.Handle("/fhir", crossOrigin(wo.Apps, face))
 	mux.Handle("/", pages)
 	n.authorisation(mux, wo.Apps, pages)
+	if err := n.locatorFaces(mux); err != nil {
+		return nil, err
+	}
 	n.auditPages(mux)
 	n.health(mux)
 	for pattern, h := range n.c.Beside {

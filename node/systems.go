@@ -96,6 +96,9 @@ func GPConnectRoot(r *region.Region) string {
 func (n *Node) systemsHandler(keys *pki.Keyring) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/fhir/", n.proven(n.fhirAPI()))
+	if err := n.locatorFaces(mux); err != nil {
+		return nil, err
+	}
 	if g := n.c.Region.GPConnect; g.Organisation != "" {
 		root, base := GPConnectRoot(n.c.Region), ""
 		if g.Address != "" {

@@ -28,6 +28,7 @@ func CheckAt(r *Region, at time.Time) []Problem {
 	c.unique()
 	c.audit()
 	c.identity()
+	c.locator()
 	if g := c.r.GPConnect; g.Organisation != "" {
 		c.organisation("gpconnect.organisation", g.Organisation)
 		c.address("gpconnect.address", g.Address)
@@ -104,6 +105,9 @@ func (c *checker) unique() {
 	}
 	for i, n := range c.r.Neighbours { // shares the systems' names: both are shown as sources
 		once("id", n.ID, fmt.Sprintf("neighbours[%d].id", i))
+	}
+	for i, n := range c.r.Locator.National { // and these
+		once("id", n.ID, fmt.Sprintf("locator.national[%d].id", i))
 	}
 	for i, p := range c.r.Identity.Providers {
 		once("provider", p.ID, fmt.Sprintf("identity.providers[%d].id", i))

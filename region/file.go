@@ -67,6 +67,7 @@ var fileShape = block("A region: who is in it, what each system gives and how, w
 	field[Region]{"audit", "where the audit log goes besides, and what misuse watching knows of", false, auditShape},
 	field[Region]{"limits", "how often something may be done in a minute", false, limitsShape},
 	field[Region]{"definitions", "FHIR packages (.tgz), folders and files with the profiles that $validate is to know, such as UK Core's; paths relative to the region file", false, list(func(r *Region) *[]string { return &r.Definitions }, text(func(s *string) *string { return s }, anyText))},
+	field[Region]{"locator", "the region's own record locator (NRL), and the national ones that it asks and tells", false, locatorShape},
 	field[Region]{"policy", "who answers for the agreements as they stand here, and what else deciding needs", false, policyShape},
 	field[Region]{"gathering", "how this node gathers records", false, gatheringShape},
 )

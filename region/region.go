@@ -21,6 +21,7 @@ type Region struct {
 	Identity      Identity
 	Audit         Audit
 	GPConnect     GPConnect
+	Locator       Locator
 	Policy        Policy
 	Limits        Limits
 	Gathering     Gathering
