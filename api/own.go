@@ -207,6 +207,7 @@ func withQuery(address string, v map[string][]string) string {
 // spanOf reads what a history is asked for: _count, _since, and this server's own cursor.
 func spanOf(r *http.Request, span *gather.Span) error {
 	var since time.Time
+	var at *fhir.Span
 	for name, values := range r.URL.Query() {
 		v := values[len(values)-1]
 		var err error
@@ -219,6 +220,13 @@ func spanOf(r *http.Request, span *gather.Span) error {
 			span.Count = min(span.Count, historyMost)
 		case "_since":
 			since, err = time.Parse(time.RFC3339, strings.ReplaceAll(v, " ", "+"))
+		case "_at": // FHIR R4 http.html#history
+			if span.ID == "" {
+				return fhir.Errorf(fhir.NotSupported, "_at is offered of one resource's history: of a type or of everything use _since").At(name)
+			}
+			var when fhir.Span
+			when, err = fhir.ParseDate(strings.ReplaceAll(v, " ", "+"))
+			at = &when
 		case "_cursor":
 			var n uint64
 			n, err = strconv.ParseUint(v, 10, 63)
@@ -226,14 +234,20 @@ func spanOf(r *http.Request, span *gather.Span) error {
 		case "_format", "_pretty", "_summary", "_elements":
 		default:
 			if !lenient(r) {
-				return fhir.Errorf(fhir.NotSupported, "a history takes _count and _since: leave this out, or send Prefer: handling=lenient").At(name)
+				return fhir.Errorf(fhir.NotSupported, "a history takes _count, _since and, of one resource, _at: leave this out, or send Prefer: handling=lenient").At(name)
 			}
 		}
 		if err != nil {
 			return fhir.Errorf(fhir.ValueError, "this value cannot be read: _count is a number, _since an instant such as 2026-01-31T09:00:00Z").At(name)
 		}
 	}
-	span.Keep = func(v store.Stored) bool { return !v.At.Before(since) }
+	// Of one resource the versions come newest first: each was current until the one before it in the list.
+	until := time.Time{}
+	span.Keep = func(v store.Stored) bool {
+		current := at == nil || v.At.Before(at.End) && (until.IsZero() || until.After(at.Start))
+		until = v.At
+		return current && !v.At.Before(since)
+	}
 	return nil
 }
 

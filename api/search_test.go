@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"tombolo/fhir"
 )
 
 // found are the ids of a searchset's entries, sorted, with "+" before what was included.
@@ -222,4 +225,92 @@ func TestASearchAcrossTypes(t *testing.T) {
 	for path, status := range map[string]int{"": 400, "?_count=5": 400, "?_type=Nothing": 400, "?_type=Patient,Condition&_sort=_id": 400, "?_type=Patient,Condition&gender=male": 400, "?_type=Patient&_cursor=1.Nothing.": 400} {
 		s.do("GET", path, nil).want(t, status)
 	}
+}
+
+// What needs other resources than the one that is matched: value sets, hierarchies, lists; and what is read rather than looked up: words, places, other units.
+func TestSearchesThatNeedMoreThanTheIndex(t *testing.T) {
+	s := open(t)
+	code := func(id, c, more string) string {
+		return fmt.Sprintf(`{"resourceType":"Observation","id":%q,"status":"final","code":{"coding":[{"system":"urn:cs","code":%q}]}%s}`, id, c, more)
+	}
+	for _, r := range []string{
+		`{"resourceType":"CodeSystem","id":"cs","url":"urn:cs","status":"active","content":"complete","concept":[{"code":"animal","concept":[{"code":"dog","concept":[{"code":"poodle"}]},{"code":"cat"}]},{"code":"plant"}]}`,
+		`{"resourceType":"ValueSet","id":"dogs","url":"urn:dogs","status":"active","compose":{"include":[{"system":"urn:cs","filter":[{"property":"concept","op":"is-a","value":"dog"}]}]}}`,
+		`{"resourceType":"ValueSet","id":"pets","url":"urn:pets","version":"2","status":"active","compose":{"include":[{"valueSet":["urn:dogs"]},{"system":"urn:cs","concept":[{"code":"cat"}]}],"exclude":[{"system":"urn:cs","concept":[{"code":"poodle"}]}]}}`,
+		`{"resourceType":"ValueSet","id":"expanded","url":"urn:expanded","status":"active","expansion":{"timestamp":"2026-01-01","contains":[{"system":"urn:cs","code":"plant","contains":[{"system":"urn:cs","code":"cat"}]}]}}`,
+		`{"resourceType":"ValueSet","id":"loop","url":"urn:loop","status":"active","compose":{"include":[{"valueSet":["urn:loop"]}]}}`,
+		code("a", "animal", `,"text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\"><p>A <b>brown</b> horse &amp; cart</p></div>"}`),
+		code("d", "dog", `,"note":[{"text":"Bit the postman's Léft leg"}]`), code("p", "poodle", ""), code("c", "cat", ""), code("l", "plant", ""),
+		`{"resourceType":"Observation","id":"g","status":"final","code":{"text":"x"},"valueQuantity":{"value":5.4,"system":"http://unitsofmeasure.org","code":"g"}}`,
+		`{"resourceType":"Observation","id":"mg","status":"final","code":{"text":"x"},"valueQuantity":{"value":5400,"system":"http://unitsofmeasure.org","code":"mg"}}`,
+		`{"resourceType":"Observation","id":"mm","status":"final","code":{"text":"x"},"valueQuantity":{"value":5400,"system":"http://unitsofmeasure.org","code":"mm"}}`,
+		`{"resourceType":"List","id":"some","status":"current","mode":"working","entry":[{"item":{"reference":"Observation/d"}},{"item":{"reference":"Observation/c"},"deleted":true},{"item":{"reference":"Location/gl"}}]}`,
+		`{"resourceType":"Location","id":"gl","position":{"latitude":51.8642,"longitude":-2.2382}}`,
+		`{"resourceType":"Location","id":"ch","position":{"latitude":51.8994,"longitude":-2.0783}}`,
+		`{"resourceType":"Location","id":"no"}`,
+	} {
+		res, err := fhir.Parse([]byte(r))
+		must(t, err)
+		s.do("PUT", string(res.Ref()), r).want(t, 201)
+	}
+	for query, want := range map[string]string{
+		"Observation?code:below=urn:cs%7Cdog":                                "d p",
+		"Observation?code:above=urn:cs%7Cpoodle":                             "a d p",
+		"Observation?code:in=urn:dogs":                                       "d p",
+		"Observation?code:in=ValueSet/dogs":                                  "d p",
+		"Observation?code:in=urn:pets%7C2":                                   "c d",
+		"Observation?code:in=urn:expanded":                                   "c l",
+		"Observation?code:in=urn:dogs,urn:expanded":                          "c d l p",
+		"Observation?code:not-in=urn:dogs&_count=50":                         "a c g l mg mm",
+		"Observation?code:in=urn:pets&code:not-in=urn:dogs":                  "c",
+		"Observation?_list=some":                                             "d",
+		"Location?_list=some":                                                "gl",
+		"Location?near=51.86%7C-2.24":                                        "gl",
+		"Location?near=51.86%7C-2.24%7C20":                                   "ch gl",
+		"Location?near=51.86%7C-2.24%7C5000%7Cm":                             "gl",
+		"Location?near:missing=true":                                         "no",
+		"Observation?_text=brown cart":                                       "a",
+		"Observation?_text=row":                                              "",
+		"Observation?_content=postmans LEFT":                                 "d",
+		"Observation?_content=generated":                                     "a",
+		"Observation?value-quantity=5.4%7Chttp://unitsofmeasure.org%7Cg":     "g mg",
+		"Observation?value-quantity=gt5000%7Chttp://unitsofmeasure.org%7Cmg": "g mg",
+		"Observation?value-quantity=5.4%7C%7Cg":                              "g",
+		"Patient?_has:Observation:patient:code:below=urn:cs%7Cdog":           "",
+	} {
+		a := s.do("GET", strings.ReplaceAll(query, " ", "%20"), nil).want(t, 200)
+		ids := strings.Fields(found(t, a))
+		slices.Sort(ids)
+		if got := strings.Join(ids, " "); got != want {
+			t.Errorf("%s finds %q, want %q", query, got, want)
+		}
+	}
+	for query, status := range map[string]int{"Observation?code:in=urn:none": 400, "Observation?code:below=dog": 400, "Observation?code:below=urn:none%7Cx": 400, "Observation?code:in=urn:loop": 400,
+		"Observation?_list=none": 404, "Observation?_list=$current-allergies": 400, "Location?near=here": 400, "Location?near=91%7C0": 400, "Location?near=1%7C1%7C1%7Ckg": 400, "Observation?_text:exact=x": 400, "Observation?_sort=_text": 400} {
+		s.do("GET", query, nil).want(t, status)
+	}
+}
+
+// Of a resource's history, the versions that were current at some moment of a time. FHIR R4 http.html#history
+func TestTheHistoryAtAMoment(t *testing.T) {
+	s := open(t)
+	id := s.made(patientJSON("One"))
+	var at []string
+	for i := range 3 {
+		a := s.do("GET", id, nil).want(t, 200)
+		at = append(at, a.text(t, "meta.lastUpdated"))
+		time.Sleep(3 * time.Millisecond)
+		s.do("PUT", id, strings.Replace(patientJSON(fmt.Sprint("V", i)), `"name"`, `"id":"`+strings.TrimPrefix(id, "Patient/")+`","name"`, 1)).want(t, 200)
+	}
+	for moment, want := range map[string]string{at[0]: "1", at[1]: "2", at[2]: "3", "2000-01-01": "", "2999": "4"} {
+		var got []string
+		for e := range s.do("GET", id+"/_history?_at="+moment, nil).want(t, 200).value(t).All("entry.resource.meta.versionId") {
+			got = append(got, e.Str())
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("at %s version %v was current, want %s", moment, got, want)
+		}
+	}
+	s.do("GET", "Patient/_history?_at=2026", nil).want(t, 400)
+	s.do("GET", id+"/_history?_at=now", nil).want(t, 400)
 }

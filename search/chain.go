@@ -147,6 +147,13 @@ func (inc Include) text(name string) (string, string) {
 
 // Resolve asks a searcher what a query's Chains mean, and gives the query with them as references. The answer is that of the moment of asking.
 func Resolve(ctx context.Context, s Searcher, q Query) (Query, error) {
+	q, err := terms(ctx, s, q)
+	if err == nil {
+		q, err = listed(ctx, s, q)
+	}
+	if err != nil {
+		return q, err
+	}
 	chains := q.Chains
 	q.Chains = nil
 	for _, c := range chains {

@@ -18,6 +18,9 @@ type Matcher struct {
 
 // Compile makes a Matcher of q. It fails where Parse would: an unknown parameter, an unsupported modifier, an unreadable value.
 func Compile(q Query) (*Matcher, error) {
+	if q.List != "" {
+		return nil, fhir.Errorf(fhir.NotSupported, "a List is another resource, which is not asked here").At("_list")
+	}
 	if len(q.Chains) > 0 {
 		return nil, fhir.Errorf(fhir.NotSupported, "a chain is about other resources, which are not asked here").At(q.Chains[0].Via)
 	}
@@ -65,6 +68,9 @@ func compileParam(q Query, p Param) (func(fhir.Value) bool, error) {
 	}
 	if p.Modifier == "missing" {
 		return missingTest(d, p)
+	}
+	if byTerminology(d, p.Modifier) {
+		return nil, paramError(p, fhir.Errorf(fhir.NotSupported, "needs code systems and value sets, which are not asked here"))
 	}
 	if p.refs != nil {
 		return refsTest(d, p.refs, q.Base), nil
@@ -119,6 +125,12 @@ func missingTest(d *Def, p Param) (func(fhir.Value) bool, error) {
 func compileValue(q Query, d *Def, modifier, value string) (valueTest, error) {
 	if strings.TrimSpace(value) == "" {
 		return nil, fhir.Errorf(fhir.Invalid, "has an empty value")
+	}
+	if d.scan != nil {
+		if modifier == "" {
+			return d.scan(value)
+		}
+		return nil, fhir.Errorf(fhir.Invalid, "takes no modifier but :missing")
 	}
 	switch d.Kind {
 	case KindToken:
@@ -192,7 +204,7 @@ func compositeTest(q Query, d *Def, value string) (valueTest, error) {
 }
 
 var modifiersOf = map[Kind]string{
-	KindToken:     ":not, :text, :of-type and :missing",
+	KindToken:     ":not, :text, :of-type, :in, :not-in, :above, :below and :missing",
 	KindReference: ":identifier, a resource type and :missing",
 	KindString:    ":exact, :contains and :missing",
 	KindURI:       ":above, :below and :missing",

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"tombolo/fhir"
+	"tombolo/fhir/ucum"
 )
 
 // A decimal is an exact number and the precision with which it was written: 5.40 is 5.4 give or take 0.005.
@@ -128,8 +129,8 @@ func numberTest(value string) (valueTest, error) {
 	}, nil
 }
 
-// quantityTest is [prefix]number, number|system|code or number||code. Units are compared as written: what is the same in other
-// units is terminology's to know. FHIR R4 search.html#quantity
+// quantityTest is [prefix]number, number|system|code or number||code. A unit of UCUM
+// finds what is measured in others of its kind; other units are compared as written. FHIR R4 search.html#quantity
 func quantityTest(value string) (valueTest, error) {
 	p := split(value, '|')
 	if len(p) != 1 && len(p) != 3 {
@@ -143,10 +144,49 @@ func quantityTest(value string) (valueTest, error) {
 	if len(p) == 3 {
 		system, unit = strings.TrimSpace(unescape(p[1])), strings.TrimSpace(unescape(p[2]))
 	}
+	var in *ucum.Unit
+	if u, err := ucum.Parse(unit); err == nil && system == ucumSystem && unit != "" {
+		in = &u
+	}
 	return func(v fhir.Value) bool {
 		have, ok := quantity(v)
-		return ok && w.matches(have) && unitMatches(v, system, unit)
+		if !ok {
+			return false
+		}
+		return unitMatches(v, system, unit) && w.matches(have) || in != nil && converted(v, &have, in) && w.matches(have)
 	}, nil
+}
+
+const ucumSystem = "http://unitsofmeasure.org"
+
+// converted brings a quantity in another unit of UCUM to the unit that is asked for. FHIR R4 search.html#quantity
+func converted(v fhir.Value, have *interval, in *ucum.Unit) bool {
+	q := measured(v)
+	code := q.Member("code").Str()
+	if q.Member("system").Str() != ucumSystem || code == "" {
+		return false
+	}
+	u, err := ucum.Parse(code)
+	if err != nil || !u.Comparable(*in) {
+		return false
+	}
+	if have.low != nil {
+		have.low = in.FromBase(u.ToBase(have.low))
+	}
+	if have.high != nil {
+		have.high = in.FromBase(u.ToBase(have.high))
+	}
+	return true
+}
+
+// measured is the quantity that has the unit.
+func measured(v fhir.Value) fhir.Value {
+	for _, sub := range [...]string{"low", "high", "origin"} {
+		if q := v.Member(sub); q.Exists() {
+			return q
+		}
+	}
+	return v
 }
 
 // quantity reads a Quantity (with its comparator), a Range or the origin of SampledData.
@@ -181,12 +221,7 @@ func unitMatches(v fhir.Value, system, unit string) bool {
 	if system == "" && unit == "" {
 		return true
 	}
-	for _, sub := range [...]string{"low", "high", "origin"} {
-		if q := v.Member(sub); q.Exists() {
-			v = q
-			break
-		}
-	}
+	v = measured(v)
 	code := v.Member("code").Str()
 	if c := v.Member("currency"); c.Exists() { // Money
 		code = c.Str()

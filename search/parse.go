@@ -125,6 +125,14 @@ func (p *parser) add(name, value string) {
 		p.lenient(paramError(param, fhir.Errorf(fhir.Invalid, "has no value: leave it out, or say what to look for.")))
 	case len(param.Values) > maxValues:
 		p.fail(fhir.Errorf(fhir.TooCostly, "has more than %d alternatives: ask in parts", maxValues).At(base))
+	case byTerminology(p.q.def(base), modifier):
+		for _, v := range param.Values {
+			if err := checkTerminology(modifier, v); err != nil {
+				p.fail(paramError(param, err))
+				return
+			}
+		}
+		p.q.Params = append(p.q.Params, param)
 	default:
 		if _, err := compileParam(*p.q, param); err != nil {
 			p.fail(fhir.IssueOf(err))
@@ -163,6 +171,16 @@ var controls = map[string]func(q *Query, value string) error{
 		return nil
 	},
 	"_sort": parseSort,
+	"_list": func(q *Query, v string) error {
+		if strings.HasPrefix(v, "$") {
+			return fhir.Errorf(fhir.NotSupported, "takes the id of a List that is held here: functional lists are not offered.")
+		}
+		if v = strings.TrimPrefix(v, "List/"); !fhir.ValidID(v) {
+			return fhir.Errorf(fhir.Invalid, "takes the id of a List.")
+		}
+		q.List = v
+		return nil
+	},
 }
 
 var elementName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9.]{0,127}$`)
@@ -180,7 +198,7 @@ func parseSort(q *Query, v string) error {
 	for _, k := range strings.Split(v, ",") {
 		name, desc := strings.CutPrefix(k, "-")
 		d := q.def(name)
-		if d == nil || d.Kind == KindComposite {
+		if d == nil || d.Kind == KindComposite || d.scan != nil {
 			return fhir.Errorf(fhir.Invalid, "cannot sort by %s: name search parameters of %s, with a - before them to reverse.", readable(name), q.Type)
 		}
 		q.Sort = append(q.Sort, SortKey{name, desc})
@@ -192,9 +210,6 @@ func parseSort(q *Query, v string) error {
 var notOffered = map[string]string{
 	"_filter":        "_filter is not offered: use ordinary parameters",
 	"_query":         "named queries are not offered",
-	"_text":          "search in narratives is not offered",
-	"_content":       "search in all content is not offered",
-	"_list":          "search by list is not offered: read the List",
 	"_type":          "search across types is not offered: search each type by itself",
 	"_contained":     "contained resources are not searched",
 	"_containedType": "contained resources are not searched",
@@ -273,6 +288,7 @@ func (q Query) URLValues() url.Values {
 	set("_sort", strings.Join(keys, ","))
 	set("_elements", strings.Join(q.Elements, ","))
 	set("_cursor", q.Cursor)
+	set("_list", q.List)
 	set("_total", q.Total)
 	set("_summary", q.Summary)
 	if q.Count > 0 {

@@ -19,6 +19,8 @@ type Query struct {
 	Sort   []SortKey
 	// Include and RevInclude are what else to give of what is linked. Who answers calls Included.
 	Include, RevInclude []Include
+	// List, if not "", is the id of a List: only what is in it is found. Resolve turns it into Any.
+	List string
 	// Any, if not nil, holds the only references that may be found: what Resolve made of Chains.
 	Any map[fhir.Ref]bool
 	// Among, if not nil, holds every match that has not changed since AsOf, and maybe more: where to look, if that is known.

@@ -29,6 +29,9 @@ func makePlan(typ string) *indexPlan {
 	owner := map[string]*Def{}
 	for i := range defs {
 		d := &defs[i]
+		if d.scan != nil {
+			continue
+		}
 		if len(d.expr) == 1 && !filtered(d.expr[0]) {
 			if k := ownerKey(d, d.expr[0]); owner[k] == nil {
 				owner[k] = d
@@ -38,6 +41,9 @@ func makePlan(typ string) *indexPlan {
 	p := &indexPlan{names: map[string][]string{}}
 	for i := range defs {
 		d := &defs[i]
+		if d.scan != nil {
+			continue
+		}
 		switch d.Kind {
 		case KindToken, KindReference, KindDate, KindString, KindURI:
 		default:

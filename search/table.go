@@ -35,8 +35,9 @@ type Def struct {
 	Targets []string
 
 	expr  expr
-	parts []part         // of a composite
-	path  *fhirpath.Expr // of a custom parameter, in place of expr
+	parts []part                                // of a composite
+	path  *fhirpath.Expr                        // of a custom parameter, in place of expr
+	scan  func(value string) (valueTest, error) // of one without index entries and with a meaning of its own
 }
 
 // A part of a composite parameter, read inside one element.
@@ -51,6 +52,9 @@ var paramsText string
 // table is type -> name -> definition; "*" holds what every type has.
 var table = sync.OnceValue(func() map[string]map[string]*Def {
 	t, err := readTable(paramsText)
+	if err == nil {
+		err = addScanned(t)
+	}
 	if err != nil {
 		panic("search: params.txt: " + err.Error()) // a mistake in this program's own data
 	}
@@ -126,11 +130,17 @@ func readDef(kind Kind, word string) (*Def, error) {
 	return nil, fmt.Errorf("unknown kind %q", kind)
 }
 
+// noNarrative are the types that are no DomainResource, and have no text. FHIR R4 domainresource.html
+var noNarrative = map[string]bool{"Bundle": true, "Binary": true, "Parameters": true}
+
 // lookup finds a parameter of a type, or of every type.
 func lookup(typ, name string) *Def {
 	t := table()
 	if d := t[typ][name]; d != nil {
 		return d
+	}
+	if name == "_text" && noNarrative[typ] {
+		return nil
 	}
 	return t["*"][name]
 }
@@ -143,7 +153,9 @@ func Defs(typ string) []Def {
 		out = append(out, *d)
 	}
 	for _, d := range t["*"] {
-		out = append(out, *d)
+		if d.Name != "_text" || !noNarrative[typ] {
+			out = append(out, *d)
+		}
 	}
 	slices.SortFunc(out, func(a, b Def) int { return strings.Compare(a.Name, b.Name) })
 	return out
