@@ -262,7 +262,26 @@ func (x *mapper) name(v Value) (fhir.HumanName, bool) {
 			n.Suffix = append(n.Suffix, s)
 		}
 	}
+	n.Period = x.validity(v, "XPN", 10, 12, 13)
 	return n, n.Family != "" || len(n.Given) > 0
+}
+
+// validity is from when to when a name, address or number counts; before v2.5 a DR has both in one component.
+func (x *mapper) validity(v Value, kind string, both, from, to int) *fhir.Period {
+	at := func(v Value, n int) string {
+		if v.Empty() {
+			return ""
+		}
+		return x.dateTime(v, kind+"-"+strconv.Itoa(n))
+	}
+	p := fhir.Period{Start: at(v.Comp(from), from), End: at(v.Comp(to), to)}
+	if both > 0 && p == (fhir.Period{}) {
+		p = fhir.Period{Start: at(v.Comp(both).Sub(1), both), End: at(v.Comp(both).Sub(2), both)}
+	}
+	if p == (fhir.Period{}) {
+		return nil
+	}
+	return &p
 }
 
 // address reads an XAD. HL7 v2.4 §2.9.48
@@ -279,6 +298,7 @@ func (x *mapper) address(v Value) (fhir.Address, bool) {
 	if kind := str(v, 7); kind != "" {
 		a.Use, a.Type = x.translate("address-use", kind), x.translate("address-type", kind)
 	}
+	a.Period = x.validity(v, "XAD", 12, 13, 14)
 	return a, len(a.Line) > 0 || a.City != "" || a.PostalCode != "" || a.District != ""
 }
 

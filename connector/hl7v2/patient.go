@@ -93,6 +93,7 @@ func (x *mapper) identifier(v Value, place string) (i fhir.Identifier, auth stri
 		system = fhir.SystemHCN
 	}
 	i = fhir.Identifier{System: system, Value: value}.Canonical()
+	i.Period = x.validity(v, "CX", 0, 7, 8)
 	switch i.System {
 	case fhir.SystemNHSNumber, fhir.SystemCHI, fhir.SystemHCN:
 		if _, err := fhir.ParseNHSNumber(i.Value); err != nil {
