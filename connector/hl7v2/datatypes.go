@@ -376,6 +376,9 @@ func (x *mapper) practitioner(v Value) (fhir.Reference, bool) {
 		}
 	}
 	r.Display = strings.Join(words, " ")
+	if r.Display == "" && r.Identifier != nil && r.Identifier.System == "" { // a name in the number's place, as some send it: that much can be shown
+		r.Display = r.Identifier.Value
+	}
 	return r, r.Identifier != nil || r.Display != ""
 }
 

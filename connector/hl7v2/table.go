@@ -374,7 +374,7 @@ func readPractitioner(x *mapper, v Value, _ string, _ *term) any {
 }
 
 // readOrganisation reads an XON: a name, and a code that in the UK is the ODS code. HL7 v2.4 §2.9.49
-func readOrganisation(_ *mapper, v Value, _ string, _ *term) any {
+func readOrganisation(x *mapper, v Value, _ string, _ *term) any {
 	name, code := str(v, 1), str(v, 3)
 	if code == "" {
 		code = str(v, 10)
@@ -383,11 +383,16 @@ func readOrganisation(_ *mapper, v Value, _ string, _ *term) any {
 		return nil
 	}
 	r := fhir.Reference{Type: "Organization", Display: name}
-	if code != "" {
-		r.Identifier = &fhir.Identifier{System: fhir.SystemODS, Value: strings.ToUpper(code)}
+	if code = strings.ToUpper(code); odsCode.MatchString(code) {
+		r.Identifier = &fhir.Identifier{System: fhir.SystemODS, Value: code}
+	} else if code != "" { // a number of somebody else's
+		r.Identifier = &fhir.Identifier{System: x.systemOf(authority(v.Comp(6))), Value: code}
 	}
 	return r
 }
+
+// odsCode is the form of an ODS code: of an organisation, or with two or more signs more of a site of it.
+var odsCode = regexp.MustCompile(`^[A-Z0-9]{3,9}$`)
 
 func readPlace(_ *mapper, v Value, _ string, _ *term) any {
 	if s := locationWords(v); s != "" {
