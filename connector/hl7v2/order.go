@@ -1,6 +1,7 @@
 package hl7v2
 
 import (
+	"slices"
 	"strings"
 
 	"tombolo/dataset"
@@ -225,10 +226,20 @@ func (x *mapper) prescription(o *order, sc *scope, f fhir.M, number string) {
 	if o.detail.Exists() {
 		from = append(from, o.detail.name)
 	}
-	if o.detail.name == "RXE" {
-		from = append(from, "RXO")
+	if i := slices.IndexFunc(sc.segs, func(s Segment) bool { return s == o.detail }); i > 0 { // route and timing are those that follow it, before those of another
+		sc.segs = slices.Concat(sc.segs[i:], sc.segs[:i])
 	}
 	x.fill("MedicationRequest", f, sc, from...)
+	if o.detail.name == "RXE" { // as it was ordered speaks only where as it was encoded does not: two doses would be taken for two to be given
+		ordered := fhir.M{}
+		x.fill("MedicationRequest", ordered, sc, "RXO")
+		noDose := o.detail.Field(3).Empty() && o.detail.Field(7).Empty() // a route alone is no instruction
+		for name, v := range ordered {
+			if empty(f[name]) || noDose && name == "dosageInstruction" {
+				f[name] = v
+			}
+		}
+	}
 	if f["medicationCodeableConcept"] == nil {
 		f["medicationCodeableConcept"] = fhir.CodeableConcept{Text: "A medicine that the message does not name"}
 		sc.assumed = append(sc.assumed, "medicationCodeableConcept")
