@@ -294,16 +294,25 @@ func (x *mapper) reporters(r *report) (performer, interpreter []fhir.Reference) 
 			}
 		}
 	}
-	cnn := r.obr.Field(32).Comp(1)
-	code, family, given, prefix := text(cnn.Sub(1).Text()), text(cnn.Sub(2).Text()), text(cnn.Sub(3).Text()), text(cnn.Sub(6).Text())
-	if code != "" || family != "" {
-		ref := fhir.Reference{Type: "Practitioner", Display: strings.Join(strings.Fields(prefix+" "+given+" "+family), " ")}
-		if code != "" {
-			ref.Identifier = &fhir.Identifier{System: x.systemOf(text(cnn.Sub(9).Text())), Value: code}
-		}
+	if ref, ok := x.interpreter(r.obr.Field(32)); ok {
 		interpreter = append(interpreter, ref)
 	}
 	return performer, interpreter
+}
+
+// interpreter reads OBR-32, an NDL, whose first component is a CNN. Many send an XCN, whose parts are components themselves: then the second is a name,
+// which in an NDL is a time.
+func (x *mapper) interpreter(v Value) (fhir.Reference, bool) {
+	cnn := v.Comp(1)
+	code, family, given, prefix := text(cnn.Sub(1).Text()), text(cnn.Sub(2).Text()), text(cnn.Sub(3).Text()), text(cnn.Sub(6).Text())
+	if second := str(v, 2); family == "" && given == "" && second != "" && (second[0] < '0' || second[0] > '9') {
+		return x.practitioner(v)
+	}
+	ref := fhir.Reference{Type: "Practitioner", Display: strings.Join(strings.Fields(prefix+" "+given+" "+family), " ")}
+	if code != "" {
+		ref.Identifier = &fhir.Identifier{System: x.systemOf(text(cnn.Sub(9).Text())), Value: code}
+	}
+	return ref, code != "" || family != ""
 }
 
 // specimens makes a Specimen of each SPM; before v2.5, OBR-15 has words for what was taken.
