@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,7 +53,13 @@ func (f *feedFlag) options(c *cobra.Command) (hl7v2.Options, *region.Region, str
 	}
 	s, ok := r.System(f.id)
 	if !ok || s.Connector != "hl7v2" {
-		return hl7v2.Options{}, nil, "", usagef("%q is not an hl7v2 system of the region file", f.id)
+		var feeds []string
+		for _, s := range r.Systems {
+			if s.Connector == "hl7v2" {
+				feeds = append(feeds, s.ID)
+			}
+		}
+		return hl7v2.Options{}, nil, "", usagef("%q is not an hl7v2 system of the region file: it has %s", f.id, cmp.Or(strings.Join(feeds, ", "), "none"))
 	}
 	o, err := node.HL7Options(s, folder)
 	return o, r, folder, err
@@ -60,6 +67,7 @@ func (f *feedFlag) options(c *cobra.Command) (hl7v2.Options, *region.Region, str
 
 func hl7Try() *cobra.Command {
 	var feed feedFlag
+	var brief bool
 	c := &cobra.Command{
 		Use:   "try --region FILE --feed ID FILE…",
 		Short: "Show each step from a message to the record: what was read, what was made, what was left and why",
@@ -79,7 +87,7 @@ func hl7Try() *cobra.Command {
 				for a := range hl7v2.Try(data, o) {
 					n++
 					fmt.Fprintf(c.OutOrStdout(), "== %s, message %d\n", filepath.Base(file), n)
-					refused += tell(c.OutOrStdout(), a)
+					refused += tell(c.OutOrStdout(), a, brief)
 				}
 				if n == 0 {
 					fmt.Fprintf(c.OutOrStdout(), "== %s: no message is in it\n", filepath.Base(file))
@@ -92,12 +100,13 @@ func hl7Try() *cobra.Command {
 		},
 	}
 	feed.on(c)
+	c.Flags().BoolVar(&brief, "brief", false, "leave out step 1, what was read")
 	return c
 }
 
 // tell prints one message's way, and says whether it was refused.
-func tell(w io.Writer, a hl7v2.Attempt) (refused int) {
-	if a.Message != nil {
+func tell(w io.Writer, a hl7v2.Attempt, brief bool) (refused int) {
+	if a.Message != nil && !brief {
 		fmt.Fprintln(w, "\n1. What was read")
 		for l := range a.Message.Leaves() {
 			fmt.Fprintf(w, "   %-16s %s\n", l.Place, short(l.Text))
@@ -124,6 +133,9 @@ func tell(w io.Writer, a hl7v2.Attempt) (refused int) {
 		for _, ref := range d.Delete {
 			fmt.Fprintf(w, "   %s is taken back\n", ref)
 		}
+		for _, was := range slices.Sorted(maps.Keys(d.Renamed)) {
+			fmt.Fprintf(w, "   %s, and what is under it, is %s now\n", was, d.Renamed[was])
+		}
 		for _, i := range d.Issues {
 			why = append(why, i.Error())
 		}
@@ -137,6 +149,17 @@ func tell(w io.Writer, a hl7v2.Attempt) (refused int) {
 	}
 	if len(a.Unread)+len(why) == 0 {
 		fmt.Fprintln(w, "   nothing")
+	}
+	fmt.Fprintln(w, "\n4. What its sender is told, once it is stored")
+	for _, reply := range a.Replies {
+		for _, line := range strings.FieldsFunc(string(reply), func(r rune) bool { return r == '\r' }) {
+			if !strings.HasPrefix(line, "MSH") {
+				fmt.Fprintf(w, "   %s\n", line)
+			}
+		}
+	}
+	if len(a.Replies) == 0 {
+		fmt.Fprintln(w, "   nothing: it asks for no acknowledgement")
 	}
 	fmt.Fprintln(w)
 	return refused
@@ -254,7 +277,9 @@ func hl7Gaps() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "gaps --region FILE --data DIR --feed ID",
 		Short: "List what a feed has sent that is kept and not mapped, counted",
-		Args:  cobra.NoArgs,
+		Long: "List what a feed has sent that is kept and not mapped, counted. The embedded store is one process's at a time: while the node runs, the feed's page on\n" +
+			"the operators' desk (/desk/feeds/ID) shows the same of a sample.",
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o, r, folder, err := feed.options(c)
 			if err != nil {
@@ -262,6 +287,11 @@ func hl7Gaps() *cobra.Command {
 			}
 			if data == "" && store == "" {
 				return usagef("give --data DIR (or --store postgres://…), where what was sent is kept")
+			}
+			if store == "" {
+				if _, err := os.Stat(data); err != nil {
+					return fmt.Errorf("nothing is kept there: %w", err)
+				}
 			}
 			n, err := node.New(c.Context(), node.Config{Region: r, Folder: folder, Data: data, Store: store, Logger: newLogger(c.ErrOrStderr(), false)})
 			if err != nil {

@@ -17,6 +17,7 @@ type Attempt struct {
 	Message    *Message             // nil if it cannot be read
 	Deliveries []connector.Delivery // at least one; Rejected says why nothing was made
 	Unread     []Leaf               // what it says that no map reads: kept in the raw message only
+	Replies    [][]byte             // what its sender would be told, once it is stored
 }
 
 // A Leaf is one value of a message and where it stands, "PID-5.1".
@@ -36,7 +37,14 @@ func Try(data []byte, o Options) iter.Seq[Attempt] {
 
 func try(raw []byte, o Options) Attempt {
 	m, made := read(raw, o)
+	var worst *fhir.Issue
+	for _, d := range made {
+		if d.Rejected != nil {
+			worst = d.Rejected
+		}
+	}
 	a := Attempt{Message: m, Deliveries: made}
+	_, a.Replies = (&Feed{o: o}).replies(m, wishes(m), worst, o.Now(), faultsTaken(made)...)
 	if m == nil || made[0].Rejected != nil {
 		return a
 	}
