@@ -51,7 +51,9 @@ func (op *opening) plan() {
 		if len(sys.Gives) == 0 {
 			continue
 		}
-		op.lanes = append(op.lanes, op.planSystem(sys))
+		if l := op.planSystem(sys); len(l.Headings) > 0 { // one that gives nothing of what was asked for has no part in it
+			op.lanes = append(op.lanes, l)
+		}
 	}
 	for _, n := range op.g.o.Region.Neighbours {
 		if _, ok := op.g.o.Askers[n.ID]; ok && !op.ask.NoNeighbours && !op.session.FromNeighbour() {

@@ -71,6 +71,7 @@ type Lane struct {
 	Issue        *fhir.Issue   // nil when all is well
 	Warnings     []*fhir.Issue // withheld items, data in transit, parts not mapped
 	Headings     map[dataset.Heading]dataset.State
+	Part         map[dataset.Heading]bool // headings under which there may be more than it gave, although it gave something
 }
 
 // A Section is one heading of the joined record.

@@ -128,6 +128,7 @@ type answered struct {
 	notHere bool
 	live    string                            // this server's id of the patient whom a live source answered about
 	mapped  string                            // name and version of the mapping of a live answer
+	part    map[dataset.Heading]bool          // headings that were not answered in full, whatever was given under them
 	earlier time.Time                         // when content was answered, if not now
 	gives   map[dataset.Heading]dataset.State // of a neighbour: the headings that its region gives at all
 	warn    []*fhir.Issue
@@ -227,13 +228,16 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 	}
 	a.warn = append(a.warn, ans.Issues...)
 	a.warn = append(a.warn, demographicWarnings(op.person, ans.Patient, l)...)
-	for h, st := range ans.States {
-		if slices.Contains(q.Headings, h) {
+	a.part = map[dataset.Heading]bool{}
+	for _, h := range q.Headings {
+		st, said := ans.States[h]
+		if said {
 			a.states[h] = st
 		}
+		a.part[h] = st == dataset.NotKnown || !said && l.speaks != region.KindTombolo
 	}
 	if ans.Patient != nil && slices.Contains(q.Headings, dataset.Demographics) {
-		a.states[dataset.Demographics] = dataset.Present
+		a.states[dataset.Demographics], a.part[dataset.Demographics] = dataset.Present, false
 		ans.Content = append(slices.Clone(ans.Content), ans.Patient)
 	}
 	if l.speaks == region.KindTombolo || l.Kind == locatorLane { // only what its own sources give: of the rest it has nothing to say
@@ -413,6 +417,7 @@ func (op *opening) take(a answered) {
 	for h, st := range a.states {
 		l.Headings[h] = op.honest(st)
 	}
+	l.Part = a.part
 	l.support = map[fhir.Ref]*fhir.Resource{}
 	shown := op.discloser(l, a.content, a.besides)
 	for i, r := range a.content {

@@ -58,7 +58,7 @@ func (op *opening) section(info dataset.Info) Section {
 		gives++
 		members = append(members, l.members[info.Heading]...)
 		switch {
-		case l.State == Earlier, st == dataset.NotKnown, st == "":
+		case l.State == Earlier, l.Part[info.Heading], st == dataset.NotKnown, st == "":
 			s.Unknown = append(s.Unknown, l.Name)
 		case st == dataset.NotShared:
 			s.NotShared = append(s.NotShared, l.Name)
@@ -110,7 +110,7 @@ func (r *Record) Complete(h dataset.Heading) bool {
 		if !gives || l.Silent() {
 			continue
 		}
-		if l.State != Answered || st == dataset.NotKnown || st == dataset.NotShared {
+		if l.State != Answered || l.Part[h] || st == dataset.NotKnown || st == dataset.NotShared {
 			return false
 		}
 	}

@@ -190,7 +190,7 @@ func read(data []byte, q connector.Question) (*connector.Answer, error) {
 		}
 	}
 	for _, r := range a.Content {
-		if h := dataset.HeadingOf(r); h != "" {
+		if h := dataset.HeadingOf(r); h != "" && a.States[h] != dataset.NotKnown {
 			a.States[h] = dataset.Present
 		}
 	}
@@ -220,8 +220,12 @@ func outcome(a *connector.Answer, r *fhir.Resource, q connector.Question) {
 				given = p.Get("valueBoolean").Bool()
 			}
 		}
-		if h := dataset.Heading(heading); source == "" && given && h.Valid() {
-			a.States[h] = dataset.State(state)
+		switch h, st := dataset.Heading(heading), dataset.State(state); {
+		case !given || !h.Valid():
+		case source == "" && a.States[h] != dataset.NotKnown:
+			a.States[h] = st
+		case source != "" && st == dataset.NotKnown: // one of its sources was not heard: there may be more than the others gave
+			a.States[h] = st
 		}
 	}
 }

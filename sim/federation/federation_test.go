@@ -1,0 +1,572 @@
+package federation_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tombolo/access"
+	"tombolo/api"
+	"tombolo/audit"
+	"tombolo/connector"
+	"tombolo/connector/fhirapi"
+	"tombolo/connector/neighbour"
+	"tombolo/dataset"
+	"tombolo/events"
+	"tombolo/fhir"
+	"tombolo/gather"
+	"tombolo/intake"
+	"tombolo/kv/pebble"
+	"tombolo/locator"
+	"tombolo/mpi"
+	"tombolo/region"
+	"tombolo/sim/federation"
+	"tombolo/store"
+)
+
+var (
+	nhs = fhir.Identifier{System: fhir.SystemNHSNumber, Value: "9990000107"}
+	chi = fhir.Identifier{System: fhir.SystemCHI, Value: "0101019998"}
+	ann = federation.Person{Numbers: []fhir.Identifier{nhs}, Family: "Taylor", Born: "1948-03-12"}
+	// The nation knows her by its own number alone.
+	annThere = federation.Person{Numbers: []fhir.Identifier{chi}, Family: "Taylor", Born: "1948-03-12"}
+)
+
+const (
+	each     = 2 // problems that each source records
+	deadline = time.Second
+)
+
+// A place is a region with what its gatherings stand on: who people are, what is remembered, who may ask.
+type place struct {
+	region *region.Region
+	opts   gather.Options
+	users  *access.Manager
+}
+
+func sourceNames(of string) []string {
+	var out []string
+	for i := range 5 {
+		out = append(out, fmt.Sprintf("%s-%d", of, i+1))
+	}
+	return out
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func open(t testing.TB, id string, who federation.Person, allowed time.Duration, neighbours ...region.Neighbour) *place {
+	t.Helper()
+	r := &region.Region{ID: id, Name: id, Neighbours: neighbours, Organisations: []region.Organisation{{ODS: "RX1", Name: "The Trust", Kind: region.KindAcute}},
+		Users: []region.User{{ID: "doctor", Name: "Dr Ade", Role: "hospital-doctor", Organisation: "RX1"},
+			{ID: "severn", Name: "Severn", Role: "neighbour", Organisation: "RX1", TokenSHA256: digest("severn")}},
+		Systems: []region.System{{ID: "trust", Organisation: "RX1", Connector: "hl7v2", Release: region.Release{All: true}, Gives: map[dataset.Heading]region.Way{dataset.Demographics: region.Push}}},
+		Limits:  region.Limits{}}
+	parties := []string{"RX1", "VND"}
+	r.Organisations = append(r.Organisations, region.Organisation{ODS: "VND", Name: "Vendor", Kind: region.KindOther})
+	for i, name := range sourceNames(id) {
+		ods := fmt.Sprintf("S%02d", i)
+		parties = append(parties, ods)
+		r.Organisations = append(r.Organisations, region.Organisation{ODS: ods, Name: name, Kind: region.KindMentalHealth})
+		r.Systems = append(r.Systems, region.System{ID: name, Name: name, Organisation: ods, Connector: "fhirapi", Deadline: allowed, Release: region.Release{All: true},
+			Gives: map[dataset.Heading]region.Way{dataset.Problems: region.Live}})
+	}
+	r.Agreements = []region.Agreement{{ID: "all", Parties: parties, Purposes: []string{"direct-care"}, AllHeadings: true, From: time.Now().AddDate(-1, 0, 0)}}
+	engine, err := pebble.Open(pebble.Options{Dir: t.TempDir()})
+	must(t, err)
+	db, err := store.Open(store.Options{Engine: engine})
+	must(t, err)
+	log, err := audit.Open(t.Context(), engine, audit.Options{})
+	must(t, err)
+	stamper := connector.Stamper{Key: []byte(id)}
+	people, where := mpi.New(db, stamper), locator.New(db)
+	ctx, stop := context.WithCancel(context.Background())
+	followers := []*events.Follower{db.Follower("mpi", people.Handle), db.Follower("locator", where.Handle)}
+	done := make(chan struct{}, 2)
+	for _, f := range followers {
+		go func() { _ = f.Run(ctx); done <- struct{}{} }()
+	}
+	t.Cleanup(func() { stop(); <-done; <-done; _ = db.Close() })
+	in := intake.New(intake.Options{Store: db, Region: r, Stamper: stamper, Await: func(ctx context.Context, seq events.Seq) error {
+		return errors.Join(followers[0].Await(ctx, seq), followers[1].Await(ctx, seq))
+	}})
+	_, err = in.Accept(t.Context(), connector.Delivery{Source: "trust", ID: "1", Raw: []byte("a28"), Patient: "m1", Content: []*fhir.Resource{
+		fhir.New("Patient", "m1", fhir.M{"identifier": who.Numbers, "name": []fhir.HumanName{{Family: who.Family, Given: []string{"Ann"}}}, "birthDate": who.Born})}})
+	must(t, err)
+	users, err := access.New(access.Options{Region: r})
+	must(t, err)
+	return &place{r, gather.Options{Region: r, People: people, Kept: db, Audit: log, Stamper: stamper}, users}
+}
+
+func digest(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])
+}
+
+// gatherer gathers there from sources that fail so.
+func (p *place) gatherer(t testing.TB, s *federation.Sockets, c *http.Client, how map[string]federation.Failure) gather.Options {
+	t.Helper()
+	o := p.opts
+	o.Askers = map[string]connector.Asker{}
+	for _, name := range sourceNames(p.region.ID) {
+		a, err := fhirapi.New(fhirapi.Options{Source: name, Address: s.Address(name, how[name]), HTTP: c, MaxBytes: 1 << 20})
+		must(t, err)
+		o.Askers[name] = a
+	}
+	return o
+}
+
+// An archipelago is three regions: ours with five sources of its own, a vendor's record and a nation across the border with five each.
+type archipelago struct {
+	ours, nation *place
+	sockets      *federation.Sockets
+	client       *http.Client
+
+	mu     sync.Mutex
+	routes map[string]http.Handler // what stands behind a neighbour's address, by case
+	n      int
+}
+
+// links are the neighbours, which can fail themselves.
+var links = []string{"vendor", "nation"}
+
+// factors are all that can fail.
+func factors() []string {
+	return slices.Concat(sourceNames("ours"), sourceNames("vendor"), sourceNames("nation"), links)
+}
+
+func build(t testing.TB) *archipelago {
+	t.Helper()
+	a := &archipelago{routes: map[string]http.Handler{}}
+	a.nation = open(t, "nation", annThere, deadline/3)
+	both := federation.Person{Numbers: []fhir.Identifier{nhs, chi}, Family: ann.Family, Born: ann.Born}
+	a.ours = open(t, "ours", both, deadline/2,
+		region.Neighbour{ID: "vendor", Name: "vendor", Kind: "fhir", Organisation: "VND", Numbers: []string{"nhs"}, Gives: []dataset.Heading{dataset.Problems}, Deadline: deadline},
+		region.Neighbour{ID: "nation", Name: "nation", Kind: region.KindTombolo, Numbers: []string{"chi"}, Deadline: deadline})
+	sources := map[string]http.Handler{}
+	for _, of := range []string{"ours", "vendor"} {
+		for _, name := range sourceNames(of) {
+			sources[name] = federation.Source(ann, each)
+		}
+	}
+	for _, name := range sourceNames("nation") {
+		sources[name] = federation.Source(annThere, each)
+	}
+	var err error
+	a.sockets, err = federation.Open(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		a.mu.Lock()
+		h, ok := a.routes[name]
+		a.mu.Unlock()
+		if ok {
+			r.URL.Path = "/" + rest
+			if r.Header.Get("Wrong-Patient") != "" && strings.HasPrefix(name, "nation") {
+				wrongNation(w)
+				return
+			}
+			h.ServeHTTP(w, r)
+			return
+		}
+		sources[name].ServeHTTP(w, r)
+	}))
+	must(t, err)
+	t.Cleanup(a.sockets.Close)
+	a.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 512, ResponseHeaderTimeout: 10 * time.Second}}
+	t.Cleanup(a.client.CloseIdleConnections)
+	return a
+}
+
+// wrongNation is a nation's answer about somebody else.
+func wrongNation(w http.ResponseWriter) {
+	b := fhir.NewBundle("searchset", "", 2, 512)
+	b.Add(fhir.New("Patient", "x", fhir.M{"identifier": []fhir.Identifier{{System: fhir.SystemCHI, Value: "0202029999"}}, "name": []fhir.HumanName{{Family: "Khan"}}, "birthDate": "2015-11-05"}), "match")
+	b.Add(fhir.New("Condition", "y", fhir.M{"subject": fhir.Reference{Reference: "Patient/x"}, "code": fhir.CodeableConcept{Text: "somebody else's"}}), "match")
+	w.Header().Set("Content-Type", "application/fhir+json")
+	_, _ = w.Write(b.Bytes())
+}
+
+// A gathering is a way to gather Ann's record in which some fail.
+type gathering struct {
+	g     *gather.Gatherer
+	s     *access.Session
+	id    string
+	close func()
+}
+
+func (a *archipelago) failing(t testing.TB, how map[string]federation.Failure) gathering {
+	t.Helper()
+	a.mu.Lock()
+	a.n++
+	vendorAt, nationAt := fmt.Sprintf("vendor:%d", a.n), fmt.Sprintf("nation:%d", a.n)
+	a.mu.Unlock()
+	inner := map[string]string{}
+	for _, name := range sourceNames("vendor") {
+		inner[name] = a.sockets.Address(name, how[name])
+	}
+	there := api.New(api.Options{Gather: gather.New(a.nation.gatherer(t, a.sockets, a.client, how)), Access: a.nation.users, Name: "nation", Version: "test"})
+	a.mu.Lock()
+	a.routes[vendorAt] = federation.Vendor(ann, inner, deadline/3, a.client)
+	a.routes[nationAt] = there
+	a.mu.Unlock()
+
+	o := a.ours.gatherer(t, a.sockets, a.client, how)
+	vendor, err := fhirapi.New(fhirapi.Options{Source: "vendor", Address: a.sockets.Address(vendorAt, how["vendor"]), HTTP: a.client, MaxBytes: 1 << 20})
+	must(t, err)
+	nation, err := neighbour.New(neighbour.Options{Source: "nation", Address: a.sockets.Address(nationAt, how["nation"]), HTTP: a.client, Token: "severn", MaxBytes: 1 << 20})
+	must(t, err)
+	o.Askers["vendor"], o.Askers["nation"] = vendor, nation
+	g := gather.New(o)
+	s, err := a.ours.users.As("doctor")
+	must(t, err)
+	id, err := a.ours.opts.People.Resolve(t.Context(), nhs)
+	must(t, err)
+	return gathering{g, s, id, func() {
+		a.mu.Lock()
+		delete(a.routes, vendorAt)
+		delete(a.routes, nationAt)
+		a.mu.Unlock()
+	}}
+}
+
+// A stopwatch that knows how late the machine itself was meanwhile.
+type stopwatch struct {
+	begun time.Time
+	late  chan time.Duration
+}
+
+// start begins to measure. The machine's lateness is how much longer than asked for a sleep takes beside what is measured.
+func start() stopwatch {
+	w := stopwatch{time.Now(), make(chan time.Duration, 1)}
+	go func() {
+		time.Sleep(deadline)
+		w.late <- time.Since(w.begun) - deadline
+	}()
+	return w
+}
+
+func (w stopwatch) took() (took, late time.Duration) {
+	took = time.Since(w.begun)
+	return took, <-w.late
+}
+
+// broken says what is wrong with how a gathering came out, "" if nothing is: every answer in time, all that the good sources hold, each bad one named,
+// and nothing called complete that is not.
+func (a *archipelago) broken(t testing.TB, how map[string]federation.Failure) string {
+	t.Helper()
+	x := a.failing(t, how)
+	defer x.close()
+	watch := start()
+	rec, err := x.g.Record(t.Context(), x.s, x.id, gather.Ask{Headings: []dataset.Heading{dataset.Problems}})
+	took, late := watch.took()
+	if err != nil {
+		return "no record came: " + err.Error()
+	}
+	if took > deadline+250*time.Millisecond+2*late {
+		return fmt.Sprintf("it took %s (the machine was %s late)", took, late)
+	}
+	got := map[string]int{}
+	for _, e := range rec.Section(dataset.Problems).Entries {
+		for _, m := range e.Members {
+			got[m.Resource.Text("code.coding.code")]++
+		}
+	}
+	said := strings.Builder{}
+	said.WriteString(rec.Summary())
+	for _, l := range rec.Lanes {
+		for _, w := range l.Warnings {
+			said.WriteString("\n" + w.Text)
+		}
+	}
+	bad := false
+	for _, name := range factors() {
+		link, _, inner := strings.Cut(name, "-")
+		good := how[name] == federation.None && (link == "ours" || how[link] == federation.None)
+		bad = bad || how[name] != federation.None
+		switch {
+		case !inner && how[name] != federation.None && !strings.Contains(said.String(), name):
+			return "the neighbour " + name + " failed and is not named in: " + said.String()
+		case !inner:
+		case good:
+			for n := range each {
+				if got[federation.Code(name, n)] != 1 {
+					return fmt.Sprintf("what %s holds is there %d times: %s", name, got[federation.Code(name, n)], said.String())
+				}
+			}
+		case how[name] != federation.None && (link == "ours" || how[link] == federation.None) && !strings.Contains(said.String(), name):
+			return name + " failed and is not named in: " + said.String()
+		case got[federation.Code(name, 0)] > 0 && how[name] != federation.None:
+			return name + " failed, and something of it is shown"
+		}
+	}
+	sec := rec.Section(dataset.Problems)
+	if bad && (rec.Complete(dataset.Problems) || len(sec.Unknown) == 0) {
+		return fmt.Sprintf("the record is called complete (not known from %v)", sec.Unknown)
+	}
+	if !bad && (!rec.Complete(dataset.Problems) || len(got) != 15*each) {
+		return fmt.Sprintf("nothing failed, and the record has %d of %d, not known from %v: %s", len(got), 15*each, sec.Unknown, said.String())
+	}
+	if len(got) == 0 && sec.State == dataset.NoneRecorded {
+		return "nothing was heard, and the record says that there is nothing"
+	}
+	return ""
+}
+
+func describe(how map[string]federation.Failure) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(how)) {
+		if how[k] != federation.None {
+			parts = append(parts, k+": "+string(how[k]))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// hold runs cases side by side, and tells of those that are broken again when they are alone: what a busy machine did is not the gatherer's.
+func (a *archipelago) hold(t *testing.T, cases []map[string]federation.Failure) {
+	t.Helper()
+	var mu sync.Mutex
+	var doubtful []map[string]federation.Failure
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 16)
+	for _, how := range cases {
+		wg.Add(1)
+		slots <- struct{}{}
+		go func() {
+			defer func() { <-slots; wg.Done() }()
+			if a.broken(t, how) != "" {
+				mu.Lock()
+				doubtful = append(doubtful, how)
+				mu.Unlock()
+			}
+		}()
+	}
+	wg.Wait()
+	for _, how := range doubtful {
+		why := ""
+		for range 3 {
+			if why = a.broken(t, how); why == "" {
+				break
+			}
+		}
+		if why != "" {
+			t.Errorf("with %s: %s", describe(how), why)
+		}
+	}
+	t.Logf("%d gatherings, %d of them looked at again alone", len(cases), len(doubtful))
+	if a.sockets.Inner.Came() {
+		t.Error("a redirect led to an address inside")
+	}
+}
+
+func TestNothingFails(t *testing.T) {
+	build(t).hold(t, []map[string]federation.Failure{{}})
+}
+
+func TestEachFailureOfEachPart(t *testing.T) {
+	var cases []map[string]federation.Failure
+	for _, f := range federation.Failures {
+		for _, name := range []string{"ours-1", "vendor-1", "nation-1", "vendor", "nation"} {
+			cases = append(cases, map[string]federation.Failure{name: f})
+		}
+		all := map[string]federation.Failure{}
+		for _, name := range factors() {
+			all[name] = f
+		}
+		cases = append(cases, all)
+	}
+	build(t).hold(t, cases)
+}
+
+// Every two failures meet in every two places.
+func TestEveryPairOfFailures(t *testing.T) {
+	cases := pairs(factors(), append([]federation.Failure{federation.None}, federation.Failures...))
+	if os.Getenv("TOMBOLO_SOAK") == "" {
+		r := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
+		r.Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
+		t.Logf("%d of the %d cases; all of them with TOMBOLO_SOAK=1", min(40, len(cases)), len(cases))
+		cases = cases[:min(40, len(cases))]
+	}
+	build(t).hold(t, cases)
+}
+
+func TestRandomFailures(t *testing.T) {
+	n := 60
+	if os.Getenv("TOMBOLO_SOAK") != "" {
+		n = 2400
+	}
+	seed := uint64(time.Now().UnixNano())
+	r := rand.New(rand.NewPCG(seed, 2))
+	t.Logf("seed %d", seed)
+	var cases []map[string]federation.Failure
+	for range n {
+		how, often := map[string]federation.Failure{}, r.Float64()
+		for _, name := range factors() {
+			if r.Float64() < often {
+				how[name] = federation.Failures[r.IntN(len(federation.Failures))]
+			}
+		}
+		cases = append(cases, how)
+	}
+	build(t).hold(t, cases)
+}
+
+// pairs is a list of cases in which every two values meet in every two factors, made greedily.
+func pairs(names []string, values []federation.Failure) []map[string]federation.Failure {
+	type pair struct {
+		a, b   int
+		va, vb federation.Failure
+	}
+	left := map[pair]bool{}
+	for a := range names {
+		for b := a + 1; b < len(names); b++ {
+			for _, va := range values {
+				for _, vb := range values {
+					left[pair{a, b, va, vb}] = true
+				}
+			}
+		}
+	}
+	r := rand.New(rand.NewPCG(7, 7))
+	var out []map[string]federation.Failure
+	for len(left) > 0 {
+		var best []federation.Failure
+		most := -1
+		for range 12 {
+			try := make([]federation.Failure, len(names))
+			for i := range names {
+				try[i] = values[r.IntN(len(values))]
+			}
+			for i := range names { // the value that meets most of what is left
+				top := -1
+				for _, v := range values {
+					n := 0
+					for j := range names {
+						if j != i && left[pair{min(i, j), max(i, j), pick(i < j, v, try[j]), pick(i < j, try[j], v)}] {
+							n++
+						}
+					}
+					if n > top {
+						top, try[i] = n, v
+					}
+				}
+			}
+			n := 0
+			for i := range names {
+				for j := i + 1; j < len(names); j++ {
+					if left[pair{i, j, try[i], try[j]}] {
+						n++
+					}
+				}
+			}
+			if n > most {
+				most, best = n, try
+			}
+		}
+		how := map[string]federation.Failure{}
+		for i, name := range names {
+			how[name] = best[i]
+			for j := i + 1; j < len(names); j++ {
+				delete(left, pair{i, j, best[i], best[j]})
+			}
+		}
+		out = append(out, how)
+	}
+	return out
+}
+
+func pick(first bool, a, b federation.Failure) federation.Failure {
+	if first {
+		return a
+	}
+	return b
+}
+
+func TestPairsMeetInEveryTwoPlaces(t *testing.T) {
+	names, values := factors(), append([]federation.Failure{federation.None}, federation.Failures...)
+	cases := pairs(names, values)
+	for i := range names {
+		for j := i + 1; j < len(names); j++ {
+			met := map[[2]federation.Failure]bool{}
+			for _, c := range cases {
+				met[[2]federation.Failure{c[names[i]], c[names[j]]}] = true
+			}
+			if len(met) != len(values)*len(values) {
+				t.Fatalf("%s and %s meet in %d ways of %d", names[i], names[j], len(met), len(values)*len(values))
+			}
+		}
+	}
+	t.Logf("%d cases", len(cases))
+}
+
+// Two of five hang: the other three's lanes are there as soon as without.
+func TestSourcesThatHangChangeNothingForTheOthers(t *testing.T) {
+	a := build(t)
+	x := a.failing(t, map[string]federation.Failure{"ours-1": federation.Hang, "ours-2": federation.BlackHole, "vendor": federation.Hang, "nation": federation.Drip})
+	defer x.close()
+	begun := time.Now()
+	seen := map[string]time.Duration{}
+	for rec, err := range x.g.Watch(t.Context(), x.s, x.id, gather.Ask{Headings: []dataset.Heading{dataset.Problems}}) {
+		must(t, err)
+		for _, l := range rec.Lanes {
+			if _, ok := seen[l.Source]; !ok && l.State == gather.Answered {
+				seen[l.Source] = time.Since(begun)
+			}
+		}
+	}
+	whole := time.Since(begun)
+	for _, name := range []string{"ours-3", "ours-4", "ours-5"} {
+		if at, ok := seen[name]; !ok || at > whole/2 {
+			t.Errorf("%s was to be seen after %s, the whole took %s", name, at, whole)
+		}
+	}
+}
+
+// What a gathering begins ends with it, however its sources behave.
+func TestNothingIsLeftBehind(t *testing.T) {
+	a := build(t)
+	a.broken(t, map[string]federation.Failure{})
+	a.client.CloseIdleConnections()
+	time.Sleep(100 * time.Millisecond)
+	goroutines, sockets := runtime.NumGoroutine(), openFiles(t)
+	for _, f := range federation.Failures {
+		all := map[string]federation.Failure{}
+		for _, name := range factors() {
+			all[name] = f
+		}
+		a.broken(t, all)
+	}
+	var g, s int
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		a.client.CloseIdleConnections()
+		if g, s = runtime.NumGoroutine(), openFiles(t); g <= goroutines+3 && s <= sockets+3 {
+			return
+		}
+	}
+	t.Errorf("10 s after the last gathering there are %d goroutines and %d open files; before there were %d and %d", g, s, goroutines, sockets)
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	return len(list)
+}
+
