@@ -569,4 +569,3 @@ func openFiles(t *testing.T) int {
 	}
 	return len(list)
 }
-
