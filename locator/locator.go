@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"tombolo/connector/nrl"
@@ -50,10 +51,18 @@ func (p Pointers) HasType(id string) bool {
 }
 
 // A Locator follows the log and answers who holds what.
-type Locator struct{ db *store.DB }
+type Locator struct {
+	db      *store.DB
+	epoch   atomic.Pointer[string] // of the pointers that this one's follower is making
+	renewed chan struct{}
+}
 
 // New makes a Locator over a store.
-func New(db *store.DB) *Locator { return &Locator{db} }
+func New(db *store.DB) *Locator {
+	l := &Locator{db: db, renewed: make(chan struct{}, 1)}
+	l.epoch.Store(new(string))
+	return l
+}
 
 // typed are the types of resource that may be of a type for which there are pointers.
 var typed = map[string]bool{"DocumentReference": true, "CarePlan": true, "Composition": true}
@@ -62,6 +71,9 @@ var typed = map[string]bool{"DocumentReference": true, "CarePlan": true, "Compos
 func (l *Locator) Handle(ctx context.Context, tx store.Tx, e events.Event) error {
 	if e.Patient == "" {
 		return nil
+	}
+	if err := l.current(ctx, tx); err != nil {
+		return err
 	}
 	b := tx.Bucket(Bucket)
 	p := Pointers{Source: e.Source}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"tombolo/dataset"
-	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/store"
 )
@@ -108,61 +107,6 @@ func (p *Pointers) add(s Sighting) {
 		p.Headings[h] = ptr
 		if ptr.Last.After(p.Last) {
 			p.Last = ptr.Last
-		}
-	}
-}
-
-// What the pointers' own notes are kept under: which layout they have, and that they are being made anew.
-const (
-	metaBucket   = "locator-meta"
-	formatKey    = "format"
-	rebuildKey   = "rebuild"
-	formatNow    = "2"
-	resetAtATime = 2000
-)
-
-// Prepare readies the pointers for their follower, before it runs: those of an earlier layout, and those of whose making anew somebody was stopped, are dropped, and
-// the follower starts from the beginning of the log.
-func (l *Locator) Prepare(ctx context.Context) error {
-	got, err := l.db.View(metaBucket).MultiGet(ctx, formatKey, rebuildKey)
-	if err != nil || string(got[0]) == formatNow && got[1] == nil {
-		return err
-	}
-	return l.Rebuild(ctx)
-}
-
-// Rebuild drops every pointer that follows the log and sends the follower, which must not be running, back to the beginning. It may be stopped anywhere and done again.
-// What live sources were seen to hold stays.
-func (l *Locator) Rebuild(ctx context.Context) error {
-	if _, err := l.db.Update(ctx, func(tx store.Tx) error {
-		tx.Bucket(metaBucket).Put(rebuildKey, []byte("begun"))
-		tx.SaveCursor(FollowerName, events.Seq(0))
-		return nil
-	}); err != nil {
-		return err
-	}
-	for {
-		var keys []string
-		for item, err := range l.db.View(Bucket).ScanFrom(ctx, "", resetAtATime) {
-			if err != nil {
-				return err
-			}
-			keys = append(keys, item.Key)
-		}
-		_, err := l.db.Update(ctx, func(tx store.Tx) error {
-			b := tx.Bucket(Bucket)
-			for _, k := range keys {
-				b.Delete(k)
-			}
-			if len(keys) < resetAtATime {
-				m := tx.Bucket(metaBucket)
-				m.Delete(rebuildKey)
-				m.Put(formatKey, []byte(formatNow))
-			}
-			return nil
-		})
-		if err != nil || len(keys) < resetAtATime {
-			return err
 		}
 	}
 }

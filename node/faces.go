@@ -62,6 +62,9 @@ func (n *Node) Desk(ctx context.Context, _ *access.Session) (*web.DeskState, err
 		system, _ := n.c.Region.System(r.Source)
 		out.Quarantine = append(out.Quarantine, web.Quarantined{ID: "Patient/" + r.Patient, Source: r.Source, Owner: system.Organisation, Since: r.At, Where: "identity", Reason: "This patient " + r.Why})
 	}
+	if err := n.locatorStates(ctx, out); err != nil {
+		return nil, err
+	}
 	if out.Audit, err = n.auditState(ctx); err != nil {
 		return nil, err
 	}
@@ -187,6 +190,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(openDesc, prometheus.GaugeValue, open, id)
 	}
 	c.n.collectFeeds(ch)
+	c.n.collectLocators(ch)
 	if f := c.n.auditFeed; f != nil {
 		if left, err := f.Behind(context.Background()); err == nil {
 			ch <- prometheus.MustNewConstMetric(unsentDesc, prometheus.GaugeValue, float64(left))

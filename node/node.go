@@ -96,7 +96,6 @@ type Node struct {
 	stamper    connector.Stamper
 	nationals  []national
 	publishers []publishing
-	again      chan struct{} // the pointers are to be made anew
 
 	verified struct { // the desk's last verification of the audit log
 		sync.Mutex
@@ -112,8 +111,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	n = &Node{c: c, name: access.NewTrace(), directories: map[string]*gpconnect.Directory{}, senders: map[string]connector.Sender{},
-		again: make(chan struct{}, 1)}
+	n = &Node{c: c, name: access.NewTrace(), directories: map[string]*gpconnect.Directory{}, senders: map[string]connector.Sender{}}
 	defer func() {
 		if err != nil {
 			_ = n.Close()
@@ -395,6 +393,7 @@ func (n *Node) handler() (http.Handler, error) {
 	mux.Handle("/fhir", crossOrigin(wo.Apps, face))
 	mux.Handle("/", pages)
 	n.authorisation(mux, wo.Apps, pages)
+	mux.HandleFunc("GET /launch/nrl/{pointer}", n.followed)
 	if err := n.locatorFaces(mux); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -227,15 +229,7 @@ func (n *Node) saw(ctx context.Context, source, patient string, counts map[datas
 	return nil
 }
 
-// RebuildPointers has the pointers made anew from the log while the node runs. Until they are, nothing is registered or taken away by them.
-func (n *Node) RebuildPointers() {
-	select {
-	case n.again <- struct{}{}:
-	default: // it is on its way already
-	}
-}
-
-// follow runs a follower. That of the pointers starts again where they are made anew.
+// follow runs a follower. That of the pointers begins again where they are made anew.
 func (n *Node) follow(ctx context.Context, f *events.Follower) error {
 	if f.Name != locator.FollowerName {
 		return f.Run(ctx)
@@ -244,21 +238,53 @@ func (n *Node) follow(ctx context.Context, f *events.Follower) error {
 		running, stop := context.WithCancel(ctx)
 		done := make(chan error, 1)
 		go func() { done <- f.Run(running) }()
-		select {
-		case err := <-done:
-			stop()
+		err := n.untilStale(running, done)
+		stop()
+		if err != nil {
 			return err
-		case <-n.again:
-			stop()
-			<-done
-			for err := n.Locator.Rebuild(ctx); err != nil; err = n.Locator.Rebuild(ctx) {
-				n.c.Logger.Warn("the pointers could not be made anew yet", "error", err)
-				select {
-				case <-ctx.Done():
-					return ctx.Err()
-				case <-time.After(time.Second):
-				}
+		}
+		<-done
+		for err := n.Locator.Prepare(ctx); err != nil; err = n.Locator.Prepare(ctx) {
+			n.c.Logger.Warn("the pointers could not be made anew yet", "error", err)
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Second):
 			}
 		}
 	}
+}
+
+// lookForRenewal is how often it is looked whether somebody has dropped the pointers while nothing else happens.
+const lookForRenewal = 5 * time.Second
+
+// untilStale waits until the pointers have been dropped: nil. An error is that of the follower, which has stopped.
+func (n *Node) untilStale(ctx context.Context, done <-chan error) error {
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-n.Locator.Renewed():
+			return nil
+		case <-time.After(lookForRenewal):
+			if stale, err := n.Locator.Stale(ctx); stale && err == nil {
+				return nil
+			}
+		}
+	}
+}
+
+// followed leads whoever follows one of this region's pointers to the record that it points to. The page decides whether they may see it; an id that is no pointer's
+// leads to the page that is told of nobody, so that nothing can be learned by trying.
+func (n *Node) followed(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("pointer")
+	for _, p := range n.publishers {
+		person, err := p.Person(r.Context(), id)
+		if err == nil {
+			id = person
+			break
+		}
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	http.Redirect(w, r, "/record/"+url.PathEscape(id), http.StatusSeeOther)
 }

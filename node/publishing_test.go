@@ -1,6 +1,8 @@
 package node_test
 
 import (
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -91,6 +93,15 @@ func confidential(code string) fhir.M {
 	return fhir.M{"meta": fhir.M{"security": []fhir.Coding{{System: fhir.SystemConfidentiality, Code: code}}}}
 }
 
+func personOf(t *testing.T, n *node.Node, nhs string) string {
+	t.Helper()
+	id, err := n.People.Resolve(t.Context(), fhir.Identifier{System: fhir.SystemNHSNumber, Value: nhs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
 // What is registered nationally follows what is known here: somebody who is known, has a plan, is restricted, is known again, gets another number, dies.
 func TestTheRegionRegistersItselfNationallyAndKeepsThat(t *testing.T) {
 	n, l := tellsUpward(t)
@@ -108,6 +119,16 @@ func TestTheRegionRegistersItselfNationallyAndKeepsThat(t *testing.T) {
 	if url := summary.Text("content.attachment.url"); nrl.NamesSomebody(url, ann) || !strings.HasSuffix(url, "/"+summary.Local()) || summary.Mechanism() != nrl.InContext || summary.Custodian() != "QSV" {
 		t.Errorf("the pointer: %s", summary.Raw())
 	}
+	for pointer, person := range map[string]string{summary.Local(): personOf(t, n, ann), "nobodys": "nobodys"} {
+		resp, err := (&http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Get("http://" + n.Addr() + "/launch/nrl/" + pointer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != "/record/"+person {
+			t.Errorf("following %s: %d %s", pointer, resp.StatusCode, resp.Header.Get("Location"))
+		}
+	}
 	plan := fhir.New("DocumentReference", "plan", fhir.M{"status": "current", "subject": fhir.Reference{Reference: "Patient/p1"},
 		"type":    fhir.Code(fhir.SystemSNOMED, "736253002", "Mental health crisis plan"),
 		"content": []fhir.M{{"attachment": fhir.M{"contentType": "application/pdf", "url": "https://dms.rx1.example/1"}}}})
@@ -115,6 +136,19 @@ func TestTheRegionRegistersItselfNationallyAndKeepsThat(t *testing.T) {
 	both := []string{"736253002", "887181000000106"}
 	eventually(t, "so is the plan", func() bool { return slices.Equal(types(ann), both) })
 
+	desk, err := n.Desk(t.Context(), nil)
+	if err != nil || len(desk.Locators) != 1 || desk.Locators[0].State != "ok" || desk.Locators[0].There != 2 || desk.Locators[0].In+desk.Locators[0].Out != 0 {
+		t.Errorf("the desk says %+v (%v)", desk.Locators, err)
+	}
+	resp, err := http.Get("http://" + n.Addr() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil || !strings.Contains(string(metrics), `tombolo_locator_pointers{locator="nrl",type="http://snomed.info/sct|736253002"} 1`) || strings.Contains(string(metrics), ann) {
+		t.Errorf("metrics: %s (%v)", metrics, err)
+	}
 	deliver(t, n, "3", "p1", patientP("p1", ann, "Taylor", confidential("R")))
 	eventually(t, "where she is must not be known: nothing is registered", func() bool { return len(types(ann)) == 0 })
 	deliver(t, n, "4", "p1", patientP("p1", ann, "Taylor", confidential("U")))
@@ -263,7 +297,9 @@ func TestPointersAreRebuiltFromTheLog(t *testing.T) {
 	if before.Headings[dataset.Encounters].Count != 1 {
 		t.Fatalf("pointers: %+v", before)
 	}
-	n.RebuildPointers()
+	if err := n.Locator.Rebuild(t.Context()); err != nil { // under the follower that runs
+		t.Fatal(err)
+	}
 	eventually(t, "made anew", func() bool {
 		now := pointers()
 		return now.Headings[dataset.Encounters] == before.Headings[dataset.Encounters] && now.Last.Equal(before.Last)

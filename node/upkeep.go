@@ -15,12 +15,13 @@ import (
 	"strings"
 
 	"tombolo/fhir"
+	"tombolo/locator"
 	"tombolo/store"
 )
 
 // An Upkeep is something to be done to a store as a whole: the tombolo store commands.
 type Upkeep struct {
-	Do  string `json:"do"`            // verify, reindex, stats, backup or restore
+	Do  string `json:"do"`            // verify, reindex, stats, pointers, backup or restore
 	Dir string `json:"dir,omitempty"` // of a backup
 }
 
@@ -100,6 +101,11 @@ func maintain(ctx context.Context, c Config, db *store.DB, u Upkeep, tell func(s
 			*store.Counts
 			DiskBytes int64 `json:"diskBytes"`
 		}{n, disk})
+	case "pointers":
+		if err := locator.New(db).Rebuild(ctx); err != nil {
+			return Kept{}, err
+		}
+		return kept(true, "The pointers are dropped, and are made anew from the log by the node that runs, or by the next that starts.\n", nil)
 	case "backup":
 		return backup(ctx, c, db, u.Dir, tell)
 	}

@@ -23,6 +23,26 @@ type DeskState struct {
 	Events     uint64 // newest position of the log
 	Followers  []Follower
 	Lists      []CodeList // by which what is sensitive is known
+	Locators   []LocatorState
+	Registered []RegisteredState // at this region's own locator, by custodian
+}
+
+// A LocatorState is a record locator above the region's, as operators see it: how it is asked, and how far it has been told.
+type LocatorState struct {
+	ID, Name    string
+	State       string // "ok", "failing"
+	Problem     string
+	Asked, Told bool
+	There       int // pointers registered
+	In, Out     int // people who wait for one to be registered, and for one to be taken away
+	Types       []RegisteredState
+	Last        time.Time // when it was last kept up
+}
+
+// A RegisteredState is how many pointers there are of a kind.
+type RegisteredState struct {
+	What string
+	N    int
 }
 
 // A CodeList is one list of codes that make an entry sensitive.
@@ -93,6 +113,20 @@ func (s *Site) desk(w http.ResponseWriter, r *http.Request, session *access.Sess
 
 var deskStates = map[string]stateWord{
 	"ok": {"Working", "✓", "ok"}, "failing": {"Failing", "✕", "grave"}, "silent": {"Silent", "◐", "warn"}, "off": {"Off", "○", "muted"},
+}
+
+// Word is the locator's state in a word.
+func (l LocatorState) Word() stateWord { return deskStates[l.State] }
+
+// Waits says how many wait, in words.
+func (l LocatorState) Waits() string {
+	if !l.Told {
+		return "is not told anything"
+	}
+	if l.In+l.Out == 0 {
+		return "nobody waits"
+	}
+	return strconv.Itoa(l.In) + " to register, " + strconv.Itoa(l.Out) + " to take away"
 }
 
 // Word is the source's state in a word.

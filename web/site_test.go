@@ -42,6 +42,8 @@ func (fakeDesk) Desk(context.Context, *access.Session) (*DeskState, error) {
 		Quarantine: []Quarantined{{ID: "q-17", Source: "rx1-pas", Reason: "the message is cut off in the middle of a segment", Where: "segment 4, OBX", Owner: "Acute integration team", Since: today.Add(-26 * time.Hour), Bytes: 812}},
 		Audit:      AuditState{OK: true, Entries: 5120, Head: "9f2c41d07ab3", Checked: today.Add(-5 * time.Minute)},
 		Events:     40112, Followers: []Follower{{"mpi", 40112, 0}, {"locator", 40100, 12}},
+		Locators: []LocatorState{{ID: "nrl", Name: "National Record Locator", State: "failing", Problem: "the locator answered Service Unavailable", Asked: true, Told: true, There: 1204, In: 12, Out: 1,
+			Types: []RegisteredState{{"Clinical summary", 1200}, {"Mental health crisis plan", 4}}}}, Registered: []RegisteredState{{"North Mental Health", 17}},
 	}, nil
 }
 

@@ -25,7 +25,7 @@ func storeCommand() *cobra.Command {
 		Example: "  tombolo store verify --data data\n  tombolo store backup --data data /backups/monday\n  tombolo store stats --store postgres://tombolo@db.example/tombolo --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("there is no command store %q: there are verify, reindex, backup, restore and stats", args[0])
+				return usagef("there is no command store %q: there are verify, reindex, pointers, backup, restore and stats", args[0])
 			}
 			return cmd.Help()
 		},
@@ -71,6 +71,11 @@ func storeCommand() *cobra.Command {
 		Long: "Adds what the indexes lack and removes what they should not have. It can be interrupted: run again, it goes on where it was. A node does\n" +
 			"so by itself when a new version of the program indexes more; until then searches across records read everything, and stay right.",
 		Example: "  tombolo store reindex --data data", RunE: run("reindex", "the store could not be reindexed"),
+	}, &cobra.Command{
+		Use: "pointers", Short: "Make the record locator's pointers anew from the log, while work goes on", Args: cobra.NoArgs,
+		Long: "Drops what says which source holds what about whom, and has it made again from the beginning of the log. Until that is done nothing is\n" +
+			"registered with locators above this one, nor taken away. A node does so by itself when a new version keeps them otherwise.",
+		Example: "  tombolo store pointers --data data", RunE: run("pointers", "the pointers could not be made anew"),
 	}, &cobra.Command{
 		Use: "backup DIR", Short: "Copy one moment of the store into a new folder, while work goes on, and read the copy back", Args: cobra.ExactArgs(1),
 		Long: "Writes the store and what else lies in the data folder (the audit key too: keep backups as you keep the store), then reads all of the copy\n" +
