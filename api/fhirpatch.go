@@ -2,31 +2,24 @@ package api
 
 import (
 	"bytes"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"tombolo/fhir"
+	"tombolo/fhir/fhirpath"
 	"tombolo/fhir/r4"
 )
 
 // FHIRPath Patch: a Parameters resource of operations. FHIR R4 fhirpatch.html
 //
-// The paths taken are those that name one place: elements by name, [n], first(), last(), where(element = 'value'), ofType(Type), extension('url').
+// A path is FHIRPath, whole: it must find what is in the resource, not what is computed from it.
 
 type pathOperation struct {
 	kind, name         string
-	path               []pathStep
+	path               *fhirpath.Expr
 	value              fhir.Value // a parameter part with value[x] or parts of its own
 	index, source, dst int
-}
-
-type pathStep struct {
-	name         string // of an element; "" filters what came before
-	index        int    // of [n]; last is -1; unset -2
-	where, equal string
-	typ          string
 }
 
 func readFHIRPatch(raw []byte) (*patch, error) {
@@ -105,44 +98,11 @@ func readOperation(param fhir.Value) (pathOperation, error) {
 		return op, bad
 	}
 	var err error
-	op.path, err = readPath(path)
+	if path == "" {
+		return op, fhir.Errorf(fhir.Required, "the path is empty")
+	}
+	op.path, err = fhirpath.Compile(path)
 	return op, err
-}
-
-var stepForm = regexp.MustCompile(`^\.?(?:(first|last)\(\)|where\(\s*(\w+(?:\.\w+)*)\s*=\s*'((?:[^'\\]|\\.)*)'\s*\)|extension\('([^']*)'\)|ofType\((\w+)\)|([A-Za-z]\w*))|^\[(\d{1,6})\]`)
-
-func readPath(text string) ([]pathStep, error) {
-	var steps []pathStep
-	for rest := text; rest != ""; {
-		m := stepForm.FindStringSubmatch(rest)
-		if m == nil || len(steps) > 100 {
-			return nil, fhir.Errorf(fhir.NotSupported, "this path is not one that is taken here: name elements, with [n], first(), last(), where(element = 'value'), ofType(Type) or extension('url')")
-		}
-		rest = rest[len(m[0]):]
-		st := pathStep{index: -2}
-		switch {
-		case m[1] == "first":
-			st.index = 0
-		case m[1] == "last":
-			st.index = -1
-		case m[2] != "":
-			st.where, st.equal = m[2], strings.ReplaceAll(m[3], `\'`, `'`)
-		case m[4] != "":
-			steps = append(steps, pathStep{name: "extension", index: -2})
-			st.where, st.equal = "url", m[4]
-		case m[5] != "":
-			st.typ = m[5]
-		case m[6] != "":
-			st.name = m[6]
-		default:
-			st.index, _ = strconv.Atoi(m[7])
-		}
-		steps = append(steps, st)
-	}
-	if len(steps) == 0 {
-		return nil, fhir.Errorf(fhir.Required, "the path is empty")
-	}
-	return steps, nil
 }
 
 // A node is JSON that can be changed. What is not changed keeps its bytes.
@@ -221,71 +181,95 @@ type spot struct {
 	parent *node    // the object that has it
 	key    string   // as which member
 	item   int      // and which item of it; -1 if it is no list
+	e      *r4.Element
 }
 
-func (op pathOperation) find(root *node, typ string) ([]spot, error) {
-	here := []spot{{n: root, typ: r4.TypeOf(typ), is: typ, item: -1}}
-	for i, st := range op.path {
-		if i == 0 && st.name == typ {
-			continue
-		}
-		var next []spot
-		for j, s := range here {
-			switch {
-			case st.name != "":
-				next = append(next, s.members(st.name)...)
-			case st.index >= 0 && j == st.index, st.index == -1 && j == len(here)-1:
-				next = append(next, s)
-			case st.where != "" && s.says(st.where, st.equal), st.typ != "" && s.is == st.typ:
-				next = append(next, s)
-			}
-		}
-		here = next
+// find gives the places that the path finds. The tree is written and read again for it, which the budget bounds.
+func (op pathOperation) find(root *node, typ string, left *patchBudget) ([]spot, error) {
+	raw := root.json()
+	if left.bytes -= len(raw); left.bytes < 0 {
+		return nil, fhir.Errorf(fhir.TooCostly, "the patch has too many operations for a resource of this size: send it in parts")
 	}
-	return here, nil
-}
-
-func (s spot) members(name string) []spot {
-	if s.typ == nil || s.n.raw != nil || s.n.array {
-		return nil
+	res, err := fhir.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	found, err := op.path.Eval(fhirpath.Resource(res), &fhirpath.Env{Limits: left.limits})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	wanted := map[fhir.Value]bool{}
+	for _, it := range found {
+		v := it.Value()
+		if !v.Exists() {
+			return nil, fhir.Errorf(fhir.Processing, "the path gives a value that is computed, and must find one that is there")
+		}
+		wanted[v] = true
 	}
 	var out []spot
-	for i, key := range s.n.keys {
-		e, is := s.typ.Member(key)
-		if e == nil || e.Name != name {
+	spots(spot{n: root, typ: r4.TypeOf(typ), is: typ, item: -1}, res.Value(), wanted, &out)
+	if len(out) < len(wanted) {
+		return nil, fhir.Errorf(fhir.Processing, "the path finds what cannot be patched")
+	}
+	return out, nil
+}
+
+// A patchBudget is what all operations of a patch may cost together.
+type patchBudget struct {
+	bytes  int
+	limits fhirpath.Limits // of each
+}
+
+func budgetOf(operations int) *patchBudget {
+	return &patchBudget{bytes: 128 << 20, limits: fhirpath.Limits{Steps: max(2_000, 2_000_000/max(operations, 10)), Items: 20_000, Text: 1 << 16}}
+}
+
+// spots gathers the places of wanted values, in the order of the resource. v is what s.n was written as.
+func spots(s spot, v fhir.Value, wanted map[fhir.Value]bool, out *[]spot) {
+	if wanted[v] {
+		*out = append(*out, s)
+	}
+	if s.n.raw != nil || s.n.array {
+		return
+	}
+	i := -1
+	for c := range v.Children() {
+		i++
+		if s.typ == nil {
+			return
+		}
+		e, is := s.typ.Member(c.Key())
+		if e == nil {
 			continue
 		}
 		t := e.Own
+		if t == nil && is == "Resource" {
+			is = c.Text("resourceType")
+		}
 		if t == nil {
 			t = r4.TypeOf(is)
 		}
-		if !s.n.kids[i].array {
-			out = append(out, spot{s.n.kids[i], t, is, s.n, key, -1})
+		kid := s.n.kids[i]
+		if !kid.array {
+			spots(spot{kid, t, is, s.n, c.Key(), -1, e}, c, wanted, out)
 			continue
 		}
-		for j, item := range s.n.kids[i].kids {
-			out = append(out, spot{item, t, is, s.n, key, j})
+		j := 0
+		for item := range c.Children() {
+			at, in := t, is
+			if len(e.Types) == 1 && e.Types[0] == "Resource" {
+				in = item.Text("resourceType")
+				at = r4.TypeOf(in)
+			}
+			spots(spot{kid.kids[j], at, in, s.n, c.Key(), j, e}, item, wanted, out)
+			j++
 		}
 	}
-	return out
-}
-
-func (s spot) says(path, value string) bool {
-	v, err := fhir.ParseValue(s.n.json())
-	if err != nil {
-		return false
-	}
-	for c := range v.All(path) {
-		if c.Str() == value {
-			return true
-		}
-	}
-	return false
 }
 
 // do does the operation to a resource's tree.
-func (op pathOperation) do(root *node, typ string) error {
-	spots, err := op.find(root, typ)
+func (op pathOperation) do(root *node, typ string, left *patchBudget) error {
+	spots, err := op.find(root, typ, left)
 	if err != nil {
 		return err
 	}
@@ -338,11 +322,7 @@ func (op pathOperation) replace(s spot) error {
 	if s.parent == nil {
 		return fhir.Errorf(fhir.Processing, "the whole resource is replaced by an update")
 	}
-	name := op.path[len(op.path)-1].name
-	for i := len(op.path) - 1; name == "" && i >= 0; i-- {
-		name = op.path[i].name
-	}
-	key, value, err := s.like(name, op.value)
+	key, value, err := s.like(op.value)
 	if err != nil {
 		return err
 	}
@@ -358,11 +338,11 @@ func (op pathOperation) replace(s spot) error {
 	return nil
 }
 
-// like builds a value for the place of another.
-func (s spot) like(name string, v fhir.Value) (string, *node, error) {
+// like builds a value for the place of another. One of another type of a choice has another name.
+func (s spot) like(v fhir.Value) (string, *node, error) {
 	if raw, is := valueIn(v); raw.Exists() {
-		if strings.HasPrefix(s.key, name) && len(s.key) > len(name) {
-			return name + is, grow(raw), nil
+		if s.e != nil && s.e.Choice {
+			return s.e.Name + is, grow(raw), nil
 		}
 		return s.key, grow(raw), nil
 	}
@@ -390,7 +370,7 @@ func (op pathOperation) inList(spots []spot) error {
 	if op.index > len(list.kids) {
 		return fhir.Errorf(fhir.Processing, "the list has %d items", len(list.kids))
 	}
-	_, value, err := spots[0].like(spots[0].key, op.value)
+	_, value, err := spots[0].like(op.value)
 	if err == nil {
 		list.kids = slices.Insert(list.kids, op.index, value)
 	}

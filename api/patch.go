@@ -55,9 +55,9 @@ var patchOptions = &jsonpatch.ApplyOptions{AccumulatedCopySizeLimit: 1 << 20}
 // apply gives the resource as the patch leaves it. A test that fails, and a path that is not there, refuse the whole.
 func (p *patch) apply(r *fhir.Resource) (*fhir.Resource, error) {
 	if p.json == nil {
-		root := grow(r.Value())
+		root, left := grow(r.Value()), budgetOf(len(p.fhirpath))
 		for i, op := range p.fhirpath {
-			if err := op.do(root, r.Type()); err != nil {
+			if err := op.do(root, r.Type(), left); err != nil {
 				return nil, fhir.IssueOf(err).At("Parameters.parameter[" + strconv.Itoa(i) + "]")
 			}
 		}

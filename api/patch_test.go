@@ -26,6 +26,9 @@ func TestAFHIRPathPatchDoesWhatItSays(t *testing.T) {
 		{"delete what is not there", operation("delete", "Patient.photo"), `"gender":"female"`},
 		{"delete by what it says", operation("delete", "Patient.identifier.where(system = 'urn:a')"), `"identifier":[{"system":"urn:b","value":"2"}]`},
 		{"replace the last", operation("replace", "Patient.name.last().family", `{"name":"value","valueString":"Z"}`), `{"use":"old","family":"Z"}`},
+		{"replace what a condition finds", operation("replace", "Patient.name.where(given contains 'y' and use.empty()).family", `{"name":"value","valueString":"Z"}`), `{"family":"Z"`},
+		{"delete what a place in a list finds", operation("delete", "Patient.identifier.tail()"), `"identifier":[{"system":"urn:a","value":"1"}]`},
+		{"replace in what a choice is", operation("replace", "Patient.identifier[iif(active, 0, 1)].value", `{"name":"value","valueString":"3"}`), `{"system":"urn:b","value":"3"}`},
 		{"replace a choice with another type", operation("replace", "Patient.deceased", `{"name":"value","valueDateTime":"2020"}`), `"deceasedDateTime":"2020"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -46,9 +49,11 @@ func TestAFHIRPathPatchDoesWhatItSays(t *testing.T) {
 		"no operation":    operation("sing", "Patient"),
 		"out of the list": operation("insert", "Patient.name", `{"name":"index","valueInteger":9}`, `{"name":"value","valueHumanName":{"family":"Z"}}`),
 		"another path":    operation("delete", "Patient.name.exists()"),
+		"a costly path":   operation("delete", "Patient.descendants().select(%resource.descendants()).select(%resource.descendants()).select(%resource.descendants())"),
+		"no FHIRPath":     operation("delete", "Patient.name.wher(use = 'x')"),
 		"one that stands": operation("add", "Patient", `{"name":"name","valueString":"gender"}`, `{"name":"value","valueCode":"male"}`),
 	} {
-		if a := s.do("PATCH", id, `{"resourceType":"Parameters","parameter":[`+op+`]}`); a.StatusCode != 400 && a.StatusCode != 422 {
+		if a := s.do("PATCH", id, `{"resourceType":"Parameters","parameter":[`+op+`]}`); a.StatusCode != 400 && a.StatusCode != 413 && a.StatusCode != 422 {
 			t.Errorf("%s: %d %s", name, a.StatusCode, a.body)
 		}
 	}
