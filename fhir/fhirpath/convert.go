@@ -147,7 +147,7 @@ func toTime(v any) any {
 			return v
 		}
 	case string:
-		if m, ok := parseTime(v); ok {
+		if m, ok := parseTime(strings.TrimPrefix(v, "T")); ok {
 			return m
 		}
 	}
@@ -191,7 +191,7 @@ func quantityFrom(v any) (Quantity, bool) {
 		return parseQuantity(v)
 	case bool:
 		d := toDecimal(v).(*apd.Decimal)
-		return Quantity{d, "1"}, true
+		return Quantity{value: d, unit: "1"}, true
 	}
 	return asQuantity(v)
 }

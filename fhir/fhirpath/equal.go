@@ -2,6 +2,7 @@ package fhirpath
 
 import (
 	"strings"
+	"unicode"
 
 	"github.com/cockroachdb/apd/v3"
 
@@ -228,7 +229,7 @@ func alikeQuantities(x, y Quantity) bool {
 	if codeX == codeY {
 		return alikeDecimals(x.value, y.value, min(plainPlaces(x.value), plainPlaces(y.value)))
 	}
-	r, ok := Quantity{y.value, codeY}.to(codeX)
+	r, ok := Quantity{value: y.value, unit: codeY}.to(codeX)
 	if !ok {
 		return false
 	}
@@ -236,7 +237,15 @@ func alikeQuantities(x, y Quantity) bool {
 	return ok && alikeDecimals(x.value, d, min(plainPlaces(x.value), plainPlaces(d)))
 }
 
-func folded(s string) string { return strings.ToLower(strings.Join(strings.Fields(s), " ")) }
+// folded is a text without regard to case and to which white space stands in it.
+func folded(s string) string {
+	return strings.ToLower(strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) {
+			return ' '
+		}
+		return r
+	}, s))
+}
 
 // distinct keeps the first of those above lo that are equal.
 func (r *run) distinct(lo int) error {

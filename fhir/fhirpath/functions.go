@@ -68,7 +68,7 @@ func init() {
 		"iif":            {least: 2, most: 3, do: iif},
 		"aggregate":      {least: 1, most: 2, do: aggregate},
 	}
-	for _, more := range []map[string]*function{conversions, texts, numbers, fhirFunctions} {
+	for _, more := range []map[string]*function{conversions, texts, numbers, momentParts, fhirFunctions} {
 		for name, f := range more {
 			functions[name] = f
 		}

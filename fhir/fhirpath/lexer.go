@@ -2,6 +2,7 @@ package fhirpath
 
 import (
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"tombolo/fhir"
@@ -183,8 +184,15 @@ func (l *lexer) quoted(quote byte) (string, error) {
 			if !ok {
 				return "", wrongAt(l.src, l.at, `\u is followed by four hexadecimal digits`)
 			}
-			b.WriteRune(r)
 			l.at += 4
+			if utf16.IsSurrogate(r) && strings.HasPrefix(l.src[l.at+1:], `\u`) {
+				if low, ok := unhex(l.src, l.at+3); ok {
+					if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+						l.at += 6
+					}
+				}
+			}
+			b.WriteRune(r)
 		default: // FHIRPath says nothing of other escapes: what is escaped stands for itself, as regular expressions in FHIR's own constraints have it
 			b.WriteByte('\\')
 			b.WriteByte(c)

@@ -54,7 +54,7 @@ func ofNumber(f func(*apd.Decimal) (*apd.Decimal, bool), toInteger bool) func(*r
 		v := it.system()
 		q, isQuantity := v.(Quantity)
 		d, ok := decimalOf(v)
-		if isQuantity && n.name == "abs" {
+		if isQuantity && (toInteger || n.name == "abs") {
 			d, ok = q.value, true
 		}
 		if !ok {
@@ -66,7 +66,7 @@ func ofNumber(f func(*apd.Decimal) (*apd.Decimal, bool), toInteger bool) func(*r
 			return nil
 		}
 		if isQuantity {
-			return r.push(computed(Quantity{out, q.unit}))
+			return r.push(computed(Quantity{value: out, unit: q.unit}))
 		}
 		if _, wasInteger := v.(int64); toInteger || wasInteger && n.name == "abs" {
 			if i, ok := integer(out); ok {
@@ -170,11 +170,14 @@ func round(r *run, n *call, lo int) error {
 			to = v
 		}
 	}
-	d, ok := decimalOf(it.system())
+	q, ok := asQuantity(it.system())
 	if !ok || to < 0 || to > 100 {
 		return fault("round() is asked of a number, with 0 to 100 places")
 	}
-	return r.answer(lo, computed(roundTo(d, int(to))))
+	if q.value = roundTo(q.value, int(to)); it.typ.kind == kindQuantity {
+		return r.answer(lo, computed(q))
+	}
+	return r.answer(lo, computed(q.value))
 }
 
 // boundary is the least or greatest value that what is written may stand for.
@@ -206,7 +209,7 @@ func boundary(high bool) func(*run, *call, int) error {
 			return nil
 		case Quantity:
 			if d, ok := decimalBoundary(v.value, high, to, given); ok {
-				return r.push(computed(Quantity{d, v.unit}))
+				return r.push(computed(Quantity{value: d, unit: v.unit}))
 			}
 			return nil
 		}
@@ -271,8 +274,8 @@ func comparable(r *run, n *call, lo int) error {
 	if err != nil || it == nil || a == nil {
 		return r.none(lo, err)
 	}
-	x, ok1 := it.system().(Quantity)
-	y, ok2 := a.system().(Quantity)
+	x, ok1 := asQuantity(it.system())
+	y, ok2 := asQuantity(a.system())
 	if !ok1 || !ok2 {
 		return fault("comparable() is asked of quantities")
 	}

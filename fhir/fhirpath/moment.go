@@ -72,7 +72,7 @@ func parseZone(s string) (minutes int, ok bool) {
 	}
 	h, ok1 := digits(s[1:3], 2)
 	m, ok2 := digits(s[4:6], 2)
-	if !ok1 || !ok2 || h > 14 || m > 59 {
+	if !ok1 || !ok2 || h > 14 || m > 59 || h == 14 && m > 0 {
 		return 0, false
 	}
 	if s[0] == '-' {
@@ -265,6 +265,9 @@ func (m Moment) plus(n int64, unit precision) (Moment, bool) {
 		ms := (((int64(m.part[3])*3600+int64(m.part[4])*60+int64(m.part[5]))*1000+int64(m.part[6])+n*scale)%day + day) % day
 		m.part[3], m.part[4], m.part[5], m.part[6] = int(ms/3600_000), int(ms/60_000%60), int(ms/1000%60), int(ms%1000)
 		return m, true
+	}
+	if unit == toDay && m.precision == toYear {
+		n, unit = n/365, toYear
 	}
 	for unit > m.precision {
 		n /= []int64{1, 12, 30, 24, 60, 60, 1000}[unit]

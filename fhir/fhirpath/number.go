@@ -77,6 +77,7 @@ func inRange(n int64) bool { return n >= -1<<31 && n <= 1<<31-1 }
 type Quantity struct {
 	value *apd.Decimal
 	unit  string
+	fhir  bool // of a FHIR Quantity: its year is the calendar's and UCUM's alike
 }
 
 func (q Quantity) String() string { return q.value.Text('f') + " " + quoteUnit(q.unit) }
@@ -90,13 +91,22 @@ func quantityOf(v fhir.Value) any {
 	unit, system := v.Member("code").Str(), v.Member("system").Str()
 	switch {
 	case system == ucum.System && unit != "":
+		if word, ok := calendarWords[unit]; ok {
+			return Quantity{d, word, true}
+		}
 	case system == "" && unit == "" && !v.Member("unit").Exists():
 		unit = "1"
 	default:
 		return nil
 	}
-	return Quantity{d, unit}
+	return Quantity{d, unit, false}
 }
+
+// calendarWords are the units of time of FHIR's quantities in FHIRPath's words. FHIR R4 fhirpath.html#quantity
+var calendarWords = map[string]string{"a": "year", "mo": "month", "d": "day", "h": "hour", "min": "minute", "s": "second"}
+
+// calendarDays is how long a calendar's year and month are taken to be beside shorter units in words. FHIRPath §5.5.8
+var calendarDays = map[string]int64{"a": 365, "mo": 30}
 
 // ofUCUM is the unit in UCUM, and whether it is a calendar's year or month, whose length is not a fixed one.
 func ofUCUM(unit string) (code string, calendar bool) {
@@ -159,14 +169,36 @@ func (q Quantity) to(unit string) (*big.Rat, bool) {
 		}
 		return new(big.Rat).Quo(rational(q.value), big.NewRat(12, 1)), true
 	}
-	if from == into && fromCalendar == intoCalendar {
+	if from == into && (q.fhir || fromCalendar == intoCalendar) {
 		return rational(q.value), true
 	}
-	if fromCalendar != intoCalendar {
+	value := rational(q.value)
+	switch {
+	case fromCalendar && isCalendarWord(unit):
+		value, from = value.Mul(value, big.NewRat(calendarDays[from], 1)), "d"
+	case intoCalendar && isCalendarWord(q.unit):
+		out, err := ucum.Convert(value, from, "d")
+		if err != nil {
+			return nil, false
+		}
+		return out.Quo(out, big.NewRat(calendarDays[into], 1)), true
+	case fromCalendar != intoCalendar:
 		return nil, false
 	}
-	out, err := ucum.Convert(rational(q.value), from, into)
+	out, err := ucum.Convert(value, from, into)
 	return out, err == nil
+}
+
+// in is the value in another unit.
+func (q Quantity) in(unit string) (*apd.Decimal, bool) {
+	if q.unit == unit {
+		return q.value, true
+	}
+	r, ok := q.to(unit)
+	if !ok {
+		return nil, false
+	}
+	return decimalFrom(r)
 }
 
 // compare orders two quantities of one kind.
@@ -174,6 +206,7 @@ func (q Quantity) compare(o Quantity) (order int, known bool) {
 	if q.unit == o.unit {
 		return q.value.Cmp(o.value), true
 	}
+	q.fhir = q.fhir || o.fhir
 	a, ok := q.to(o.unit)
 	if !ok {
 		return 0, false
@@ -193,11 +226,11 @@ func parseQuantity(s string) (Quantity, bool) {
 	}
 	switch unit := strings.TrimSpace(s[i:]); {
 	case unit == "":
-		return Quantity{d, "1"}, i == len(s)
+		return Quantity{value: d, unit: "1"}, i == len(s)
 	case len(unit) > 2 && unit[0] == '\'' && unit[len(unit)-1] == '\'':
-		return Quantity{d, unit[1 : len(unit)-1]}, true
+		return Quantity{value: d, unit: unit[1 : len(unit)-1]}, true
 	default:
-		return Quantity{d, unit}, isCalendarWord(unit)
+		return Quantity{value: d, unit: unit}, isCalendarWord(unit)
 	}
 }
 

@@ -212,7 +212,7 @@ func compareValues(a, b any) (order int, known tri, err error) {
 	case Quantity:
 		y, ok := b.(Quantity)
 		if d, isNumber := decimalOf(b); isNumber {
-			y, ok = Quantity{d, "1"}, true
+			y, ok = Quantity{value: d, unit: "1"}, true
 		}
 		if ok {
 			order, ok := x.compare(y)
@@ -225,7 +225,7 @@ func compareValues(a, b any) (order int, known tri, err error) {
 			return x1.Cmp(x2), yes, nil
 		}
 		if q, ok := b.(Quantity); ok && ok1 {
-			order, ok := Quantity{x1, "1"}.compare(q)
+			order, ok := Quantity{value: x1, unit: "1"}.compare(q)
 			return order, knownIf(ok), nil
 		}
 	}
@@ -324,7 +324,7 @@ func asQuantity(v any) (Quantity, bool) {
 		return q, true
 	}
 	d, ok := decimalOf(v)
-	return Quantity{d, "1"}, ok
+	return Quantity{value: d, unit: "1"}, ok
 }
 
 func integers(op string, x, y int64) (any, bool) {
@@ -419,21 +419,20 @@ func truncated(d *apd.Decimal) *apd.Decimal {
 
 func quantities(op string, a, b Quantity) (any, bool, error) {
 	if op == "+" || op == "-" {
-		r, ok := b.to(a.unit)
+		unit := a.unit
+		if order, ok := (Quantity{value: apd.New(1, 0), unit: a.unit}).compare(Quantity{value: apd.New(1, 0), unit: b.unit}); ok && order > 0 {
+			unit = b.unit // the finer one
+		}
+		x, ok1 := a.in(unit)
+		y, ok2 := b.in(unit)
+		if !ok1 || !ok2 {
+			return nil, false, nil
+		}
+		v, ok := decimals(op, x, y)
 		if !ok {
 			return nil, false, nil
 		}
-		d := b.value
-		if a.unit != b.unit {
-			if d, ok = decimalFrom(r); !ok {
-				return nil, false, nil
-			}
-		}
-		v, ok := decimals(op, a.value, d)
-		if !ok {
-			return nil, false, nil
-		}
-		return Quantity{v.(*apd.Decimal), a.unit}, true, nil
+		return Quantity{value: v.(*apd.Decimal), unit: unit}, true, nil
 	}
 	if op != "*" && op != "/" {
 		return nil, false, fault("%s does not go with quantities", op)
@@ -450,7 +449,7 @@ func quantities(op string, a, b Quantity) (any, bool, error) {
 		if !ok {
 			return nil, false, nil
 		}
-		return Quantity{v.(*apd.Decimal), unit}, true, nil
+		return Quantity{value: v.(*apd.Decimal), unit: unit}, true, nil
 	}
 	codeA, _ := ofUCUM(a.unit)
 	codeB, _ := ofUCUM(b.unit)
@@ -468,5 +467,5 @@ func quantities(op string, a, b Quantity) (any, bool, error) {
 		return nil, false, nil
 	}
 	d, ok := decimalFrom(of.ToBase(rational(v.(*apd.Decimal))))
-	return Quantity{d, of.Base()}, ok, nil
+	return Quantity{value: d, unit: of.Base()}, ok, nil
 }

@@ -238,7 +238,7 @@ func (p *parser) number(t token) (node, error) {
 		if !ok {
 			return nil, wrongAt(p.src, t.at, "the number has too many digits")
 		}
-		return &literal{computed(Quantity{d, u.text})}, nil
+		return &literal{computed(Quantity{value: d, unit: u.text})}, nil
 	}
 	if !strings.Contains(t.text, ".") {
 		n, err := strconv.ParseInt(t.text, 10, 64)

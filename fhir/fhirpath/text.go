@@ -302,11 +302,11 @@ func substring(r *run, n *call, lo int) error {
 }
 
 func toChars(r *run, n *call, lo int) error {
-	s, ok, err := r.textIn(n, lo)
-	if err != nil || !ok {
+	s, _, err := r.textIn(n, lo)
+	r.stack = r.stack[:lo]
+	if err != nil {
 		return err
 	}
-	r.stack = r.stack[:lo]
 	for _, c := range s {
 		if err := r.push(computed(string(c))); err != nil {
 			return err
@@ -348,17 +348,23 @@ func join(r *run, n *call, lo int) error {
 		return nil
 	}
 	var b strings.Builder
+	first := true
 	for i := lo; i < hi; i++ {
-		s, ok := r.stack[i].system().(string)
+		v := r.stack[i].system()
+		if v == nil && r.stack[i].typ.primitive() { // it has extensions only
+			continue
+		}
+		s, ok := v.(string)
 		if !ok {
 			return fault("join() is asked of Strings")
 		}
 		if err := r.write(len(s) + len(sep)); err != nil {
 			return err
 		}
-		if i > lo {
+		if !first {
 			b.WriteString(sep)
 		}
+		first = false
 		b.WriteString(s)
 	}
 	return r.answer(lo, computed(b.String()))
