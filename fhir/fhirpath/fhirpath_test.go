@@ -236,3 +236,21 @@ func TestNumbersAtTheirLimits(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkObservation evaluates 14 of Observation's search expressions, all of them an operation.
+func BenchmarkObservation(b *testing.B) {
+	r := Resource(input(b, data(b, "09-fhir-test-cases", "r4-core-tests"), "observation-example.xml"))
+	var all []*Expr
+	for _, text := range []string{"Observation.code", "Observation.identifier", "Observation.subject", "Observation.status", "Observation.category", "(Observation.value as Quantity)", "Observation.effective",
+		"Observation.performer", "Observation.encounter", "Observation.component.code", "Observation.code | Observation.component.code", "Observation.dataAbsentReason", "Observation.device", "Observation.basedOn"} {
+		all = append(all, MustCompile(text))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, e := range all {
+			if _, err := e.Eval(r, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}

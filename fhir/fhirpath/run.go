@@ -76,7 +76,7 @@ func (e *Expr) start(it Item, env *Env) *run {
 }
 
 func (r *run) finish() {
-	if cap(r.stack) > 1<<14 {
+	if cap(r.stack) > 512 {
 		r.stack = nil
 	}
 	clear(r.stack[:cap(r.stack)])

@@ -392,3 +392,60 @@ func TestMutantsOfUKCoresExamplesAreRefused(t *testing.T) {
 		t.Errorf("only %d mutants were made", tried)
 	}
 }
+
+// The summary that IPS publishes as an example, with each of its sections taken out, renamed or emptied; and its resources as above.
+func TestMutantsOfIPSExamplesAreRefused(t *testing.T) {
+	core, ips := data(t, "02-fhir-definitions", "hl7.fhir.r4.core-4.0.1.tgz"), data(t, "02-fhir-definitions", "ips-package", "ips_v110.tgz")
+	d, _, err := Load(core, ips)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := map[string]fhir.Value{}
+	for _, r := range packaged(t, ips, "package/StructureDefinition-") {
+		raw[r.Text("url")] = r.Value()
+	}
+	required := map[string]bool{"11450-4": true, "48765-2": true, "10160-0": true} // problems, allergies, medications
+	tried, sections := 0, 0
+	for name, r := range packaged(t, ips, "example/") {
+		o := decode(t, r)
+		var list []mutant
+		for _, e := range append(entriesOf(o), o) {
+			typ, _ := e["resourceType"].(string)
+			if typ == r.Type() {
+				list = append(list, profileMutants(e, differentials(raw, ipsProfile(d, typ)), typ)...)
+			}
+			if typ != "Composition" {
+				continue
+			}
+			all, _ := e["section"].([]any)
+			for i, s := range all {
+				code := s.(object)["code"].(object)["coding"].([]any)[0].(object)
+				if !required[code["code"].(string)] {
+					continue
+				}
+				sections++
+				list = append(list, mutant{"section " + code["code"].(string) + " is missing", put(e, "section", slices.Delete(slices.Clone(all), i, i+1))},
+					mutant{"section " + code["code"].(string) + " has another code", put(code, "code", "x")},
+					mutant{"section " + code["code"].(string) + " is there twice", put(e, "section", append(slices.Clone(all), s))},
+					mutant{"section " + code["code"].(string) + " has no title", without(s.(object), "title")})
+			}
+		}
+		if u := ipsProfile(d, r.Type()); u != "" {
+			tried += try(t, d, name, o, []string{u}, list)
+		}
+	}
+	t.Logf("%d mutants, of %d sections among them", tried, sections)
+	if tried < 100 || sections < 3 {
+		t.Error("too few were made")
+	}
+}
+
+func entriesOf(o object) (out []object) {
+	list, _ := o["entry"].([]any)
+	for _, e := range list {
+		if r, ok := e.(object)["resource"].(object); ok {
+			out = append(out, r)
+		}
+	}
+	return out
+}

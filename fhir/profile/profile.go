@@ -63,7 +63,7 @@ func (d *Definitions) URLs(typ string) []string {
 
 const (
 	maxIssues = 100
-	maxWork   = 5_000_000 // elements looked at, in all profiles
+	maxWork   = 2_000_000 // elements looked at, in all profiles
 	maxWithin = 24        // profiles within profiles
 )
 
@@ -107,6 +107,7 @@ type checker struct {
 	work   *int
 	within int
 	inner  bool // of a resource inside another
+	bundle *bundle
 }
 
 func (c *checker) say(t fhir.IssueType, at, format string, args ...any) {
@@ -121,7 +122,9 @@ func (c *checker) tell(i *fhir.Issue) {
 
 // trial is a checker whose issues are only counted: is this a case of that profile?
 func (c *checker) trial() *checker {
-	return &checker{d: c.d, env: c.env, work: c.work, within: c.within + 1, inner: c.inner}
+	t := &checker{d: c.d, env: c.env, work: c.work, within: c.within + 1, inner: c.inner, bundle: c.bundle}
+	t.env.MemberOf, t.env.ConformsTo = t.memberOf, t.conformsTo
+	return t
 }
 
 func (c *checker) passes() bool { return !slices.ContainsFunc(c.issues, isError) }
@@ -141,6 +144,10 @@ func (c *checker) resource(v fhir.Value, at string, container fhirpath.Item, pro
 		c.env.Root = container
 	}
 	c.env.MemberOf, c.env.ConformsTo = c.memberOf, c.conformsTo
+	if typ == "Bundle" && c.bundle == nil {
+		c.bundle = &bundle{root: v}
+		c.env.Resolve = c.bundle.resolve
+	}
 	var nodes []*node
 	asked := len(profiles)
 	for p := range v.All("meta.profile") {
@@ -193,6 +200,9 @@ func (c *checker) conformsTo(url string, of fhirpath.Item) (conforms, known bool
 		return false, true
 	}
 	t := c.trial()
+	if rt := r4.TypeOf(p.Type); rt != nil && rt.Resource {
+		t.env.Resource, t.env.Root = of, of
+	}
 	t.element(place{it: of, v: of.Value(), typ: p.Type, of: r4.TypeOf(p.Type), at: p.Type}, []*node{p.root})
 	return t.passes(), true
 }
@@ -205,4 +215,27 @@ func (c *checker) memberOf(url string, of fhirpath.Item) (in, known bool) {
 		return false, true
 	}
 	return false, false
+}
+
+// A bundle finds what references within it mean. FHIR R4 bundle.html#references
+type bundle struct {
+	root  fhir.Value
+	byURL map[string]fhir.Value // by fullUrl, and by type and id
+}
+
+func (b *bundle) resolve(ref string) fhir.Value {
+	if b.byURL == nil {
+		b.byURL = map[string]fhir.Value{}
+		for e := range b.root.All("entry") {
+			res := e.Member("resource")
+			if full := e.Member("fullUrl").Str(); full != "" {
+				b.byURL[full] = res
+			}
+			if id := res.Member("id").Str(); id != "" {
+				b.byURL[res.Member("resourceType").Str()+"/"+id] = res
+			}
+		}
+	}
+	ref, _, _ = strings.Cut(ref, "/_history/")
+	return b.byURL[ref]
 }

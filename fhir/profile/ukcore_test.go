@@ -1,6 +1,12 @@
 package profile
 
 import (
+	"archive/tar"
+	"compress/gzip"
+	"errors"
+	"io"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 
@@ -66,4 +72,75 @@ func rawProfiles(t testing.TB) map[string]fhir.Value {
 		out[r.Text("url")] = r.Value()
 	}
 	return out
+}
+
+// The International Patient Summary's own examples are right by its profiles, and by R4.
+func TestEveryExampleOfIPSValidates(t *testing.T) {
+	core, ips := data(t, "02-fhir-definitions", "hl7.fhir.r4.core-4.0.1.tgz"), data(t, "02-fhir-definitions", "ips-package", "ips_v110.tgz")
+	d, problems, err := Load(core, ips)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Log(p)
+	}
+	n := 0
+	for name, r := range packaged(t, ips, "example/") {
+		var asked []string
+		if u := ipsProfile(d, r.Type()); u != "" {
+			asked = []string{u}
+			n++
+		}
+		for _, i := range Errors(d.Check(r, asked...)) {
+			t.Errorf("%s: %v", name, i)
+		}
+	}
+	t.Logf("%d examples held to a profile", n)
+}
+
+// ipsProfile is IPS's profile of a type; "" if it has none, or several.
+func ipsProfile(d *Definitions, typ string) string {
+	u := "http://hl7.org/fhir/uv/ips/StructureDefinition/" + typ + "-uv-ips"
+	for _, other := range d.URLs(typ) {
+		if strings.HasSuffix(other, "-uv-ips") && other != u {
+			return ""
+		}
+	}
+	if d.Profile(u) == nil {
+		return ""
+	}
+	return u
+}
+
+// packaged are the resources below a folder of a package.
+func packaged(t testing.TB, file, folder string) map[string]*fhir.Resource {
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	zr, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]*fhir.Resource{}
+	for tr := tar.NewReader(zr); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(h.Name, folder) || !strings.HasSuffix(h.Name, ".json") {
+			continue
+		}
+		raw, err := io.ReadAll(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := fhir.Parse(raw); err == nil {
+			out[h.Name] = r
+		}
+	}
 }
