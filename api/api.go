@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 
 	"tombolo/access"
@@ -36,8 +37,10 @@ type Door interface {
 type Options struct {
 	Gather *gather.Gatherer
 	Tasks  Tasks // nil: there are none
-	Intake Door
-	Bulk   Bulk // nil: $export and $import are not offered
+	// Directory is the care services directory; nil: there is none.
+	Directory Directory
+	Intake    Door
+	Bulk      Bulk // nil: $export and $import are not offered
 	// Parameters are the search parameters that systems define for their own records; nil: R4's alone.
 	Parameters Parameters
 	Access     *access.Manager
@@ -55,13 +58,13 @@ type server struct {
 	mux *http.ServeMux
 }
 
-// New makes the handler for everything below /fhir.
+// New makes the handler for everything below /fhir, and for IHE's identity profiles below /identity.
 func New(o Options) http.Handler {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &server{o: o, mux: http.NewServeMux()}
-	for _, r := range s.routes() {
+	for _, r := range slices.Concat(s.routes(), s.identityRoutes(), s.directoryRoutes()) {
 		s.mux.HandleFunc(r.pattern, s.answer(s.serve(r)))
 	}
 	s.mux.HandleFunc("/", s.answer(s.nothing))
@@ -90,6 +93,10 @@ func (s *server) routes() []route {
 		{pattern: "GET /fhir/Patient/{id}/$everything", interaction: "$everything", typ: "Patient", person: s.everything, system: s.ownEverything},
 		{pattern: "GET /fhir/Patient/{id}/$summary", interaction: "$summary", typ: "Patient", person: s.summary, system: s.ownSummary},
 		{pattern: "POST /fhir/Patient/$summary", person: s.summaryByIdentifier},
+		{pattern: "POST /fhir/Patient/$match", interaction: "$match", typ: "Patient", person: s.match, system: s.match},
+		{pattern: "GET /fhir/Patient/$match", person: methodNotAllowed, system: methodNotAllowed},
+		{pattern: "GET /fhir/Patient/$ihe-pix", interaction: "$ihe-pix", typ: "Patient", person: s.pixm, system: s.pixm},
+		{pattern: "POST /fhir/Patient/$ihe-pix", person: s.pixm, system: s.pixm},
 		{pattern: "GET /fhir/$gather", person: methodNotAllowed, system: methodNotAllowed},
 		{pattern: "POST /fhir/$gather", interaction: "$gather", person: s.gather},
 		{pattern: "POST /fhir/$convert", interaction: "$convert", person: s.convert, system: s.convert},
@@ -188,6 +195,8 @@ func statusOf(i *fhir.Issue) int {
 		return http.StatusMethodNotAllowed
 	case i.Expression == "Content-Type":
 		return http.StatusUnsupportedMediaType
+	case i == pixUnknownTarget:
+		return http.StatusForbidden
 	case i == notAcceptable:
 		return http.StatusNotAcceptable
 	case conditions[i.Expression[strings.LastIndexByte(i.Expression, ' ')+1:]]:

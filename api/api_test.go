@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -43,9 +45,14 @@ type site struct {
 
 	gather    *gather.Gatherer
 	bulkStops func() // waits until it has
+	// logged is what the API has logged, to be read when nothing is asked any more.
+	logged *bytes.Buffer
 }
 
-func open(t testing.TB) *site {
+func open(t testing.TB) *site { t.Helper(); return openWith(t, func(*region.Region) {}) }
+
+// openWith is open in a region that is a little different.
+func openWith(t testing.TB, differ func(*region.Region)) *site {
 	t.Helper()
 	gives := map[dataset.Heading]region.Way{dataset.Demographics: region.Push, dataset.Problems: region.Push, dataset.Results: region.Push}
 	r := &region.Region{ID: "test", Name: "Test", Organisations: []region.Organisation{{ODS: "RX1", Name: "The Trust", Kind: region.KindAcute}, {ODS: "RX2", Name: "Another"}},
@@ -57,6 +64,7 @@ func open(t testing.TB) *site {
 		Systems: []region.System{{ID: "epr", Organisation: "RX1", Connector: "api", Product: "EPR", Release: region.Release{All: true}, Gives: gives},
 			{ID: "other", Organisation: "RX2", Connector: "api", Release: region.Release{All: true}, Gives: gives}},
 	}
+	differ(r)
 	engine := enginetest.Open(t, t.TempDir())
 	db, err := store.Open(store.Options{Engine: engine})
 	must(t, err)
@@ -78,8 +86,9 @@ func open(t testing.TB) *site {
 	users, err := access.New(access.Options{Region: r})
 	must(t, err)
 	g := gather.New(gather.Options{Region: r, People: people, Kept: db, Audit: log, Stamper: stamper})
-	s := &site{t: t, audit: log, db: db, in: in, gather: g}
-	srv := httptest.NewServer(api.New(api.Options{Gather: g, Intake: in, Bulk: s.bulkRuns(), Parameters: params, Access: users, Name: "Test", Version: "test"}))
+	logged := &bytes.Buffer{}
+	s := &site{t: t, audit: log, db: db, in: in, gather: g, logged: logged}
+	srv := httptest.NewServer(api.New(api.Options{Gather: g, Intake: in, Bulk: s.bulkRuns(), Parameters: params, Access: users, Name: "Test", Version: "test", Logger: slog.New(slog.NewTextHandler(logged, nil))}))
 	s.url = srv.URL + "/fhir"
 	t.Cleanup(func() {
 		srv.Close()

@@ -74,6 +74,10 @@ func operationDefinition(name, typ string) string {
 		return "http://hl7.org/fhir/OperationDefinition/Patient-everything"
 	case "$summary":
 		return "http://hl7.org/fhir/uv/ips/OperationDefinition/summary"
+	case "$match":
+		return "http://hl7.org/fhir/OperationDefinition/Patient-match"
+	case "$ihe-pix":
+		return "https://profiles.ihe.net/ITI/PIXm/OperationDefinition/IHE.PIXm.pix"
 	case "$lastn":
 		return "http://hl7.org/fhir/OperationDefinition/Observation-lastn"
 	case "$validate", "$meta", "$meta-add", "$meta-delete", "$convert":

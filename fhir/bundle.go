@@ -95,6 +95,7 @@ type EntryParts struct {
 	FullURL           string
 	Resource          []byte // its JSON; nil if there is none
 	Mode              string // search.mode
+	Search            M      // all of search, where there is more to say than the mode
 	Request, Response M
 }
 
@@ -118,7 +119,10 @@ func (w *BundleWriter) AddEntry(e EntryParts) {
 	if e.Resource != nil {
 		part("resource", e.Resource)
 	}
-	if e.Mode != "" {
+	switch {
+	case e.Search != nil:
+		part("search", mustJSON(e.Search))
+	case e.Mode != "":
 		part("search", mustJSON(M{"mode": e.Mode}))
 	}
 	if e.Request != nil {

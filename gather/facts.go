@@ -76,7 +76,8 @@ func (g *Gatherer) relate(f *policy.Facts, s *access.Session, p *mpi.Person) {
 		}
 		return
 	}
-	if p.Practice != "" && p.Practice == s.Organisation {
+	agreed, _, _ := g.o.Agreed.InForce()
+	if p.Practice != "" && (p.Practice == s.Organisation || agreed.Current(p.Practice) == s.Organisation) { // a practice's successor has its list
 		f.Relationships = append(f.Relationships, policy.RegisteredPractice)
 	}
 	for _, sys := range g.o.Region.Systems {

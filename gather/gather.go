@@ -19,6 +19,7 @@ import (
 	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/mpi"
+	"tombolo/mpi/match"
 	"tombolo/policy"
 	"tombolo/region"
 	"tombolo/search"
@@ -34,6 +35,11 @@ type People interface {
 	Resolve(ctx context.Context, id fhir.Identifier) (string, error)
 	// PersonOf finds the person to whom a source patient is linked, or an issue of type NotFound.
 	PersonOf(ctx context.Context, patientID string) (string, error)
+	// Match finds who may be the person described, of those who may be told of; Found those of whom a source's Patient answers a search.
+	Match(ctx context.Context, d match.Description, limit int, told func(p *mpi.Person, source string) (bool, error)) ([]mpi.Candidate, error)
+	Found(ctx context.Context, q search.Query) ([]string, error)
+	// KnowsSystem reports whether anybody has an identifier of a system.
+	KnowsSystem(ctx context.Context, system string) (bool, error)
 }
 
 // Standing tells what policy must know before any record is looked at: choices, proxies and relationships. standing.Index is one.

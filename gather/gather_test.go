@@ -42,6 +42,7 @@ type bench struct {
 	access *access.Manager
 	db     *store.DB
 	opts   gather.Options
+	intake *intake.Intake
 }
 
 func patient(id, nhs, family, born string) *fhir.Resource {
@@ -119,7 +120,7 @@ func openWith(t testing.TB, sources map[string]connector.Asker, change func(*reg
 	must(t, err)
 	users, err := access.New(access.Options{Region: r})
 	must(t, err)
-	b := &bench{audit: log, access: users, db: db}
+	b := &bench{audit: log, access: users, db: db, intake: in}
 	b.opts = gather.Options{Region: r, People: people, Kept: db, Audit: log, Askers: sources, Stamper: stamper}
 	b.Gatherer = gather.New(b.opts)
 	return b

@@ -159,7 +159,7 @@ func (op *opening) notAsked(l *lane, org region.Organisation) string {
 		return "has sent nothing about this person"
 	case len(op.identifiers()) == 0:
 		return "was not asked: it can be asked by a national number only, and none is known"
-	case org.Kind == region.KindGP && op.person.Practice != org.ODS && op.person.Practice != "":
+	case org.Kind == region.KindGP && op.person.Practice != "" && op.g.o.Region.Current(op.person.Practice) != op.g.o.Region.Current(org.ODS):
 		return "was not asked: the person is registered elsewhere"
 	}
 	return ""

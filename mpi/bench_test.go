@@ -22,7 +22,7 @@ func BenchmarkMatch(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			c, err := d.Match(context.Background(), asked[int(next.Add(1))%len(asked)], 5)
+			c, err := d.Match(context.Background(), asked[int(next.Add(1))%len(asked)], 5, nil)
 			if err != nil {
 				b.Error(err)
 				return

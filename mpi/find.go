@@ -76,6 +76,49 @@ func (x *Index) Find(ctx context.Context, d Description, from func(source string
 	return out, nil
 }
 
+// Found gives the people of whom some source's Patient answers a search, in an order that stays the same; of type TooCostly if it is answered by too many. Who may be
+// told of, and by which source, is for whoever asks to see to.
+func (x *Index) Found(ctx context.Context, q search.Query) ([]string, error) {
+	q.Type, q.Count = "Patient", examined
+	page, err := x.db.Search(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	if page.Next != "" {
+		return nil, fhir.Errorf(fhir.TooCostly, "too many people answer to this: say more of who is meant")
+	}
+	var out []string
+	for _, r := range page.Resources {
+		id, err := x.PersonOf(ctx, r.ID())
+		if fhir.Is(err, fhir.NotFound) {
+			continue // not yet taken in
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+	}
+	return out, nil
+}
+
+// KnowsSystem reports whether anybody has an identifier of a system: national numbers are always known.
+func (x *Index) KnowsSystem(ctx context.Context, system string) (bool, error) {
+	switch system {
+	case fhir.SystemNHSNumber, fhir.SystemCHI, fhir.SystemHCN:
+		return true, nil
+	}
+	if len(system) > 400 {
+		return false, nil
+	}
+	found, err := x.db.View(Bucket).PeekAll(ctx, []string{"id/" + system + "|"}, 1)
+	return err == nil && len(found) > 0 && len(found[0]) > 0, err
+}
+
+// Begins reports whether a value begins as wanted, whatever its capitals and accents.
+func Begins(wanted, value string) bool { return value != "" && says(wanted+"*", value) }
+
 // Answers reports whether one of the person's patients is described so.
 func (p *Person) Answers(d Description) bool { return slices.ContainsFunc(p.Patients, d.of) }
 

@@ -34,10 +34,11 @@ const personPrefix = "person/"
 type Index struct {
 	db      *store.DB
 	stamper connector.Stamper
+	trusted []string // sources
 }
 
 // New makes an Index over a store. stamper gives people their ids: the same log gives the same ids.
-func New(db *store.DB, stamper connector.Stamper) *Index { return &Index{db, stamper} }
+func New(db *store.DB, stamper connector.Stamper) *Index { return &Index{db: db, stamper: stamper} }
 
 // Handle takes one event of the log into the index, in the transaction in which the follower's cursor moves.
 func (x *Index) Handle(ctx context.Context, tx store.Tx, e events.Event) error {
@@ -64,6 +65,13 @@ func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error 
 		return err
 	}
 	pt := FromResource(e.Source, r)
+	pt.Trusted = slices.Contains(x.trusted, e.Source)
+	var anew []Patient
+	if pt.Trusted {
+		if anew, err = x.claim(ctx, b, &pt); err != nil {
+			return err
+		}
+	}
 	before := &Person{}
 	if was != "" {
 		if err := getJSON(ctx, b, personPrefix+was, before); err != nil {
@@ -113,9 +121,11 @@ func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error 
 		return err
 	}
 	if together(before.Patients) || together(p.Patients) {
-		return x.join(ctx, b, append(merged, was, home)...)
+		if err := x.join(ctx, b, append(merged, was, home)...); err != nil {
+			return err
+		}
 	}
-	return nil
+	return x.look(ctx, tx, e, anew)
 }
 
 // together reports whether a steward has said of any of them that they are somebody else too.
@@ -178,6 +188,13 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was str
 		}
 	}
 	for _, id := range nationalNumbers(pt.Identifiers) {
+		if gone, err := void(ctx, b, id, pt.ID); err != nil {
+			return "", nil, err
+		} else if gone {
+			pt.Doubted = append(pt.Doubted, id.System+"|"+id.Value)
+			x.review(b, e, pt.ID, "has a national number that its register has invalidated: the number is nobody's, and is not believed from this source until it is put right")
+			continue
+		}
 		owner, err := getString(ctx, b, idKey(id))
 		if err != nil {
 			return "", nil, err
@@ -324,7 +341,7 @@ func (x *Index) store(ctx context.Context, b store.TxBucket, p *Person) error {
 	for _, q := range p.Patients {
 		b.Put("patient/"+q.ID, []byte(p.ID))
 		for _, id := range q.Identifiers {
-			if id.Check() != nil || q.doubts(id) {
+			if id.Check() != nil || q.Doubts(id) {
 				continue
 			}
 			owner, err := getString(ctx, b, idKey(id))

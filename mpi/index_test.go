@@ -41,6 +41,12 @@ func open(t testing.TB, dir string) *desk {
 
 // register takes one Patient in, and lets the index follow.
 func (d *desk) register(id, nhs, family, born string, more ...fhir.M) {
+	d.t.Helper()
+	d.registerAt("s", id, nhs, family, born, more...)
+}
+
+func (d *desk) registerAt(source, id, nhs, family, born string, more ...fhir.M) {
+	d.t.Helper()
 	f := fhir.M{"name": []fhir.HumanName{{Family: family, Given: []string{"Ann"}}}, "birthDate": born, "meta": fhir.M{"source": "urn:tombolo:source:s#" + id}}
 	if nhs != "" {
 		f["identifier"] = []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: nhs}, {System: "mrn", Value: id}}
@@ -53,7 +59,7 @@ func (d *desk) register(id, nhs, family, born string, more ...fhir.M) {
 	r := fhir.New("Patient", id, f)
 	ctx := context.Background()
 	if _, err := d.db.Update(ctx, func(tx store.Tx) error {
-		_, err := tx.Put(ctx, store.Home{Source: "s", Patient: id, Heading: "demographics"}, r)
+		_, err := tx.Put(ctx, store.Home{Source: source, Patient: id, Heading: "demographics"}, r)
 		return err
 	}); err != nil {
 		d.t.Fatal(err)

@@ -58,7 +58,7 @@ func (q *Patient) Describe() match.Description {
 		raw.Contacts = []string{q.Phone}
 	}
 	for _, id := range q.Identifiers {
-		if id.Use != "old" && id.Check() == nil && !q.doubts(id) {
+		if id.Use != "old" && id.Check() == nil && !q.Doubts(id) {
 			raw.Numbers = append(raw.Numbers, match.Number{System: id.System, Value: id.Value})
 		}
 	}
@@ -148,56 +148,75 @@ type scored struct {
 	match.Verdict
 }
 
+// byLikelihood puts the likeliest first.
+func byLikelihood(a, b scored) int {
+	return cmp.Or(cmp.Compare(b.Verdict, a.Verdict), cmp.Compare(b.Probability, a.Probability), cmp.Compare(a.patient, b.patient))
+}
+
 // like gives the patients that are the same as, or possibly, whoever is described, the likeliest first.
 func like(ctx context.Context, b reader, d *match.Description) ([]scored, error) {
-	var prefixes []string
-	for _, k := range d.Keys() {
-		prefixes = append(prefixes, nearKey(k, ""))
-	}
-	slices.Sort(prefixes)
-	prefixes = slices.Compact(prefixes)
-	found, err := b.PeekAll(ctx, prefixes, perKey+1)
-	if err != nil {
+	c, err := candidates(ctx, b, d.Keys())
+	if err != nil || len(c.ids) == 0 {
 		return nil, err
-	}
-	var candidates []string
-	for i, items := range found {
-		if len(items) > perKey {
-			continue
-		}
-		for _, item := range items {
-			candidates = append(candidates, likePrefix+item.Key[len(prefixes[i]):])
-		}
-	}
-	slices.Sort(candidates)
-	candidates = slices.Compact(candidates)
-	if len(candidates) == 0 {
-		return nil, nil
 	}
 	terms, people, err := counted(ctx, b, d)
 	if err != nil {
 		return nil, err
 	}
 	m := match.Default()
-	packed, err := b.MultiGet(ctx, candidates...)
-	if err != nil {
-		return nil, err
-	}
 	var out []scored
-	for i, id := range candidates {
-		c, ok := match.Unpack(string(packed[i]))
+	for i, id := range c.ids {
+		other, ok := match.Unpack(string(c.packed[i]))
 		if !ok {
 			continue
 		}
-		s := m.Score(d, &c, 1/float64(max(people, leastPeople)), terms)
+		s := m.Score(d, &other, 1/float64(max(people, leastPeople)), terms)
 		if v := m.Decide(s); v != match.Different {
-			out = append(out, scored{strings.TrimPrefix(id, likePrefix), s, v})
+			out = append(out, scored{id, s, v})
 		}
 	}
-	slices.SortFunc(out, func(a, b scored) int {
-		return cmp.Or(cmp.Compare(b.Verdict, a.Verdict), cmp.Compare(b.Probability, a.Probability), cmp.Compare(a.patient, b.patient))
-	})
+	slices.SortFunc(out, byLikelihood)
 	return out, nil
+}
+
+// found are patients who have a key in common with somebody, and what they are like.
+type found struct {
+	ids    []string
+	packed [][]byte        // as described, beside ids
+	keys   map[string]bool // the prefixes that found anybody: keys that too many share have not
+}
+
+func candidates(ctx context.Context, b reader, keys []string) (found, error) {
+	prefixes := make([]string, len(keys))
+	for i, k := range keys {
+		prefixes[i] = nearKey(k, "")
+	}
+	slices.Sort(prefixes)
+	prefixes = slices.Compact(prefixes)
+	listed, err := b.PeekAll(ctx, prefixes, perKey+1)
+	if err != nil {
+		return found{}, err
+	}
+	out := found{keys: map[string]bool{}}
+	for i, items := range listed {
+		if len(items) > perKey {
+			continue
+		}
+		for _, item := range items {
+			out.ids = append(out.ids, item.Key[len(prefixes[i]):])
+			out.keys[prefixes[i]] = true
+		}
+	}
+	slices.Sort(out.ids)
+	if out.ids = slices.Compact(out.ids); len(out.ids) == 0 {
+		return out, nil
+	}
+	at := make([]string, len(out.ids))
+	for i, id := range out.ids {
+		at[i] = likePrefix + id
+	}
+	out.packed, err = b.MultiGet(ctx, at...)
+	return out, err
 }
 
 // counted reads how common what is described is.
@@ -356,7 +375,7 @@ func (x *Index) owner(ctx context.Context, b store.TxBucket, patient string) (st
 func mayBe(pt Patient, others []Patient) bool {
 	numbers := map[string]string{}
 	for _, id := range nationalNumbers(pt.Identifiers) {
-		if id.Use != "old" && !pt.doubts(id) {
+		if id.Use != "old" && !pt.Doubts(id) {
 			numbers[id.System] = id.Value
 		}
 	}
@@ -365,50 +384,10 @@ func mayBe(pt Patient, others []Patient) bool {
 			return false
 		}
 		for _, id := range nationalNumbers(q.Identifiers) {
-			if mine, ok := numbers[id.System]; ok && id.Use != "old" && !q.doubts(id) && mine != id.Value {
+			if mine, ok := numbers[id.System]; ok && id.Use != "old" && !q.Doubts(id) && mine != id.Value {
 				return false
 			}
 		}
 	}
 	return true
-}
-
-// A Candidate is a person who may be the one described.
-type Candidate struct {
-	Person string // id
-	match.Score
-	Grade string // FHIR match-grade: certain, probable, possible
-}
-
-// Match finds who may be the person described, the likeliest first, at most limit.
-//
-// FHIR R4 patient-operation-match.html
-func (x *Index) Match(ctx context.Context, d match.Description, limit int) ([]Candidate, error) {
-	v := x.db.View(Bucket)
-	found, err := like(ctx, v, &d)
-	if err != nil {
-		return nil, err
-	}
-	var out []Candidate
-	for _, s := range found {
-		id, err := x.PersonOf(ctx, s.patient)
-		if fhir.Is(err, fhir.NotFound) || slices.ContainsFunc(out, func(c Candidate) bool { return c.Person == id }) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if out = append(out, Candidate{id, s.Score, match.Default().Grade(s.Score)}); len(out) == limit {
-			break
-		}
-	}
-	// Two who are certain are not: one of them is somebody else.
-	if len(out) > 1 && out[1].Grade == "certain" {
-		for i := range out {
-			if out[i].Grade == "certain" {
-				out[i].Grade = "probable"
-			}
-		}
-	}
-	return out, nil
 }

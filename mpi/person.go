@@ -50,7 +50,10 @@ type Patient struct {
 	Phone       string            `json:"phone,omitempty"`
 	Deceased    string            `json:"deceased,omitempty"`
 	Practice    string            `json:"practice,omitempty"`
+	Maiden      string            `json:"maiden,omitempty"` // the mother's family name before marriage
 	Restricted  bool              `json:"restricted,omitempty"`
+	Trusted     bool              `json:"trusted,omitempty"`    // told of by the register that gives out its numbers
+	Redacted    bool              `json:"redacted,omitempty"`   // the register says that its number is nobody's
 	ReplacedBy  string            `json:"replacedBy,omitempty"` // id of the Patient that took over
 	Active      bool              `json:"active"`
 	Doubted     []string          `json:"doubted,omitempty"`  // identifiers, system|value, that are not believed of this patient
@@ -87,8 +90,14 @@ func FromResource(source string, r *fhir.Resource) Patient {
 			break
 		}
 	}
+	for v := range r.Value().All("extension") {
+		if v.Text("url") == ExtMothersMaidenName {
+			p.Maiden = v.Text("valueString")
+		}
+	}
 	for v := range r.Value().All("meta.security.code") {
-		p.Restricted = p.Restricted || v.Str() == "R"
+		p.Restricted = p.Restricted || v.Str() == "R" || v.Str() == "V"
+		p.Redacted = p.Redacted || v.Str() == "REDACTED"
 	}
 	for v := range r.Value().All("link") {
 		if v.Text("type") == "replaced-by" {
@@ -100,6 +109,9 @@ func FromResource(source string, r *fhir.Resource) Patient {
 	}
 	return p
 }
+
+// ExtMothersMaidenName holds the mother's family name before marriage. FHIR R4 extension-patient-mothersmaidenname.html
+const ExtMothersMaidenName = "http://hl7.org/fhir/StructureDefinition/patient-mothersMaidenName"
 
 // names are the name a patient is called by, official before usual before any, and the others.
 func names(r *fhir.Resource) (best fhir.HumanName, others []fhir.HumanName) {
@@ -195,6 +207,7 @@ func (p *Person) settle() {
 	})
 	*p = Person{ID: p.ID, Patients: p.Patients}
 	seen := map[string]bool{}
+	p.believe(seen)
 	for _, q := range p.Patients {
 		if p.Name.Family == "" && len(p.Name.Given) == 0 {
 			p.Name = q.Name
@@ -210,7 +223,7 @@ func (p *Person) settle() {
 		p.Restricted = p.Restricted || q.Restricted
 		for _, id := range q.Identifiers {
 			k := id.System + "|" + id.Value
-			if seen[k] || q.doubts(id) {
+			if seen[k] || q.Doubts(id) {
 				continue
 			}
 			seen[k] = true
@@ -229,7 +242,31 @@ func (p *Person) settle() {
 	p.Superseded = slices.DeleteFunc(p.Superseded, func(s string) bool { return s == p.NHSNumber })
 }
 
-func (q Patient) doubts(id fhir.Identifier) bool {
+// believe takes first what the register says: the number in use, those it gave way to, the practice and death. seen are identifiers that are settled by it.
+func (p *Person) believe(seen map[string]bool) {
+	for _, q := range p.Patients {
+		if !q.Trusted || q.ReplacedBy != "" || !q.Active {
+			continue
+		}
+		p.Practice = cmp.Or(p.Practice, q.Practice)
+		p.Deceased = cmp.Or(p.Deceased, q.Deceased)
+		for _, id := range q.Identifiers {
+			if id.System != fhir.SystemNHSNumber || id.Check() != nil || q.Doubts(id) || seen[id.System+"|"+id.Value] {
+				continue
+			}
+			seen[id.System+"|"+id.Value] = true
+			if id.Use == "old" {
+				p.Superseded = append(p.Superseded, id.Value)
+				continue
+			}
+			p.NHSNumber = cmp.Or(p.NHSNumber, id.Value)
+			p.Identifiers = append(p.Identifiers, fhir.Identifier{System: id.System, Value: id.Value})
+		}
+	}
+}
+
+// Doubts reports whether an identifier is not believed of the patient.
+func (q Patient) Doubts(id fhir.Identifier) bool {
 	return slices.Contains(q.Doubted, id.System+"|"+id.Value)
 }
 

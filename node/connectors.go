@@ -34,6 +34,7 @@ var kinds = map[string]func(n *Node, s region.System) (connector.Runner, connect
 	"document":      newDocument,
 	region.Consumer: func(*Node, region.System) (connector.Runner, connector.Asker, error) { return nil, nil, nil },
 	"api":           newAPI,
+	"pds":           newPDS,
 }
 
 // newAPI is a system that writes to this node's own FHIR API: it connects to us, and is asked nothing.

@@ -163,6 +163,7 @@ var (
 	asksDesc       = prometheus.NewDesc("tombolo_asks_total", "Questions to a live source by result.", []string{"source", "result"}, nil)
 	openDesc       = prometheus.NewDesc("tombolo_source_open", "1 while a source fails so often that it is not asked.", []string{"source"}, nil)
 	unsentDesc     = prometheus.NewDesc("tombolo_audit_unsent", "Audit entries that are still to be sent to the audit repository.", nil, nil)
+	waitingDesc    = prometheus.NewDesc("tombolo_register_waiting", "Patients about whom a national register is yet to be asked.", []string{"source"}, nil)
 	behindDesc     = prometheus.NewDesc("tombolo_follower_behind", "Events that a follower of the log has yet to take in.", []string{"follower"}, nil)
 )
 
@@ -191,6 +192,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.n.collectFeeds(ch)
 	c.n.collectLocators(ch)
+	for _, r := range c.n.registers {
+		if left, err := r.Waiting(context.Background()); err == nil {
+			ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(left), r.sys.ID)
+		}
+	}
 	if f := c.n.auditFeed; f != nil {
 		if left, err := f.Behind(context.Background()); err == nil {
 			ch <- prometheus.MustNewConstMetric(unsentDesc, prometheus.GaugeValue, float64(left))

@@ -70,6 +70,7 @@ type Node struct {
 	runners     []runner
 	senders     map[string]connector.Sender // by system
 	closers     []func() error              // of connectors, after their feeds have stopped
+	registers   []*register                 // of national numbers
 	agreed      *agreed
 	directories map[string]*gpconnect.Directory // by address
 	profiles    *profile.Definitions            // nil: R4 only
@@ -391,6 +392,7 @@ func (n *Node) handler() (http.Handler, error) {
 	face := n.fhirAPI()
 	mux.Handle("/fhir/", crossOrigin(wo.Apps, face))
 	mux.Handle("/fhir", crossOrigin(wo.Apps, face))
+	mux.Handle("/identity/", crossOrigin(wo.Apps, face))
 	mux.Handle("/", pages)
 	n.authorisation(mux, wo.Apps, pages)
 	mux.HandleFunc("GET /launch/nrl/{pointer}", n.followed)

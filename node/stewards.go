@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -48,6 +49,9 @@ func (n *Node) Doubts(ctx context.Context, s *access.Session, limit int) (*web.I
 	for _, r := range reviews[:min(limit, len(reviews))] {
 		st.Doubts = append(st.Doubts, web.IdentityDoubt{IdentitySide: d.side(ctx, r.Patient), Why: r.Why, Since: r.At})
 	}
+	if err := n.registerDoubts(ctx, st, &d, limit); err != nil {
+		return nil, err
+	}
 	for _, w := range said[:min(limit, len(said))] {
 		st.Said = append(st.Said, web.IdentityWord{A: d.side(ctx, w.A), B: d.side(ctx, w.B), Same: w.Same, By: w.By, Reason: w.Reason, At: w.At})
 	}
@@ -66,6 +70,22 @@ func (n *Node) Doubts(ctx context.Context, s *access.Session, limit int) (*web.I
 		return nil, err
 	}
 	return st, nil
+}
+
+// registerDoubts adds what a national register said of patients that somebody has to look at.
+func (n *Node) registerDoubts(ctx context.Context, st *web.IdentityState, d *described, limit int) error {
+	for _, r := range n.registers {
+		said, err := r.Findings(ctx)
+		if err != nil {
+			return err
+		}
+		for _, patient := range slices.Sorted(maps.Keys(said)) {
+			if f := said[patient]; len(st.Doubts) < limit {
+				st.Doubts = append(st.Doubts, web.IdentityDoubt{IdentitySide: d.side(ctx, patient), Why: findings[f.What], Since: f.At})
+			}
+		}
+	}
+	return nil
 }
 
 // described collects what is shown of patients, and of which people.

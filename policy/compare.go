@@ -204,6 +204,9 @@ func Agreed(r *region.Region) string {
 	var b strings.Builder
 	for _, o := range r.Organisations {
 		fmt.Fprintf(&b, "organisation %s %s part of %q\n", o.ODS, o.Kind, o.PartOf)
+		if o.SucceededBy != "" {
+			fmt.Fprintf(&b, "organisation %s succeeded by %s\n", o.ODS, o.SucceededBy)
+		}
 	}
 	for _, s := range r.Systems {
 		fmt.Fprintf(&b, "system %s of %s release %+v labels %v summary %q\n", s.ID, s.Organisation, s.Release, s.Labels, s.Options["summary-care-record"])

@@ -34,6 +34,9 @@ func CheckAt(r *Region, at time.Time) []Problem {
 		c.address("gpconnect.address", g.Address)
 	}
 	for i, o := range r.Organisations {
+		if at := fmt.Sprintf("organisations[%d].succeeded_by", i); o.SucceededBy != "" && c.organisation(at, o.SucceededBy) && (o.SucceededBy == o.ODS || slices.Contains(r.Above(o.SucceededBy), o.ODS)) {
+			c.err(at, fmt.Sprintf("%s would be succeeded by itself", o.ODS), "Name the body that took over, or leave succeeded_by out while it goes on")
+		}
 		if at := fmt.Sprintf("organisations[%d].part_of", i); o.PartOf != "" && c.organisation(at, o.PartOf) && (o.PartOf == o.ODS || slices.Contains(r.Above(o.PartOf), o.ODS)) {
 			c.err(at, o.ODS+" is part of itself", "An organisation is part of a larger one, as ODS says")
 		}

@@ -19,6 +19,7 @@ var Connectors = []ConnectorKind{
 	{Name: "extract", Pushes: true, Needs: [][]string{{"drop"}, {"mapping"}}, Fix: "Add drop: the folder in which its files appear, and mapping: how they are read"},
 	{Name: Consumer, Needs: [][]string{{"certificate"}}, Fix: "Add certificate: the name in the client certificate with which it asks us"},
 	{Name: "api", Pushes: true},
+	{Name: "pds", Pushes: true, Asked: true, Needs: [][]string{{"address"}}, Fix: "Add address: https://…/personal-demographics/FHIR/R4, the service root of PDS"},
 	{Name: "document", Pushes: true, Needs: [][]string{{"listen", "drop"}}, Fix: "Add listen: host:port for documents sent to us, or drop: the folder in which they appear"},
 }
 

@@ -65,6 +65,7 @@ var fileShape = block("A region: who is in it, what each system gives and how, w
 	field[Region]{"identity", "who may get in besides: identity providers, applications, launching systems", false, identityShape},
 	field[Region]{"gpconnect", "the record offered as GP Connect (Access Record Structured) to systems that have a certificate", false, gpConnectShape},
 	field[Region]{"audit", "where the audit log goes besides, and what misuse watching knows of", false, auditShape},
+	field[Region]{"directory", "where organisations are looked up nationally", false, directoryShape},
 	field[Region]{"limits", "how often something may be done in a minute", false, limitsShape},
 	field[Region]{"definitions", "FHIR packages (.tgz), folders and files with the profiles that $validate is to know, such as UK Core's; paths relative to the region file", false, list(func(r *Region) *[]string { return &r.Definitions }, text(func(s *string) *string { return s }, anyText))},
 	field[Region]{"locator", "the region's own record locator (NRL), and the national ones that it asks and tells", false, locatorShape},
@@ -145,6 +146,7 @@ var organisationShape = block("A legal body.",
 	field[Organisation]{"ods", "its ODS code", true, text(func(o *Organisation) *string { return &o.ODS }, odsText)},
 	field[Organisation]{"name", "what people call it", true, text(func(o *Organisation) *string { return &o.Name }, anyText)},
 	field[Organisation]{"kind", "what kind of body it is", true, oneOf(func(o *Organisation) *Kind { return &o.Kind }, "a kind of organisation", Kinds)},
+	field[Organisation]{"succeeded_by", "the ODS code of the body that took over what it did, once it has: whoever is registered here is registered there", false, text(func(o *Organisation) *string { return &o.SucceededBy }, odsText)},
 	field[Organisation]{"part_of", "the ODS code of the body that it belongs to: a site of a trust, a practice of a network", false, text(func(o *Organisation) *string { return &o.PartOf }, odsText)},
 )
 
@@ -283,6 +285,11 @@ var headingsReader = reader[Agreement]{
 }
 
 var headingItem = oneOf(func(s *string) *string { return s }, "a heading of the shared data set", headingNames)
+
+var directoryShape = block("The national directory of organisations, in which operators are told of what has changed.",
+	field[Region]{"ods", "address of the Organisation Data Terminology API, such as https://api.service.nhs.uk/organisation-data-terminology-api/fhir", true, text(func(r *Region) *string { return &r.Directory.ODS }, anyText)},
+	field[Region]{"key", "where our API key for it is kept: an environment variable or a file, never the secret itself", false, text(func(r *Region) *string { return &r.Directory.Key }, placeText)},
+)
 
 var neighbourShape = block("Another region's record system.",
 	field[Neighbour]{"id", "a short id; it stands beside what comes from there", true, text(func(n *Neighbour) *string { return &n.ID }, idText)},

@@ -3,7 +3,9 @@
 package region
 
 import (
+	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"tombolo/dataset"
@@ -26,6 +28,7 @@ type Region struct {
 	Limits        Limits
 	Gathering     Gathering
 	Definitions   []string // FHIR packages, folders and files of profiles that $validate is to know; relative to the region file
+	Directory     Directory
 
 	file   string           // name of the file it was read from
 	places map[string]place // where each part stands in it, by path
@@ -57,6 +60,8 @@ type Organisation struct {
 	Kind Kind
 	// PartOf is the ODS code of the body that it belongs to, as ODS says: a site of a trust, a practice of a network, a network of a board.
 	PartOf string
+	// SucceededBy is the ODS code of the body that took over what it did; "" while it goes on. Who is registered there is registered with its successor.
+	SucceededBy string
 }
 
 // A Way in which a system gives a heading.
@@ -74,7 +79,7 @@ type System struct {
 	Name         string // what people call it; the organisation's name where the file gives none
 	Organisation string // ODS code
 	Product      string
-	Connector    string // hl7v2, fhirapi, gpconnect, extract, document, consumer
+	Connector    string // hl7v2, fhirapi, gpconnect, extract, document, api, pds, consumer
 	Listen       string // address it sends to, host:port
 	Address      string // URL at which it is asked
 	Drop         string // folder in which its files appear
@@ -93,6 +98,15 @@ type System struct {
 	Role        string   // in which its users act here
 	AsksFor     []string // ODS codes of the organisations besides its own whose users it may speak for
 	Issuer      string   // what it calls itself in GP Connect's tokens; "" for anything
+}
+
+// Asks reports whether the system may ask who people are (options: {pdq: yes}).
+func (s System) Asks() bool {
+	switch strings.ToLower(s.Options["pdq"]) {
+	case "yes", "on", "true", "1":
+		return true
+	}
+	return false
 }
 
 // A TLS is the files for connections that we make. Zero: the machine's authorities are believed, and no certificate is shown.
@@ -211,17 +225,38 @@ type Policy struct {
 	Sensitive map[string]string // by set: restrict, withhold or show
 }
 
-// Above are the bodies that an organisation is part of, nearest first. One that is part of itself, by whatever way, ends there.
+// Above are the bodies that an organisation is part of, nearest first; of one that was succeeded, its successor and the bodies which that is part of. One that is
+// part of itself, by whatever way, ends there.
 func (r *Region) Above(ods string) []string {
 	var out []string
 	for next := ods; ; {
 		o, ok := r.Organisation(next)
-		if !ok || o.PartOf == "" || o.PartOf == ods || slices.Contains(out, o.PartOf) {
+		up := cmp.Or(o.SucceededBy, o.PartOf)
+		if !ok || up == "" || up == ods || slices.Contains(out, up) {
 			return out
 		}
-		out = append(out, o.PartOf)
-		next = o.PartOf
+		out = append(out, up)
+		next = up
 	}
+}
+
+// Current is the organisation that now does what one did: its successor, or its successor's; itself while it goes on, and where successions go round in a circle.
+func (r *Region) Current(ods string) string {
+	next := ods
+	for range len(r.Organisations) {
+		o, ok := r.Organisation(next)
+		if !ok || o.SucceededBy == "" {
+			return next
+		}
+		next = o.SucceededBy
+	}
+	return ods
+}
+
+// Directory is where organisations are looked up nationally. Zero: nowhere.
+type Directory struct {
+	ODS string // address of the Organisation Data Terminology API
+	Key string // where our API key for it is kept
 }
 
 // System finds a system by its id.

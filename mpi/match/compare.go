@@ -59,6 +59,7 @@ const (
 	givenSame, givenShort, givenSlip, givenAlike, givenInitial, givenOther, givenExchanged, givenDifferent = 0, 1, 2, 3, 4, 5, 6, 7
 	familySame, familySlip, familyAlike, familyPart, familySound, familyExchanged, familyDifferent         = 0, 1, 2, 3, 4, 5, 6
 	bornSame, bornSlip, bornTwo, bornYear, bornDifferent                                                   = 0, 1, 2, 3, 4
+	sexDifferent, numbersDifferent                                                                         = 1, 2
 )
 
 func compareGiven(a, b *Description) int8 {

@@ -28,6 +28,12 @@ type Description struct {
 	Numbers  []Number
 }
 
+// Placeless is the description without where somebody lives and how they are reached.
+func (d Description) Placeless() Description {
+	d.Postcode, d.Line, d.Contacts = "", nil, nil
+	return d
+}
+
 // A Number is an identifier in some system.
 type Number struct{ System, Value string }
 

@@ -97,11 +97,25 @@ func (m *Model) Score(a, b *Description, prior float64, terms Terms) Score {
 		}
 	}
 	s.placeOnce()
+	s.read(prior)
+	return s
+}
+
+// read works the probability out from the weights.
+func (s *Score) read(prior float64) {
 	bits := math.Log2(prior / (1 - prior))
 	for _, w := range s.Weights {
 		bits += w
 	}
 	s.Probability = 1 / (1 + math.Exp2(-bits))
+}
+
+// Placeless is the score as it would be if nothing were said of where either lives, or of how they are reached. prior is that of the score.
+func (s Score) Placeless(prior float64) Score {
+	for _, f := range [...]Field{Postcode, Address, Contact} {
+		s.Pattern[f], s.Weights[f] = -1, 0
+	}
+	s.read(prior)
 	return s
 }
 
@@ -192,6 +206,10 @@ func (m *Model) Decide(s Score) Verdict {
 		return Different
 	}
 	if p[Numbers] != 0 && (p[Given] == givenDifferent || p[Born] == bornDifferent || p[Born] == bornYear && p[Given] > givenShort) {
+		return Different
+	}
+	// Who was given a new number and recorded under another sex has left the old record behind, and nobody is shown the way back to it.
+	if p[Numbers] == numbersDifferent && p[Sex] == sexDifferent {
 		return Different
 	}
 	agrees := p[Numbers] == 0 || p[Contact] == 0 || p[Postcode] == 0 || p[Address] == 0
