@@ -284,6 +284,12 @@ func (p *parser) unit(at int) (n uint16, ok bool) {
 	return n, true
 }
 
+// IsNumber reports whether s is a JSON number and nothing else. RFC 8259 §6
+func IsNumber(s string) bool {
+	p := parser{src: []byte(s)}
+	return p.number() == nil && p.at == len(s)
+}
+
 // number reads a number. RFC 8259 §6
 func (p *parser) number() error {
 	p.skip('-')

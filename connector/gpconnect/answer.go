@@ -2,6 +2,7 @@ package gpconnect
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"tombolo/connector"
@@ -45,6 +46,7 @@ func answer(done *Converted, headings []dataset.Heading) *connector.Answer {
 		a.States[dataset.GPPractice] = dataset.Present
 	}
 	a.Issues = append(a.Issues, warnings(done.Sections, headings)...)
+	a.Issues = append(a.Issues, missing(done.Sections, headings)...)
 	for _, is := range done.Issues {
 		if asked(is, headings) {
 			a.Issues = append(a.Issues, is)
@@ -131,6 +133,22 @@ func warnings(sections []Section, headings []dataset.Heading) []*fhir.Issue {
 		}
 	}
 	return once(out)
+}
+
+// missing says of which headings the practice's own list names more than it sent.
+func missing(sections []Section, headings []dataset.Heading) []*fhir.Issue {
+	var out []*fhir.Issue
+	for _, s := range sections {
+		if s.Missing == 0 || !slices.Contains(headings, s.Heading) {
+			continue
+		}
+		text := "the practice's list names an entry that it did not send; look at the source, or ask the practice"
+		if s.Missing > 1 {
+			text = "the practice's list names " + strconv.Itoa(s.Missing) + " entries that it did not send; look at the source, or ask the practice"
+		}
+		out = append(out, (&fhir.Issue{Type: fhir.Incomplete, Severity: fhir.Warning, Text: text}).At(string(s.Heading)))
+	}
+	return out
 }
 
 // once says what holds of several headings a single time, of the whole record: a record in transit is in transit under each of its lists.

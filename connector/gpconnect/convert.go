@@ -11,7 +11,7 @@ import (
 )
 
 // Map is the name and version of the conversion below. Change the version when the same input gives another output.
-const Map = "gpconnect-stu3-r4/1"
+const Map = "gpconnect-stu3-r4/2"
 
 // A Converted is what a GP Connect bundle becomes, and the account of it: every resource that came in is in Patient, Content or
 // Sections, or an Issue says why not.
@@ -34,6 +34,7 @@ type Section struct {
 	Warnings  []string        // confidential-items, data-in-transit, data-awaiting-filing
 	Since     string          // data-in-transit: "information recorded before this date may be missing", as the source wrote it
 	Empty     bool            // the source says that it has nothing: emptyReason no-content-recorded
+	Missing   int             // entries that the list names and the bundle does not contain
 	Entries   []fhir.Ref
 	List      *fhir.Resource // the R4 List itself
 }
@@ -90,7 +91,8 @@ type entry struct {
 	unclear  bool     // it carries what may change its meaning
 	quality  string   // the mark that its own codes earn
 	medicine string   // reference to the Medication whose codes say what it is
-	results  []string // references to results and members of groups
+	parts    []string // references to what it consists of: entries of a list, results of a report, members of a group
+	where    string   // the element in which they stand
 	section  *Section
 	notes    []noted
 

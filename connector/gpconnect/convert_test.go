@@ -69,7 +69,22 @@ func show(done *Converted) []byte {
 }
 
 var fixtures = []string{"allergies", "allergies-none", "allergies-none-known", "medication", "problems", "immunisations", "uncategorised",
-	"consultations", "investigations", "referrals", "documents"}
+	"consultations", "investigations", "referrals", "documents", "appointments", "procedures"}
+
+// Each type that the specification names has a golden pair.
+func TestEachTypeHasAGoldenPair(t *testing.T) {
+	pairs := map[string]int{}
+	for _, name := range fixtures {
+		for r := range fixture(t, name).All("entry.resource") {
+			pairs[r.Text("resourceType")]++
+		}
+	}
+	for typ := range shapes {
+		if pairs[typ] == 0 {
+			t.Errorf("there is no golden pair with a %s", typ)
+		}
+	}
+}
 
 func TestGolden(t *testing.T) {
 	for _, name := range fixtures {
@@ -170,6 +185,16 @@ func TestWhatMustNotBeLostOrTurnedRound(t *testing.T) {
 		if h := dataset.HeadingOf(r); h != "" && h != dataset.Results {
 			t.Errorf("%s of a laboratory report stands under %s", r, h)
 		}
+	}
+	pro := convert(t, fixture(t, "procedures"))
+	if got := get(t, pro, "Procedure/pr2").Text("status"); got != "not-done" {
+		t.Errorf("a procedure that was not done reads as %q", got)
+	}
+	if got := get(t, pro, "Procedure/pr3"); got.Text("status") != "entered-in-error" || got.Text("meta.tag.code") != dataset.SeeSource {
+		t.Errorf("an entry in error that was not done: %s", got.Raw())
+	}
+	if got := get(t, convert(t, fixture(t, "appointments")), "Appointment/ap2"); got.Text("status") != "cancelled" || got.Text("cancelationReason.text") != "Better now" {
+		t.Errorf("a cancelled appointment: %s", got.Raw())
 	}
 	doc := get(t, convert(t, fixture(t, "documents")), "DocumentReference/doc1")
 	if !strings.Contains(string(doc.Raw()), `"reference":"ServiceRequest/1"`) {
@@ -497,4 +522,66 @@ func FuzzConvert(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A list that names what did not come with it is not the practice's list: its heading says so, whatever did come; and so does what is part of
+// anything else, such as the Medication that says what a medicine is.
+func TestWhatIsNamedAndDidNotComeIsSaid(t *testing.T) {
+	list := func(refs string) string {
+		return `{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"1"}},{"resource":{"resourceType":"AllergyIntolerance","id":"a","patient":{"reference":"Patient/1"}}},
+			{"resource":{"resourceType":"AllergyIntolerance","id":"of-another","patient":{"reference":"Patient/2"}}},
+			{"resource":{"resourceType":"MedicationStatement","id":"m","subject":{"reference":"Patient/1"},"medicationReference":{"reference":"Medication/gone"}}},
+			{"resource":{"resourceType":"List","code":{"coding":[{"code":"886921000000105"}]},"entry":[` + refs + `]}}]}`
+	}
+	item := func(ref string) string { return `{"item":{"reference":"` + ref + `"}}` }
+	for refs, want := range map[string]string{
+		item("AllergyIntolerance/a"):                                      "",
+		item("AllergyIntolerance/a") + "," + item("AllergyIntolerance/b"): "names an entry that it did not send",
+		item("AllergyIntolerance/of-another") + "," + item("AllergyIntolerance/a") + "," + item("AllergyIntolerance/c"): "names 2 entries that it did not send",
+		item("Allergies cannot be sent") + "," + item("AllergyIntolerance/a"):                                           "",
+	} {
+		done, err := Read(strings.NewReader(list(refs)), 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := ""
+		for _, is := range answer(done, []dataset.Heading{dataset.Allergies}).Issues {
+			if is.Type == fhir.Incomplete && is.Expression == string(dataset.Allergies) {
+				said += is.Text
+			}
+		}
+		if want == "" && said != "" || !strings.Contains(said, want) {
+			t.Errorf("%s: allergies say %q, want %q", refs, said, want)
+		}
+		if !slices.ContainsFunc(done.Issues, func(is *fhir.Issue) bool {
+			return strings.HasPrefix(is.Expression, "MedicationStatement.medicationReference ") && is.Type == fhir.Incomplete
+		}) {
+			t.Error("nobody is told that a medicine came without its Medication")
+		}
+	}
+}
+
+// A number in quotes is that number; what is none stays as it came, and is named.
+func TestNumbersInQuotes(t *testing.T) {
+	for in, want := range map[string]string{`"28"`: "28", `"0.50"`: "0.50", `28`: "28", `"1 or 2"`: `"1 or 2"`, `"028"`: `"028"`} {
+		v, err := fhir.ParseValue([]byte(`{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"1","identifier":[{"value":"7"}]}},
+			{"resource":{"resourceType":"Observation","id":"o","valueQuantity":{"value":` + in + `,"unit":"tablet"},"referenceRange":[{"low":{"value":` + in + `}}]}}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := convert(t, v)
+		o := get(t, done, "Observation/o")
+		if got := string(o.Get("valueQuantity.value").Raw()); got != want || string(o.Get("referenceRange.low.value").Raw()) != want {
+			t.Errorf("%s became %s, want %s", in, got, want)
+		}
+		if string(done.Patient.Get("identifier.value").Raw()) != `"7"` {
+			t.Error("an identifier became a number")
+		}
+		if said := len(done.Issues) > 0; said != (in != want) {
+			t.Errorf("%s: the report says %v", in, done.Issues)
+		}
+		if lacks := slices.ContainsFunc(done.Lacks, func(is *fhir.Issue) bool { return strings.Contains(is.Text, "is no number") }); lacks != strings.HasPrefix(want, `"`) {
+			t.Errorf("%s: the lacks are %v", in, done.Lacks)
+		}
+	}
 }

@@ -38,6 +38,8 @@ var sameInUKCore = map[string]string{
 	"CareConnect-GPC-ClinicalSetting":                  "CareSettingType",
 	"CareConnect-GPC-MedicationQuantityText":           "MedicationQuantityText",
 	"CareConnect-GPC-MedicationStatementLastIssueDate": "MedicationStatementLastIssueDate",
+	"CareConnect-MedicationStatementLastIssueDate":     "MedicationStatementLastIssueDate", // so written in the specification's examples
+	"CareConnect-GPC-ParentPresent":                    "ParentPresent",
 	"CareConnect-GPC-PrescribingAgency":                "MedicationPrescribingOrganizationType",
 	"CareConnect-GPC-PrescriptionType":                 "PrescriptionType",
 	"CareConnect-GPC-NHSCommunication":                 "NHSCommunication",
@@ -167,6 +169,15 @@ var systems = map[string]string{
 	"https://fhir.nhs.uk/STU3/CodeSystem/CareConnect-ListEmptyReasonCode-1":             "https://fhir.hl7.org.uk/CodeSystem/UKCore-ListEmptyReasonCode",
 	"https://fhir.hl7.org.uk/STU3/CodeSystem/CareConnect-ListEmptyReasonCode-1":         "https://fhir.hl7.org.uk/CodeSystem/UKCore-ListEmptyReasonCode",
 	"https://fhir.hl7.org.uk/STU3/CodeSystem/CareConnect-EthnicCategory-1":              "https://fhir.hl7.org.uk/CodeSystem/UKCore-EthnicCategoryEngland",
+
+	"https://fhir.nhs.uk/STU3/CodeSystem/CareConnect-SDSJobRoleName-1":                 "https://fhir.hl7.org.uk/CodeSystem/UKCore-SDSJobRoleName",
+	"https://fhir.hl7.org.uk/STU3/CodeSystem/CareConnect-SDSJobRoleName-1":             "https://fhir.hl7.org.uk/CodeSystem/UKCore-SDSJobRoleName",
+	"https://fhir.nhs.uk/STU3/CodeSystem/CareConnect-HumanLanguage-1":                  "https://fhir.hl7.org.uk/CodeSystem/UKCore-HumanLanguage",
+	"https://fhir.hl7.org.uk/STU3/CodeSystem/CareConnect-HumanLanguage-1":              "https://fhir.hl7.org.uk/CodeSystem/UKCore-HumanLanguage",
+	"https://fhir.nhs.uk/STU3/CodeSystem/CareConnect-LanguageAbilityMode-1":            "https://fhir.hl7.org.uk/CodeSystem/UKCore-LanguageAbilityMode",
+	"https://fhir.hl7.org.uk/STU3/CodeSystem/CareConnect-LanguageAbilityMode-1":        "https://fhir.hl7.org.uk/CodeSystem/UKCore-LanguageAbilityMode",
+	"https://fhir.nhs.uk/STU3/CodeSystem/CareConnect-LanguageAbilityProficiency-1":     "https://fhir.hl7.org.uk/CodeSystem/UKCore-LanguageAbilityProficiency",
+	"https://fhir.hl7.org.uk/STU3/CodeSystem/CareConnect-LanguageAbilityProficiency-1": "https://fhir.hl7.org.uk/CodeSystem/UKCore-LanguageAbilityProficiency",
 
 	"http://fhir.nhs.net/Id/nhs-number":            fhir.SystemNHSNumber,
 	"http://fhir.nhs.uk/Id/nhs-number":             fhir.SystemNHSNumber,

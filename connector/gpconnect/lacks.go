@@ -94,6 +94,9 @@ func (c *converter) lacking(v fhir.Value, d *demand) {
 			}
 			if item.IsObject() {
 				c.path = append(c.path, strings.TrimPrefix(m.Key(), "_"))
+				if isAmount(m) && item.Member("value").IsString() {
+					c.lack("value", "is no number")
+				}
 				if rule := ofElement(m.Key()); rule != nil && !rule.holds(item) {
 					c.lackAt(strings.Join(c.path, "."), breaks+rule.key+": "+rule.words)
 				}
@@ -162,6 +165,8 @@ func (c *converter) shortfalls() []*fhir.Issue {
 		switch {
 		case strings.HasPrefix(what, "is none"):
 			t = fhir.CodeInvalid
+		case strings.HasPrefix(what, "is no number"):
+			t = fhir.ValueError
 		case strings.HasPrefix(what, breaks):
 			t = fhir.Invariant
 		}

@@ -1,6 +1,7 @@
 package gpconnect
 
 import (
+	"iter"
 	"regexp"
 	"strings"
 
@@ -119,9 +120,9 @@ func sectionIn(list fhir.Value) *Section {
 func (c *converter) classify(v fhir.Value) {
 	switch e := c.cur; e.from {
 	case "DiagnosticReport":
-		for ref := range v.All("result.reference") {
-			e.results = append(e.results, c.plain(ref.Str()))
-		}
+		c.hold("result", v.All("result.reference"))
+	case "List":
+		c.hold("entry.item", v.All("entry.item.reference"))
 	case "ProcedureRequest":
 		// A diary entry is planned care; anything else is a request for a test.
 		if e.heading = dataset.Results; v.Text("intent") == "plan" {
@@ -131,8 +132,17 @@ func (c *converter) classify(v fhir.Value) {
 		e.heading = observationHeading(v)
 		for rel := range v.All("related") {
 			if rel.Text("type") == "has-member" {
-				e.results = append(e.results, c.plain(rel.Text("target.reference")))
+				c.hold("related.target", rel.All("target.reference"))
 			}
+		}
+	}
+}
+
+// hold notes of what the entry consists.
+func (c *converter) hold(where string, refs iter.Seq[fhir.Value]) {
+	for v := range refs {
+		if ref := v.Str(); refLike(ref) {
+			c.cur.parts, c.cur.where = append(c.cur.parts, c.plain(ref)), where
 		}
 	}
 }

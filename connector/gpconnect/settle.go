@@ -61,6 +61,7 @@ func (c *converter) settle() {
 	c.checkSubjects()
 	c.settleResults()
 	c.settleMedicines()
+	c.settleMissing()
 }
 
 // settleDuplicates sees to resources of one type and id that came more than once: the same again is passed over, another version is
@@ -164,7 +165,7 @@ func (c *converter) settleResults() {
 	for i := range c.entries {
 		switch e := c.entries[i]; {
 		case e.from == "DiagnosticReport":
-			follow(e.results)
+			follow(e.parts)
 		case e.from == "Observation" && e.heading == dataset.Results:
 			found = append(found, i)
 		}
@@ -174,7 +175,7 @@ func (c *converter) settleResults() {
 		found = found[:len(found)-1]
 		if e.from == "Observation" && !e.seen {
 			e.heading, e.seen = dataset.Results, true
-			follow(e.results)
+			follow(e.parts)
 		}
 	}
 }
@@ -187,6 +188,41 @@ func (c *converter) settleMedicines() {
 				e.quality = c.entries[i].quality
 			}
 		}
+	}
+}
+
+// settleMissing finds what the bundle names as part of something and does not contain. A list of allergies of which one did not come is not
+// the list that the practice has, and a medicine without its Medication has no name.
+func (c *converter) settleMissing() {
+	for _, e := range c.entries {
+		if e.drop {
+			continue
+		}
+		missing := int32(0)
+		for _, ref := range e.parts {
+			if !c.came(ref) {
+				missing++
+			}
+		}
+		if e.section != nil {
+			e.section.Missing = int(missing) // said under its heading; see answer
+		}
+		c.lost(e, e.where, missing)
+		if e.medicine != "" && !c.came(e.medicine) {
+			c.lost(e, "medicationReference", 1)
+		}
+	}
+}
+
+// came reports whether what a reference means has come, and is part of what comes out.
+func (c *converter) came(ref string) bool {
+	i, ok := c.byRef[c.settled(ref)]
+	return ok && !c.entries[i].drop
+}
+
+func (c *converter) lost(e *entry, where string, n int32) {
+	if n > 0 {
+		e.notes = append(e.notes, noted{c.report.kind(remark{fhir.Incomplete, fhir.Warning, e.from + "." + where, "an entry is named that the practice's answer does not contain; see the source"}), n})
 	}
 }
 

@@ -353,6 +353,9 @@ func (c *converter) copyMember(parent, m fhir.Value) {
 	case "code":
 		c.key(name)
 		c.scalar(m)
+	case "value":
+		c.key(name)
+		c.number(parent, m)
 	default:
 		c.key(name)
 		c.copy(m)
@@ -378,6 +381,26 @@ func (c *converter) scalar(m fhir.Value) {
 	}
 	c.copy(m)
 	c.note(fhir.Structure, fhir.Warning, c.here("code"), "a list stands where one code may be, so that the entry is not valid R4")
+}
+
+// number writes the value of a quantity. Seen in the specification's own examples: the number in quotes.
+func (c *converter) number(parent, m fhir.Value) {
+	if s := m.Str(); m.IsString() && isAmount(parent) && fhir.IsNumber(s) {
+		c.raw(s)
+		c.note(fhir.Structure, fhir.Information, c.here(parent.Key()+".value"), "a number stood in quotes; it was read as that number")
+		return
+	}
+	c.copy(m)
+}
+
+// isAmount reports whether an element is a quantity by the name under which it stands: elements of other types have a value too.
+func isAmount(v fhir.Value) bool {
+	switch name := v.Key(); name {
+	case "low", "high", "numerator", "denominator", "expectedSupplyDuration":
+		return true
+	default:
+		return strings.HasSuffix(name, "uantity")
+	}
 }
 
 // system writes a code or identifier system under the name it has today.
