@@ -28,6 +28,19 @@ func tellAllergy(r thing, t *told) {
 	if typ := r.Text("type"); typ != "" {
 		t.More = append(t.More, pair{"Type", sayCode(typ)})
 	}
+	for e := range r.Value().All("clinicalStatus.extension") { // Extension-UKCore-AllergyIntoleranceEnd
+		if !strings.HasSuffix(e.Text("url"), "-AllergyIntoleranceEnd") {
+			continue
+		}
+		for part := range e.All("extension") {
+			switch part.Text("url") {
+			case "endDate":
+				t.Value = join("; ", t.Value, "ended "+sayDate(part.Text("valueDateTime")))
+			case "reasonEnded":
+				t.More = append(t.More, pair{"Reason ended", part.Text("valueString")})
+			}
+		}
+	}
 }
 
 func tellCondition(r thing, t *told) {

@@ -5,6 +5,13 @@ import "strings"
 // backForms say, type by type of STU3, how the members of R4 go back to where they were.
 var backForms = map[string]func(*elder){
 	"AllergyIntolerance": func(e *elder) {
+		if status, ok := e.tree["clinicalStatus"].(tree); ok {
+			for _, x := range items(status["extension"]) {
+				if url, _ := x["url"].(string); strings.HasSuffix(url, "-AllergyIntoleranceEnd") || strings.HasSuffix(url, "-AllergyIntoleranceEnd-1") {
+					e.extend(x)
+				}
+			}
+		}
 		e.bare("clinicalStatus")
 		e.bare("verificationStatus")
 		e.rename("recordedDate", "assertedDate")

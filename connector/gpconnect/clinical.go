@@ -8,13 +8,48 @@ import (
 
 // allergyForm: GP Connect 1.6 accessrecord_structured_development_allergyintolerance.html -> R4 allergyintolerance.html
 func allergyForm() *form {
-	return &form{to: "AllergyIntolerance", profile: "UKCore-AllergyIntolerance", members: members(
+	return &form{to: "AllergyIntolerance", profile: "UKCore-AllergyIntolerance", exts: map[string]func(*converter, *object, fhir.Value){
+		"CareConnect-GPC-AllergyIntoleranceEnd": allergyEnd, "CareConnect-AllergyIntoleranceEnd": allergyEnd,
+	}, after: func(c *converter, o *object, v fhir.Value) {
+		if !o.done["clinicalStatus"] {
+			c.allergyStatus(o, fhir.Value{})
+		}
+	}, members: members(
 		"type criticality code patient recorder asserter lastOccurrence "+choice("onset", times), shape{
 			"identifier": many("identifier"), "category": many("category"), "note": many("note"), "reaction": many("reaction"),
-			"clinicalStatus":     concept("clinicalStatus", terminology+"allergyintolerance-clinical"),
+			"clinicalStatus":     {do: (*converter).allergyStatus},
 			"verificationStatus": concept("verificationStatus", terminology+"allergyintolerance-verification"),
 			"assertedDate":       as("recordedDate"),
 		})}
+}
+
+// allergyEnd is written by allergyStatus.
+func allergyEnd(*converter, *object, fhir.Value) {}
+
+// allergyStatus writes the status, and inside of it, where UK Core has it, when an allergy ended and why.
+func (c *converter) allergyStatus(o *object, status fhir.Value) {
+	var ends []byte
+	c.into(&ends, func() {
+		for e := range o.src.All("extension") {
+			if strings.HasSuffix(e.Text("url"), "-AllergyIntoleranceEnd-1") {
+				c.extension(e)
+			}
+		}
+	})
+	if !status.Exists() && len(ends) == 0 {
+		return
+	}
+	o.done = map[string]bool{"clinicalStatus": true}
+	c.key("clinicalStatus")
+	c.out = append(c.out, '{')
+	c.array("extension", ends)
+	if status.Exists() {
+		c.sep()
+		c.raw(`"coding":[{"system":"` + terminology + `allergyintolerance-clinical","code":`)
+		c.copy(status)
+		c.raw("}]")
+	}
+	c.out = append(c.out, '}')
 }
 
 // conditionForm is that of a problem header. Significance, the actual problem and what is linked to it are extensions.

@@ -83,6 +83,12 @@ func (c *converter) lacking(v fhir.Value, d *demand) {
 			continue // each has demands of its own
 		}
 		if next == nil && !m.IsObject() && !m.IsArray() {
+			if m.IsString() && isTime(m.Key()) && !validTime(m.Str()) {
+				c.lack(m.Key(), noTime)
+			}
+			if m.Key() == "code" && m.IsString() && !validCode(m.Str()) {
+				c.lack("code", noCode)
+			}
 			continue
 		}
 		if next == nil {
@@ -95,7 +101,7 @@ func (c *converter) lacking(v fhir.Value, d *demand) {
 			if item.IsObject() {
 				c.path = append(c.path, strings.TrimPrefix(m.Key(), "_"))
 				if isAmount(m) && item.Member("value").IsString() {
-					c.lack("value", "is no number")
+					c.lack("value", noNumber)
 				}
 				if rule := ofElement(m.Key()); rule != nil && !rule.holds(item) {
 					c.lackAt(strings.Join(c.path, "."), breaks+rule.key+": "+rule.words)
@@ -110,6 +116,41 @@ func (c *converter) lacking(v fhir.Value, d *demand) {
 			c.lack(name, "is demanded by "+d.in[name].by+" and was not sent")
 		}
 	}
+}
+
+const (
+	noNumber = "is no number"
+	noTime   = "is no date or time as R4 writes them: one with a time of day has a time zone"
+	noCode   = "is no code as R4 writes them: there is white space in it"
+)
+
+// isTime reports whether an element is a date or a time by the name under which it stands. FHIR R4 has no other elements of these names but
+// texts that are neither, of which none comes out of the conversion.
+func isTime(name string) bool {
+	switch name {
+	case "start", "end", "issued", "date", "authoredOn", "created", "sent", "received", "recorded", "time", "dateAsserted", "lastOccurrence", "lastUpdated", "creation":
+		return true
+	}
+	return strings.HasSuffix(name, "DateTime") || strings.HasSuffix(name, "Date") || name == "receivedTime"
+}
+
+// validTime reports whether s is a date, or a date and time, as R4 writes them. FHIR R4 datatypes.html#dateTime
+func validTime(s string) bool {
+	if _, err := fhir.ParseDate(s); err != nil {
+		return false
+	}
+	_, clock, has := strings.Cut(s, "T")
+	return !has || len(clock) > len("15:04:05") && clock[5] == ':' && (strings.HasSuffix(clock, "Z") || strings.ContainsAny(clock, "+-"))
+}
+
+// validCode reports whether s is without white space at its ends, or twice in a row. FHIR R4 datatypes.html#code
+func validCode(s string) bool {
+	for i := range len(s) {
+		if space := s[i] <= ' '; space && (s[i] != ' ' || i == 0 || i == len(s)-1 || s[i-1] == ' ') {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // there reports whether an element is there in any of its types, or is said to be absent by an extension.
@@ -165,7 +206,7 @@ func (c *converter) shortfalls() []*fhir.Issue {
 		switch {
 		case strings.HasPrefix(what, "is none"):
 			t = fhir.CodeInvalid
-		case strings.HasPrefix(what, "is no number"):
+		case strings.HasPrefix(what, noNumber), strings.HasPrefix(what, noTime), strings.HasPrefix(what, noCode):
 			t = fhir.ValueError
 		case strings.HasPrefix(what, breaks):
 			t = fhir.Invariant

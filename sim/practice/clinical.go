@@ -40,8 +40,11 @@ func (b *builder) allergy(n int, i cast.Item) {
 		return
 	}
 	r["clinicalStatus"] = "resolved"
-	r["extension"] = []fhir.M{{"url": gpc + "AllergyIntoleranceEnd-1", "extension": []fhir.M{
-		{"url": "endDate", "valueDateTime": i.End}, {"url": "reasonEnded", "valueString": "No longer relevant"}}}}
+	end := []fhir.M{{"url": "reasonEnded", "valueString": "No longer relevant"}}
+	if i.End != "" {
+		end = append([]fhir.M{{"url": "endDate", "valueDateTime": i.End}}, end...)
+	}
+	r["extension"] = []fhir.M{{"url": gpc + "AllergyIntoleranceEnd-1", "extension": end}}
 	ended.contained = append(ended.contained, r)
 	ended.refs = append(ended.refs, "#"+r["id"].(string))
 }
