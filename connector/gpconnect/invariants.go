@@ -57,6 +57,15 @@ var ofResources = map[string][]invariant{
 		}},
 		{"con-5", "clinicalStatus must not be there if the entry is in error", func(v fhir.Value) bool { return !inError(v) || !has(v, "clinicalStatus") }},
 	},
+	"Immunization": {
+		{"ukcore-imm-001", "what was not given needs its reason", func(v fhir.Value) bool {
+			status := v.Text("status")
+			return status != "" && (status != "not-done" || has(v, "statusReason"))
+		}},
+	},
+	"ServiceRequest": {
+		{"prr-1", "orderDetail is of a code", func(v fhir.Value) bool { return !has(v, "orderDetail") || has(v, "code") }},
+	},
 	"Observation": {
 		{"obs-3", "a reference range needs low, high or words", func(v fhir.Value) bool { return every(v, "referenceRange", "low", "high", "text") }},
 		{"obs-6", "dataAbsentReason must not be there beside a value", func(v fhir.Value) bool { return !has(v, "dataAbsentReason") || !has(v, "value[x]") }},
@@ -106,26 +115,50 @@ var ofResources = map[string][]invariant{
 	},
 }
 
-// ofElement is the invariant of the datatype that stands under a name, nil if it has none. FHIR R4 datatypes.html, "Constraints"
-func ofElement(name string) *invariant {
+// ofElement are the invariants of the datatype that stands under a name. FHIR R4 datatypes.html, "Constraints"
+func ofElement(name string) []invariant {
 	switch {
 	case name == "extension" || name == "modifierExtension":
-		return &extension1
+		return ofExtension
 	case strings.HasSuffix(name, "eriod"):
-		return &period1
+		return ofPeriod
 	case strings.HasSuffix(name, "uantity") || name == "low" || name == "high":
-		return &quantity3
+		return ofQuantity
+	case name == "expectedSupplyDuration" || name == "length":
+		return ofDuration
 	case name == "telecom":
-		return &telecom2
+		return ofTelecom
 	case strings.HasSuffix(name, "ttachment"):
-		return &attachment1
+		return ofAttachment
 	case strings.HasSuffix(name, "Range"):
-		return &range2
+		return ofRange
+	case name == "strength" || strings.HasSuffix(name, "Ratio"):
+		return ofRatio
+	case name == "repeat":
+		return ofRepeat
 	}
 	return nil
 }
 
 var (
+	ofExtension  = []invariant{extension1}
+	ofPeriod     = []invariant{period1}
+	ofQuantity   = []invariant{quantity3}
+	ofDuration   = []invariant{quantity3, duration1}
+	ofTelecom    = []invariant{telecom2}
+	ofAttachment = []invariant{attachment1}
+	ofRange      = []invariant{range2}
+	ofRatio      = []invariant{ratio1}
+	ofRepeat     = []invariant{timing1, timing2}
+
+	duration1 = invariant{"drt-1", "the code of a length of time is one of UCUM, and has a value", func(v fhir.Value) bool {
+		return !has(v, "code") || has(v, "value") && v.Text("system") == "http://unitsofmeasure.org"
+	}}
+	ratio1 = invariant{"rat-1", "numerator and denominator go together", func(v fhir.Value) bool {
+		return has(v, "numerator") == has(v, "denominator") && (has(v, "numerator") || v.Member("extension").Exists())
+	}}
+	timing1    = invariant{"tim-1", "a duration needs its unit", func(v fhir.Value) bool { return !has(v, "duration") || has(v, "durationUnit") }}
+	timing2    = invariant{"tim-2", "a period needs its unit", func(v fhir.Value) bool { return !has(v, "period") || has(v, "periodUnit") }}
 	extension1 = invariant{"ext-1", "an extension has a value or extensions, and not both", func(v fhir.Value) bool {
 		return has(v, "value[x]") != v.Member("extension").Exists()
 	}}
@@ -144,13 +177,23 @@ var (
 	}}
 )
 
-const breaks = "breaks R4's "
+const (
+	breaks   = "breaks R4's "
+	breaksUK = "breaks UK Core's "
+)
+
+func (r *invariant) broken() string {
+	if strings.HasPrefix(r.key, "ukcore-") {
+		return breaksUK + r.key + ": " + r.words
+	}
+	return breaks + r.key + ": " + r.words
+}
 
 // broken adds to the report which invariants a resource or element breaks.
 func (c *converter) broken(v fhir.Value, rules []invariant) {
 	for i := range rules {
 		if r := &rules[i]; !r.holds(v) {
-			c.lackAt(strings.Join(c.path, "."), breaks+r.key+": "+r.words)
+			c.lackAt(strings.Join(c.path, "."), r.broken())
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package gpconnect
 
 import (
+	"bytes"
 	_ "embed"
 	"slices"
 	"strconv"
@@ -67,8 +68,12 @@ func (c *converter) lacks(v fhir.Value, within string) {
 	}
 	c.path = append(c.path[:0], within+typ)
 	c.broken(v, ofResources[typ])
+	c.nameless(v)
 	c.lacking(v, d)
 	for r := range v.All("contained") {
+		if id := r.Text("id"); !bytes.Contains(v.Raw(), []byte(`"reference":"#`+id+`"`)) {
+			c.lackAt(within+typ, breaks+"dom-3: what is contained must be referred to")
+		}
 		c.lacks(r, within+typ+".contained:")
 	}
 }
@@ -82,13 +87,10 @@ func (c *converter) lacking(v fhir.Value, d *demand) {
 		case "contained":
 			continue // each has demands of its own
 		}
+		if m.IsString() {
+			c.misshapen(m)
+		}
 		if next == nil && !m.IsObject() && !m.IsArray() {
-			if m.IsString() && isTime(m.Key()) && !validTime(m.Str()) {
-				c.lack(m.Key(), noTime)
-			}
-			if m.Key() == "code" && m.IsString() && !validCode(m.Str()) {
-				c.lack("code", noCode)
-			}
 			continue
 		}
 		if next == nil {
@@ -103,8 +105,9 @@ func (c *converter) lacking(v fhir.Value, d *demand) {
 				if isAmount(m) && item.Member("value").IsString() {
 					c.lack("value", noNumber)
 				}
-				if rule := ofElement(m.Key()); rule != nil && !rule.holds(item) {
-					c.lackAt(strings.Join(c.path, "."), breaks+rule.key+": "+rule.words)
+				c.broken(item, ofElement(m.Key()))
+				if m.Key() == "extension" {
+					c.unextended(item)
 				}
 				c.lacking(item, next)
 				c.path = c.path[:len(c.path)-1]
@@ -118,7 +121,43 @@ func (c *converter) lacking(v fhir.Value, d *demand) {
 	}
 }
 
+// misshapen names a text that is not what R4 has in its place.
+func (c *converter) misshapen(m fhir.Value) {
+	switch name := m.Key(); {
+	case isTime(name) && !validTime(m.Str()):
+		c.lack(name, noTime)
+	case name == "code" && !validCode(m.Str()):
+		c.lack(name, noCode)
+	case name == "data" && !strings.HasSuffix(c.path[len(c.path)-1], "ampledData") && !validBase64(m.Raw()):
+		c.lack(name, noBase64)
+	}
+}
+
+// unextended names what UK Core demands of its extensions beyond a value.
+func (c *converter) unextended(x fhir.Value) {
+	name, uk := strings.CutPrefix(x.Text("url"), ukExt)
+	switch {
+	case !uk:
+	case name == "NHSNumberVerificationStatus":
+		for k := range x.All("valueCodeableConcept.coding") {
+			n, system := k.Text("code"), k.Text("system")
+			if strings.HasSuffix(system, "Wales") || (system == "" || strings.HasSuffix(system, "-NHSNumberVerificationStatusEngland")) && len(n) == 2 && n[0] == '0' && '1' <= n[1] && n[1] <= '8' {
+				return
+			}
+		}
+		c.lackAt(strings.Join(c.path, "."), "is none of the codes that UK Core has for it")
+	case name == "RelatedProblemHeader":
+		for part := range x.All("extension") {
+			if part.Text("url") == "target" {
+				return
+			}
+		}
+		c.lackAt(strings.Join(c.path, "."), "lacks its target, which UK Core demands")
+	}
+}
+
 const (
+	noBase64 = "is no base64"
 	noNumber = "is no number"
 	noTime   = "is no date or time as R4 writes them: one with a time of day has a time zone"
 	noCode   = "is no code as R4 writes them: there is white space in it"
@@ -143,6 +182,21 @@ func validTime(s string) bool {
 	return !has || len(clock) > len("15:04:05") && clock[5] == ':' && (strings.HasSuffix(clock, "Z") || strings.ContainsAny(clock, "+-"))
 }
 
+// validBase64 reports whether a JSON text can be base64. FHIR R4 datatypes.html#base64Binary
+func validBase64(raw []byte) bool {
+	n := 0
+	for _, b := range raw[1 : len(raw)-1] {
+		switch {
+		case 'A' <= b && b <= 'Z', 'a' <= b && b <= 'z', '0' <= b && b <= '9', b == '+', b == '/', b == '=':
+			n++
+		case b == ' ':
+		default:
+			return bytes.IndexByte(raw, '\\') >= 0 // written with escapes: not worth a copy of what may be a large file
+		}
+	}
+	return n%4 == 0
+}
+
 // validCode reports whether s is without white space at its ends, or twice in a row. FHIR R4 datatypes.html#code
 func validCode(s string) bool {
 	for i := range len(s) {
@@ -151,6 +205,18 @@ func validCode(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// nameless names identifiers without their value, where UK Core demands it of those of a system that it names.
+func (c *converter) nameless(v fhir.Value) {
+	for id := range v.All("identifier") {
+		switch id.Text("system") {
+		case fhir.SystemNHSNumber, fhir.SystemODS, "https://fhir.nhs.uk/Id/ods-site-code", fhir.SystemSDSUser, fhir.SystemSDSRole:
+			if id.IsObject() && !there(id, "value") {
+				c.lackAt(strings.Join(c.path, ".")+".identifier.value", "is demanded by UK Core and was not sent")
+			}
+		}
+	}
 }
 
 // there reports whether an element is there in any of its types, or is said to be absent by an extension.
@@ -206,9 +272,9 @@ func (c *converter) shortfalls() []*fhir.Issue {
 		switch {
 		case strings.HasPrefix(what, "is none"):
 			t = fhir.CodeInvalid
-		case strings.HasPrefix(what, noNumber), strings.HasPrefix(what, noTime), strings.HasPrefix(what, noCode):
+		case strings.HasPrefix(what, noNumber), strings.HasPrefix(what, noTime), strings.HasPrefix(what, noBase64), strings.HasPrefix(what, noCode):
 			t = fhir.ValueError
-		case strings.HasPrefix(what, breaks):
+		case strings.HasPrefix(what, breaks), strings.HasPrefix(what, breaksUK):
 			t = fhir.Invariant
 		}
 		if n > 1 {

@@ -126,7 +126,9 @@ func TestEveryLackIsReported(t *testing.T) {
 				said[lackOf(l)] = true
 				kinds[lackOf(l)] = true
 			}
-			if !maps.Equal(faults, said) {
+			// What the report says beyond that, of slices and extensions, is held to the profiles: see heldTo.
+			maps.DeleteFunc(faults, func(f string, _ bool) bool { return said[f] })
+			if len(faults) > 0 {
 				t.Errorf("%s: the definitions find %v, the report says %v", name, slices.Sorted(maps.Keys(faults)), slices.Sorted(maps.Keys(said)))
 			}
 		}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"tombolo/dataset"
 	"tombolo/fhir"
 )
@@ -247,7 +249,62 @@ func (c *converter) complete(e *entry) []byte {
 	if e.loose || c.loose {
 		out = c.rewired(out)
 	}
+	if bytes.Contains(out, []byte("{}")) || bytes.Contains(out, []byte("[]")) || bytes.Contains(out, []byte("null")) {
+		out = pruned(out)
+	}
 	return out
+}
+
+// pruned is a resource without what says nothing: empty objects and lists, and nulls, of which FHIR has some only beside extensions of values
+// in a list. FHIR R4 json.html
+func pruned(out []byte) []byte {
+	v, err := fhir.ParseValue(out)
+	if err != nil {
+		return out // for whoever reads it to say
+	}
+	b, _ := prune(make([]byte, 0, len(out)), v, false)
+	return b
+}
+
+// prune writes a value; not ok if it says nothing. aligned: the place of an item in its list has a meaning.
+func prune(b []byte, v fhir.Value, aligned bool) (out []byte, ok bool) {
+	start := len(b)
+	open, shut := byte('{'), byte('}')
+	switch {
+	case v.IsArray():
+		open, shut = '[', ']'
+	case !v.IsObject():
+		return append(b, v.Raw()...), !isNull(v) || aligned
+	}
+	b = append(b, open)
+	for m := range v.Children() {
+		at := len(b)
+		if at > start+1 {
+			b = append(b, ',')
+		}
+		if v.IsObject() {
+			b, _ = jsontext.AppendQuote(b, m.Key())
+			b = append(b, ':')
+		}
+		inLine := v.IsArray() && (aligned || !m.IsObject() && !m.IsArray() && !onlyObjects(v))
+		if b, ok = prune(b, m, inLine || strings.HasPrefix(m.Key(), "_") && m.IsArray()); !ok {
+			b = b[:at]
+		}
+	}
+	if len(b) == start+1 && !aligned {
+		return b[:start], false
+	}
+	return append(b, shut), true
+}
+
+// onlyObjects reports whether a list is of objects, as far as it is of anything.
+func onlyObjects(list fhir.Value) bool {
+	for m := range list.Children() {
+		if !m.IsObject() && !isNull(m) {
+			return false
+		}
+	}
+	return true
 }
 
 func appendTags(b, tags []byte, among bool) []byte {
