@@ -78,7 +78,7 @@ var tellings = map[string]telling{
 	"Composition":           {when: []string{"date"}, what: []string{"title", "type"}, by: []string{"author"}, where: []string{"custodian"}},
 	"Specimen":              {when: []string{"collection.collectedDateTime", "collection.collectedPeriod.start", "receivedTime"}, what: []string{"type"}, by: []string{"collection.collector"}, where: []string{"collection.bodySite"}},
 	"List":                  {when: []string{"date"}, what: []string{"title", "code"}, by: []string{"source"}},
-	"ServiceRequest":        {when: []string{"authoredOn", "occurrenceDateTime"}, what: []string{"code", "reasonCode", "category"}, value: []string{"reasonCode", "patientInstruction"}, by: []string{"requester"}, where: []string{"performer"}},
+	"ServiceRequest":        {when: []string{"authoredOn", "occurrenceDateTime"}, what: []string{"code", "reasonCode", "category"}, value: []string{"reasonCode", "patientInstruction"}, by: []string{"requester"}, where: []string{"performer"}, then: tellRequest},
 	"Task":                  {when: []string{"authoredOn", "lastModified"}, what: []string{"description", "code"}, by: []string{"requester"}, where: []string{"owner"}},
 	"RelatedPerson":         {when: []string{"period.start"}, what: []string{"name"}, value: []string{"relationship"}, then: tellContact},
 	"Patient":               {what: []string{"name"}, then: tellPatient},

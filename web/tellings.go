@@ -176,7 +176,31 @@ func tellImmunisation(r thing, t *told) {
 		t.Value = t.Notes[0]
 	}
 	if d := r.Text("protocolApplied.doseNumberPositiveInt"); d != "" {
+		if of := r.Text("protocolApplied.seriesDosesPositiveInt"); of != "" {
+			d += " of " + of
+		}
 		t.More = append(t.More, pair{"Dose number", d})
+	}
+	if against := first(r, []string{"protocolApplied.targetDisease"}); against != "" {
+		t.More = append(t.More, pair{"Against", against})
+	}
+}
+
+// tellRequest tells of a referral or a request what whoever takes it on has to know.
+func tellRequest(r thing, t *told) {
+	switch p := r.Text("priority"); p {
+	case "", "routine":
+	default:
+		t.Marks = append(t.Marks, mark{sayCode(p), toneWarn})
+	}
+	for _, m := range []pair{
+		{"Urgency", sayCode(r.Text("priority"))},
+		{"Specialty", first(r, []string{"performerType"})},
+		{"Due", sayDate(firstText(r, []string{"occurrenceDateTime", "occurrencePeriod.start"}))},
+	} {
+		if m.Text != "" {
+			t.More = append(t.More, m)
+		}
 	}
 }
 
