@@ -136,10 +136,14 @@ func TestTheRegionRegistersItselfNationallyAndKeepsThat(t *testing.T) {
 	both := []string{"736253002", "887181000000106"}
 	eventually(t, "so is the plan", func() bool { return slices.Equal(types(ann), both) })
 
-	desk, err := n.Desk(t.Context(), nil)
-	if err != nil || len(desk.Locators) != 1 || desk.Locators[0].State != "ok" || desk.Locators[0].There != 2 || desk.Locators[0].In+desk.Locators[0].Out != 0 {
-		t.Errorf("the desk says %+v (%v)", desk.Locators, err)
-	}
+	eventually(t, "the desk says so", func() bool {
+		desk, err := n.Desk(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := desk.Locators[0]
+		return l.State == "ok" && l.There == 2 && l.In+l.Out == 0
+	})
 	resp, err := http.Get("http://" + n.Addr() + "/metrics")
 	if err != nil {
 		t.Fatal(err)
