@@ -68,8 +68,10 @@ func New(o Options) http.Handler {
 		s.mux.HandleFunc(r.pattern, s.answer(s.serve(r)))
 	}
 	s.mux.HandleFunc("/", s.answer(s.nothing))
+	turn := make(turnstile, 1)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, limitOf(r))
+		defer turn.gate(r).done()
 		s.mux.ServeHTTP(w, r)
 	})
 }

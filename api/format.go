@@ -192,10 +192,18 @@ func read(r *http.Request) (raw []byte, res *fhir.Resource, err error) {
 		return nil, nil, fhir.Errorf(fhir.Required, "the body is empty: send a resource")
 	}
 	plain := bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf")) // a byte order mark. RFC 8259 §8.1
-	if f == inXML {
+	switch {
+	case f == inXML && bytes.Count(plain, []byte("<")) > fhir.MaxValues:
+		err = fhir.Errorf(fhir.TooCostly, "the XML holds more than %d tags; send it in parts", fhir.MaxValues)
+	case f == inXML:
 		res, err = fhirxml.Decode(plain)
-	} else {
-		res, err = fhir.Parse(plain)
+	default:
+		if err = fhir.CheckCost(plain); err == nil {
+			res, err = fhir.Parse(plain)
+		}
+	}
+	if err == nil {
+		err = proportionate(res)
 	}
 	return raw, res, err
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"strconv"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
@@ -25,6 +26,9 @@ type patch struct {
 const maxOperations = 1000
 
 func readPatch(mediaType string, raw []byte) (*patch, error) {
+	if len(raw) > maxResourceValues && fhir.CountValues(raw)+bytes.Count(raw, []byte("<")) > maxResourceValues {
+		return nil, fhir.Errorf(fhir.TooCostly, "a patch has at most %d operations", maxOperations)
+	}
 	switch {
 	case formats[mediaType] == inXML:
 		res, err := fhirxml.Decode(raw)
