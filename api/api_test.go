@@ -20,6 +20,7 @@ import (
 	"tombolo/audit"
 	"tombolo/connector"
 	"tombolo/dataset"
+	"tombolo/directory"
 	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/gather"
@@ -88,7 +89,7 @@ func openWith(t testing.TB, differ func(*region.Region)) *site {
 	g := gather.New(gather.Options{Region: r, People: people, Kept: db, Audit: log, Stamper: stamper})
 	logged := &bytes.Buffer{}
 	s := &site{t: t, audit: log, db: db, in: in, gather: g, logged: logged}
-	srv := httptest.NewServer(api.New(api.Options{Gather: g, Intake: in, Bulk: s.bulkRuns(), Parameters: params, Access: users, Name: "Test", Version: "test", Logger: slog.New(slog.NewTextHandler(logged, nil))}))
+	srv := httptest.NewServer(api.New(api.Options{Gather: g, Directory: directory.New(directory.Options{Store: db, Region: func() *region.Region { return r }}), Intake: in, Bulk: s.bulkRuns(), Parameters: params, Access: users, Name: "Test", Version: "test", Logger: slog.New(slog.NewTextHandler(logged, nil))}))
 	s.url = srv.URL + "/fhir"
 	t.Cleanup(func() {
 		srv.Close()

@@ -13,8 +13,8 @@ import (
 	"tombolo/region"
 )
 
-// directory answers one feed's patient queries (options: {pdq: yes}) in the words of HL7 v2; gather.Identities decides and remembers what it may tell.
-type directory struct {
+// pdqFeed answers one feed's patient queries (options: {pdq: yes}) in the words of HL7 v2; gather.Identities decides and remembers what it may tell.
+type pdqFeed struct {
 	n     *Node
 	s     region.System
 	known map[string]bool // systems of identifiers that are told of
@@ -25,7 +25,7 @@ func (n *Node) directoryOf(s region.System) (hl7v2.Directory, error) {
 	if !s.Asks() {
 		return nil, nil
 	}
-	d := &directory{n: n, s: s, known: map[string]bool{fhir.SystemNHSNumber: true, fhir.SystemCHI: true, fhir.SystemHCN: true}}
+	d := &pdqFeed{n: n, s: s, known: map[string]bool{fhir.SystemNHSNumber: true, fhir.SystemCHI: true, fhir.SystemHCN: true}}
 	for _, other := range n.c.Region.Systems {
 		if other.Connector != "hl7v2" {
 			continue
@@ -42,10 +42,10 @@ func (n *Node) directoryOf(s region.System) (hl7v2.Directory, error) {
 }
 
 // Knows implements hl7v2.Directory.
-func (d *directory) Knows(system string) bool { return d.known[system] }
+func (d *pdqFeed) Knows(system string) bool { return d.known[system] }
 
 // Candidates implements hl7v2.Directory.
-func (d *directory) Candidates(ctx context.Context, q hl7v2.PatientQuery) (hl7v2.Found, error) {
+func (d *pdqFeed) Candidates(ctx context.Context, q hl7v2.PatientQuery) (hl7v2.Found, error) {
 	x := d.n.Gather.IdentitiesFor(d.s)
 	x.Sender(q.Sender)
 	people, err := d.people(ctx, q, x.Shares)
@@ -96,7 +96,7 @@ func (n *Node) stands(ctx context.Context, p *mpi.Person) (policy.Person, error)
 }
 
 // people are those whom a question may mean: by a number, else by all that is said of them.
-func (d *directory) people(ctx context.Context, q hl7v2.PatientQuery, told func(string) bool) ([]string, error) {
+func (d *pdqFeed) people(ctx context.Context, q hl7v2.PatientQuery, told func(string) bool) ([]string, error) {
 	if len(q.Identifiers) == 0 {
 		return d.n.People.Find(ctx, description(q), told)
 	}
@@ -138,7 +138,7 @@ func answers(q hl7v2.PatientQuery, t *gather.Identified) bool {
 }
 
 // candidate is what is told of somebody.
-func (d *directory) candidate(q hl7v2.PatientQuery, t gather.Identified) hl7v2.Candidate {
+func (d *pdqFeed) candidate(q hl7v2.PatientQuery, t gather.Identified) hl7v2.Candidate {
 	c := hl7v2.Candidate{Name: t.Name, BirthDate: t.BirthDate, Gender: t.Gender, Deceased: t.Deceased != "", Address: t.Address, Phone: t.Phone}
 	own := func(id fhir.Identifier) bool {
 		return slices.ContainsFunc(t.Patients, func(k mpi.Patient) bool {

@@ -65,6 +65,13 @@ func (n *Node) Desk(ctx context.Context, _ *access.Session) (*web.DeskState, err
 	if err := n.locatorStates(ctx, out); err != nil {
 		return nil, err
 	}
+	differs, err := n.services.Differences(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range differs {
+		out.Quarantine = append(out.Quarantine, web.Quarantined{ID: d.ODS, Source: "ODS", Owner: d.ODS, Since: n.c.Now(), Where: "directory", Reason: "This organisation " + d.Why})
+	}
 	if out.Audit, err = n.auditState(ctx); err != nil {
 		return nil, err
 	}

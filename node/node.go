@@ -21,6 +21,7 @@ import (
 	"tombolo/bulk"
 	"tombolo/connector"
 	"tombolo/connector/gpconnect"
+	"tombolo/directory"
 	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/fhir/profile"
@@ -71,6 +72,7 @@ type Node struct {
 	senders     map[string]connector.Sender // by system
 	closers     []func() error              // of connectors, after their feeds have stopped
 	registers   []*register                 // of national numbers
+	services    *directory.Directory
 	agreed      *agreed
 	directories map[string]*gpconnect.Directory // by address
 	profiles    *profile.Definitions            // nil: R4 only
@@ -167,6 +169,11 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	n.Bulk = bulk.New(bulk.Options{Store: n.store, Gather: n.Gather, Intake: n.Intake, Await: n.Await, Node: n.name, Now: c.Now, Logger: c.Logger})
 
 	if err := n.definitions(); err != nil {
+		return n, err
+	}
+
+	// Which organisations and services there are.
+	if err := n.careServices(); err != nil {
 		return n, err
 	}
 
@@ -377,7 +384,7 @@ func (n *Node) Close() error {
 
 // fhirAPI is the FHIR API, on whichever listener it stands.
 func (n *Node) fhirAPI() http.Handler {
-	return api.New(api.Options{Gather: n.Gather, Tasks: n, Intake: n.Intake, Bulk: n.Bulk, Parameters: n.Params, Access: n.Access, Definitions: n.profiles, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
+	return api.New(api.Options{Gather: n.Gather, Tasks: n, Directory: n.services, Intake: n.Intake, Bulk: n.Bulk, Parameters: n.Params, Access: n.Access, Definitions: n.profiles, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
 }
 
 // handler is what people and their applications ask.
@@ -393,6 +400,7 @@ func (n *Node) handler() (http.Handler, error) {
 	mux.Handle("/fhir/", crossOrigin(wo.Apps, face))
 	mux.Handle("/fhir", crossOrigin(wo.Apps, face))
 	mux.Handle("/identity/", crossOrigin(wo.Apps, face))
+	mux.Handle("/directory/", crossOrigin(wo.Apps, face))
 	mux.Handle("/", pages)
 	n.authorisation(mux, wo.Apps, pages)
 	mux.HandleFunc("GET /launch/nrl/{pointer}", n.followed)

@@ -97,6 +97,7 @@ func (n *Node) systemsHandler(keys *pki.Keyring) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/fhir/", n.proven(n.fhirAPI()))
 	mux.Handle("/identity/", n.proven(n.fhirAPI()))
+	mux.Handle("/directory/", n.proven(n.fhirAPI()))
 	if err := n.locatorFaces(mux); err != nil {
 		return nil, err
 	}
