@@ -18,11 +18,11 @@ var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadd
 // ID is this server's id for a source's resource.
 func (s Stamper) ID(source, typ, id string) string {
 	m := hmac.New(sha256.New, s.Key)
-	for _, part := range [...]string{source, typ, id} {
-		m.Write([]byte(part))
-		m.Write([]byte{0})
-	}
-	return idEncoding.EncodeToString(m.Sum(nil)[:16])
+	var text [192]byte
+	named := append(append(append(append(append(append(text[:0], source...), 0), typ...), 0), id...), 0)
+	m.Write(named)
+	var sum [sha256.Size]byte
+	return idEncoding.EncodeToString(m.Sum(sum[:0])[:16])
 }
 
 // Ref is this server's reference for a source's resource.

@@ -18,15 +18,15 @@ const paramUpdated = "_lastUpdated"
 //   - _lastUpdated, whose values are updated, is that of the version being written.
 func indexKeys(r *fhir.Resource, at place, updated []string) []kv.Key {
 	keys := make([]kv.Key, 0, 16)
-	own := ownValue(at.part)
+	own, end := ownValue(at.part), at.String()
 	for name, value := range search.Values(r) {
 		if value == own || name == paramUpdated || name == "_id" && r.ID() == strings.ToLower(r.ID()) {
 			continue
 		}
-		keys = append(keys, indexKey(r.Type(), name, value, at))
+		keys = append(keys, indexKeyOf(r.Type(), name, value, end))
 	}
 	for _, value := range updated {
-		keys = append(keys, indexKey(r.Type(), paramUpdated, value, at))
+		keys = append(keys, indexKeyOf(r.Type(), paramUpdated, value, end))
 	}
 	return keys
 }

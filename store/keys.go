@@ -53,15 +53,25 @@ func historyKey(part kv.Part, ref fhir.Ref, version int) kv.Key {
 // The value is written so that it ends and still sorts as itself: 00 becomes 00 ff, the end is 00 01.
 func indexPart(typ, param string) kv.Part { return kv.Part("x/" + typ + "/" + param) }
 
-func indexValue(value string) string {
-	if strings.IndexByte(value, 0) >= 0 {
-		value = strings.ReplaceAll(value, "\x00", "\x00\xff")
-	}
-	return value + "\x00\x01"
-}
+func indexValue(value string) string { return escaped(value) + valueEnd }
 
 func indexKey(typ, param, value string, at place) kv.Key {
-	return kv.Key{Part: indexPart(typ, param), Key: indexValue(value) + at.String()}
+	return indexKeyOf(typ, param, value, at.String())
+}
+
+// indexKeyOf is indexKey for a place as it stands in a key.
+func indexKeyOf(typ, param, value, at string) kv.Key {
+	return kv.Key{Part: indexPart(typ, param), Key: escaped(value) + valueEnd + at}
+}
+
+// valueEnd stands after the value in an index key.
+const valueEnd = "\x00\x01"
+
+func escaped(value string) string {
+	if strings.IndexByte(value, 0) >= 0 {
+		return strings.ReplaceAll(value, "\x00", "\x00\xff")
+	}
+	return value
 }
 
 // A place is where a resource of a known type is; places are what a search's answer is ordered by.

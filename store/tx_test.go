@@ -2,12 +2,17 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
+	"pgregory.net/rapid"
+
+	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/kv"
 )
@@ -243,4 +248,24 @@ func TestUpdateStartsOverWhenOthersWrite(t *testing.T) {
 	if r, err := db.Read(ctx, obs.Ref()); err != nil || r.Text("status") != "final" || r.Text("note.text") != "seen" || r.Text("meta.versionId") != "3" {
 		t.Errorf("in the end: %v, %v", r, err)
 	}
+}
+
+// Every event reads back as it was written, whatever it tells of.
+func TestAnEventReadsBackAsItWasWritten(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := events.Event{Kind: rapid.SampledFrom([]events.Kind{events.Created, events.Updated, events.Deleted}).Draw(t, "kind"), Ref: fhir.Ref(rapid.String().Draw(t, "ref")),
+			Patient: rapid.String().Draw(t, "patient"), Source: rapid.String().Draw(t, "source"), Heading: rapid.String().Draw(t, "heading"), Version: rapid.IntRange(0, 1<<40).Draw(t, "version"),
+			At: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "s"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).In(rapid.SampledFrom([]*time.Location{time.UTC, fhir.London}).Draw(t, "zone"))}
+		raw, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodeEvent(raw)
+		if err != nil || !got.At.Equal(want.At) {
+			t.Fatalf("%s is read as %v (%v)", raw, got, err)
+		}
+		if got.At = want.At; got != want {
+			t.Fatalf("%s is read as %+v", raw, got)
+		}
+	})
 }

@@ -48,6 +48,7 @@ func (t *transaction) commit(ctx context.Context) (kv.Position, error) {
 	if err := w.prepare(ctx); err != nil {
 		return 0, err
 	}
+	w.batch.Put = make([]kv.Entry, 0, len(t.writes)+16*len(t.order))
 	for _, c := range t.order {
 		if err := w.change(c); err != nil {
 			return 0, err
