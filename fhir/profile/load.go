@@ -220,7 +220,11 @@ func (l *loader) apply(p, from *Profile, e fhir.Value) {
 		}
 	}
 	at := p.root
-	segments := splitID(id)
+	segments := strings.Split(id, ".")
+	if len(segments) > fhir.MaxDepth || strings.Count(id, "/") > fhir.MaxDepth {
+		l.problem("%s: an element is more than %d deep", from.Name, fhir.MaxDepth)
+		return
+	}
 	for _, s := range segments[1:] {
 		name, slice, _ := strings.Cut(s, ":")
 		at = at.child(p.Name, name)
@@ -232,9 +236,6 @@ func (l *loader) apply(p, from *Profile, e fhir.Value) {
 	}
 	l.fill(at, from, e, len(segments) == 1)
 }
-
-// splitID splits an element's id into its steps; a dot in a slice's name (some have one) is part of it where the rest is no element.
-func splitID(id string) []string { return strings.Split(id, ".") }
 
 // child finds or makes the node of an element. "valueQuantity" is the slice of value[x] that is a Quantity.
 func (n *node) child(profile, name string) *node {

@@ -80,6 +80,9 @@ func r4Mutants(o object, t *r4.Type, at string, out []mutant) []mutant {
 		out = append(out, mutant{path + " is a list", put(o, key, []any{v})})
 		switch v := v.(type) {
 		case object:
+			if ref, ok := v["reference"].(string); ok && typ == "Reference" && len(e.Targets) > 0 && !strings.HasPrefix(ref, "#") && !slices.Contains(e.Targets, "Slot") {
+				out = append(out, mutant{path + " points at another type", put(o, key, object{"reference": "Slot/1"})})
+			}
 			out = append(out, mutant{path + " is a text", put(o, key, "x")}, mutant{path + " has nothing in it", put(o, key, object{})})
 			out = r4Inside(v, e, typ, path, out)
 		case string:
@@ -395,11 +398,7 @@ func TestMutantsOfUKCoresExamplesAreRefused(t *testing.T) {
 
 // The summary that IPS publishes as an example, with each of its sections taken out, renamed or emptied; and its resources as above.
 func TestMutantsOfIPSExamplesAreRefused(t *testing.T) {
-	core, ips := data(t, "02-fhir-definitions", "hl7.fhir.r4.core-4.0.1.tgz"), data(t, "02-fhir-definitions", "ips-package", "ips_v110.tgz")
-	d, _, err := Load(core, ips)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d, ips := ipsDefinitions(t)
 	raw := map[string]fhir.Value{}
 	for _, r := range packaged(t, ips, "package/StructureDefinition-") {
 		raw[r.Text("url")] = r.Value()

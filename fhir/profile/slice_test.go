@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tombolo/fhir"
 )
 
 // definitionsOf loads StructureDefinitions of which only what matters is written: name, type, base and elements.
@@ -134,4 +136,23 @@ func TestClaimedProfilesAreHonoured(t *testing.T) {
 	if issues := Errors(d.Check(patient, "urn:none")); len(issues) != 1 {
 		t.Errorf("an unknown profile that is asked for: %v", issues)
 	}
+}
+
+// Definitions from outside make no check fail otherwise than by issues.
+func FuzzDefinitions(f *testing.F) {
+	f.Add(definition("p", "Patient", element("Patient.identifier", slicingBy("value", "system.resolve().ofType(x)", `,"rules":"closed"`))+","+element("Patient.identifier:a/b.system", `,"fixedUri":"urn:a"`)+","+element("Patient.deceasedBoolean", `,"min":1`)))
+	f.Add(definition("p", "Extension", element("Extension.extension:x.value[x]:valueQuantity.code", `,"binding":{"strength":"required","valueSet":"urn:p"},"type":[{"code":"Extension","profile":["urn:p"]}]`)))
+	f.Add(`{"resourceType":"ValueSet","url":"urn:p","status":"draft","compose":{"include":[{"valueSet":["urn:p"]}]}}`)
+	r, err := fhir.Parse([]byte(`{"resourceType":"Patient","meta":{"profile":["urn:p"]},"identifier":[{"system":"urn:a","use":"old"}],"extension":[{"url":"urn:p","valueQuantity":{"value":1}}],"contained":[{"resourceType":"Patient"}],"deceasedBoolean":true,"maritalStatus":{"text":"x"}}`))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		l := &loader{d: &Definitions{profiles: map[string]*Profile{}, sets: map[string]*valueSet{}, systems: map[string]*codeSystem{}}}
+		if err := l.read("x.json", strings.NewReader(body)); err != nil {
+			return
+		}
+		l.link()
+		l.d.Check(r, "urn:p")
+	})
 }

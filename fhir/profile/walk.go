@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,6 +72,11 @@ func (c *checker) ruled(p place) {
 	}
 	if p.typ != "" {
 		c.rules(all[p.typ], p.it, p.at)
+	}
+	if p.typ == "Reference" && p.under != nil && len(p.under.Targets) > 0 {
+		if t := c.target(p.v); t != "" && !slices.Contains(p.under.Targets, t) {
+			c.say(fhir.Structure, p.at, "R4 wants a reference to %s, and this is to a %s", strings.Join(p.under.Targets, " or "), t)
+		}
 	}
 	switch {
 	case p.under != nil && p.under.Own != nil: // items within items are as those

@@ -35,6 +35,7 @@ type Element struct {
 	Own     *Type
 	Summary bool
 	Codes   map[string]bool // the only codes allowed; nil: any
+	Targets []string        // the types that a Reference may point at; nil: any
 
 	path string // of the element whose content it has; "" for its own
 }
@@ -177,6 +178,8 @@ func readElement(words []string, own map[string]*Type) (*Element, string, error)
 	for _, w := range words[3:] {
 		if l, ok := strings.CutPrefix(w, "="); ok {
 			list = l
+		} else if t, ok := strings.CutPrefix(w, ">"); ok {
+			e.Targets = strings.Split(t, ",")
 		} else {
 			e.Summary = strings.Contains(w, "S")
 		}

@@ -134,6 +134,7 @@ const heading = `# FHIR R4's resources and data types, made by fhir/r4/gen from 
 #   name 0..* HumanName S        an element, its cardinality and types; S: in the summary, M: a modifier
 #   contact 0..* .               with elements of its own, contact.name; #path: with the elements of that one
 #   gender 0..1 code S =name     a code that must be of the list V name
+#   subject 0..1 Reference >A,B  a reference to an A or a B; to anything if it does not say
 `
 
 func (d *definitions) write(w io.Writer) {
@@ -200,6 +201,9 @@ func (d *definitions) element(w io.Writer, s structure, e element, used map[stri
 	if flags != "" {
 		line += " " + flags
 	}
+	if targets := e.targets(); len(targets) > 0 {
+		line += " >" + strings.Join(targets, ",")
+	}
 	if e.Binding != nil && e.Binding.Strength == "required" && what == "code" {
 		url, _, _ := strings.Cut(e.Binding.ValueSet, "|")
 		name := path.Base(url)
@@ -209,6 +213,25 @@ func (d *definitions) element(w io.Writer, s structure, e element, used map[stri
 		}
 	}
 	fmt.Fprintln(w, line)
+}
+
+// targets are the types that a reference may point at; none if it may be any.
+func (e element) targets() []string {
+	var out []string
+	for _, t := range e.Type {
+		for _, url := range t.TargetProfile {
+			name := path.Base(url)
+			if t.Code != "Reference" {
+				continue
+			}
+			if name == "Resource" {
+				return nil
+			}
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // codes are all codes of a value set, none if they cannot be listed from the definitions alone.
