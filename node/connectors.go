@@ -105,7 +105,7 @@ func (n *Node) Sender(system string) (s connector.Sender, ok bool) {
 func client() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxConnsPerHost, t.MaxIdleConnsPerHost, t.ResponseHeaderTimeout = 32, 8, 30*time.Second
-	t.Proxy = nil
+	t.Proxy, t.DialContext = nil, dial
 	return &http.Client{Transport: t}
 }
 

@@ -201,7 +201,6 @@ func (n *Node) asking(t region.TLS) (*http.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	c.Transport.(*http.Transport).DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -211,7 +210,7 @@ func (n *Node) asking(t region.TLS) (*http.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		return (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, network, addr)
+		return (&tls.Dialer{NetDialer: guarded(dialer(), addr), Config: config}).DialContext(ctx, network, addr)
 	}
 	return c, nil
 }
