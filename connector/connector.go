@@ -136,4 +136,9 @@ type Answer struct {
 	Issues []*fhir.Issue // warnings to pass on: withheld items, data in transit, parts that could not be mapped
 	Map    string        // name and version of the mapping
 	Bytes  int64         // size of what came over the wire
+	// Origins says of content that the source itself had from elsewhere where it was first: ODS code and id there. A neighbour knows; others leave it nil.
+	Origins map[fhir.Ref]Origin
 }
+
+// An Origin is what makes a resource the same wherever it comes by: the organisation that holds it, and its id there.
+type Origin struct{ Organisation, ID string }

@@ -102,10 +102,13 @@ func relative(ref string) (fhir.Ref, bool) {
 	return fhir.MakeRef(typ, id), id != ""
 }
 
+// Withheld stands in meta.source for an original id that is not told.
+const Withheld = "withheld"
+
 // fragment hides an id that has the form of a national number: the original stays in the source, not in our answers' metadata.
 func fragment(id string) string {
 	if _, err := fhir.ParseNHSNumber(id); err == nil {
-		return "withheld"
+		return Withheld
 	}
 	return id
 }

@@ -3,6 +3,7 @@ package gather
 import (
 	"time"
 
+	"tombolo/connector"
 	"tombolo/dataset"
 	"tombolo/fhir"
 )
@@ -98,4 +99,5 @@ type Member struct {
 	Source   string // Lane.Source
 	Name     string // Lane.Name
 	Received time.Time
+	origin   connector.Origin // where it was first, as far as that is known
 }

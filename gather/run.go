@@ -128,6 +128,7 @@ type answered struct {
 	notHere bool
 	live    string                            // this server's id of the patient whom a live source answered about
 	mapped  string                            // name and version of the mapping of a live answer
+	origins map[fhir.Ref]connector.Origin     // of what a neighbour had from elsewhere
 	part    map[dataset.Heading]bool          // headings that were not answered in full, whatever was given under them
 	earlier time.Time                         // when content was answered, if not now
 	gives   map[dataset.Heading]dataset.State // of a neighbour: the headings that its region gives at all
@@ -257,7 +258,14 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		if h := dataset.HeadingOf(r); r.Type() == "Binary" || !supporting[r.Type()] && !slices.Contains(q.Headings, h) {
 			continue // never more than was asked for; a Binary is opened through its DocumentReference
 		}
+		origin, told := ans.Origins[r.Ref()]
 		stamped, err := g.o.Stamper.Stamp(l.key, r)
+		if err == nil && told {
+			if a.origins == nil {
+				a.origins = map[fhir.Ref]connector.Origin{}
+			}
+			a.origins[stamped.Ref()] = origin
+		}
 		if err != nil {
 			a.warn = append(a.warn, fhir.Errorf(fhir.Incomplete, "an entry from %s could not be taken", l.Name))
 			continue
@@ -450,7 +458,7 @@ func (op *opening) take(a answered) {
 		if op.decision.Has(policy.WithholdLocation) {
 			r = op.whereabouts().withhold(r, l)
 		}
-		l.members[h] = append(l.members[h], Member{Resource: r, Source: l.Source, Name: l.Name, Received: received})
+		l.members[h] = append(l.members[h], Member{Resource: r, Source: l.Source, Name: l.Name, Received: received, origin: l.origin(a.origins, a.content[i])})
 		if practice := op.practice(l, r); practice != nil && op.session.Shows(practice) {
 			l.members[dataset.GPPractice] = append(l.members[dataset.GPPractice], Member{Resource: practice, Source: l.Source, Name: l.Name, Received: received})
 		}

@@ -66,7 +66,7 @@ func (op *opening) section(info dataset.Info) Section {
 			none++
 		}
 	}
-	s.Entries = Reconcile(info.Heading, members)
+	s.Entries = Reconcile(info.Heading, onceEach(members))
 	switch {
 	case len(s.Entries) > 0:
 		s.State = dataset.Present

@@ -171,6 +171,7 @@ func read(data []byte, q connector.Question) (*connector.Answer, error) {
 		return nil, fhir.Errorf(fhir.Structure, "the neighbour's answer is not a Bundle")
 	}
 	a := &connector.Answer{States: map[dataset.Heading]dataset.State{}, Map: "tombolo/1", Bytes: int64(len(data))}
+	from := map[string]string{} // the ODS code of whoever holds an entry, by its reference
 	for e, err := range fhir.Entries(root) {
 		if err != nil || e.Resource == nil {
 			a.Issues = append(a.Issues, fhir.Errorf(fhir.Incomplete, "an entry of the neighbour's answer could not be read"))
@@ -179,6 +180,8 @@ func read(data []byte, q connector.Question) (*connector.Answer, error) {
 		switch {
 		case e.Resource.Type() == "OperationOutcome":
 			outcome(a, e.Resource, q)
+		case e.Resource.Type() == "Provenance":
+			holders(from, e.Resource)
 		case e.Mode != "match":
 		case e.Resource.Type() == "Patient":
 			if a.Patient != nil {
@@ -189,12 +192,35 @@ func read(data []byte, q connector.Question) (*connector.Answer, error) {
 			a.Content = append(a.Content, e.Resource)
 		}
 	}
+	a.Origins = map[fhir.Ref]connector.Origin{}
+	for _, r := range a.Content {
+		_, id, _ := strings.Cut(r.Text("meta.source"), "#")
+		if ods := from[string(r.Ref())]; ods != "" && id != "" && id != connector.Withheld {
+			a.Origins[r.Ref()] = connector.Origin{Organisation: ods, ID: id}
+		}
+	}
 	for _, r := range a.Content {
 		if h := dataset.HeadingOf(r); h != "" && a.States[h] != dataset.NotKnown {
 			a.States[h] = dataset.Present
 		}
 	}
 	return a, nil
+}
+
+// holders reads which organisation holds the entries that a Provenance is about. An entry that several hold has no one origin.
+func holders(from map[string]string, p *fhir.Resource) {
+	ods := ""
+	for id := range p.Value().All("agent.who.identifier") {
+		if id.Text("system") == fhir.SystemODS {
+			ods = id.Text("value")
+		}
+	}
+	for t := range p.Value().All("target.reference") {
+		if was, said := from[t.Str()]; said && was != ods {
+			ods = ""
+		}
+		from[t.Str()] = ods
+	}
 }
 
 // outcome reads what the neighbour's own sources left open, and its heading states.
