@@ -115,7 +115,10 @@ func network(t *testing.T) *twoNets {
 	if _, err := exec.LookPath("ip"); err != nil || os.Getuid() != 0 || exec.Command("ip", "netns", "add", n.ns("s")).Run() != nil {
 		t.Skip("skipped: network namespaces cannot be made here (that needs root, and the program ip)")
 	}
-	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", n.ns("s")).Run(); _ = exec.Command("ip", "netns", "del", n.ns("w")).Run() })
+	t.Cleanup(func() {
+		_ = exec.Command("ip", "netns", "del", n.ns("s")).Run()
+		_ = exec.Command("ip", "netns", "del", n.ns("w")).Run()
+	})
 	run(t, "ip", "netns", "add", n.ns("w"))
 	run(t, "ip", "link", "add", n.prefix+"a", "netns", n.ns("s"), "type", "veth", "peer", "name", n.prefix+"b", "netns", n.ns("w"))
 	run(t, "ip", "link", "add", n.prefix+"c", "type", "veth", "peer", "name", n.prefix+"d", "netns", n.ns("s"))
