@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/json"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -212,7 +213,7 @@ func (x *mapper) concept(v Value) fhir.CodeableConcept {
 			c.Text = display
 			continue
 		}
-		c.Coding = append(c.Coding, fhir.Coding{System: x.systemOf(table), Code: code, Display: display})
+		c.Coding = append(c.Coding, fhir.Coding{System: x.codeSystem(table, code), Code: code, Display: display})
 	}
 	if t := str(v, 9); t != "" {
 		c.Text = t
@@ -225,6 +226,22 @@ func (x *mapper) concept(v Value) fhir.CodeableConcept {
 	}
 	return c
 }
+
+// codeSystem is the system of a code. Many send their own codes as LOINC's or SNOMED's, because the field had to say something: what has not the form
+// of one is of the sender's own table of that name, and nobody takes "GLU" for a code that all the world knows.
+func (x *mapper) codeSystem(table, code string) string {
+	system := x.systemOf(table)
+	if system == fhir.SystemLOINC && !loincCode.MatchString(code) || system == fhir.SystemSNOMED && !snomedCode.MatchString(code) {
+		return "urn:id:" + id(table)
+	}
+	return system
+}
+
+// LOINC: digits and a check digit, in parts and answers with letters before; SNOMED CT: an SCTID, or an expression of them.
+var (
+	loincCode  = regexp.MustCompile(`^(L[APLG]+)?[0-9]+-[0-9]$`)
+	snomedCode = regexp.MustCompile(`^[0-9]{6,18}([^0-9A-Za-z].*)?$`)
+)
 
 // coded is a value of an HL7 table in which only some codes have a FHIR equivalent.
 func (x *mapper) coded(v Value, system string) (fhir.CodeableConcept, bool) {
