@@ -161,7 +161,7 @@ func (b *builder) medication(n int, m cast.Medication) {
 	ext := plan["extension"].([]fhir.M)
 	if typ == "repeat" {
 		ext = append(ext, fhir.M{"url": gpc + "MedicationRepeatInformation-1", "extension": []fhir.M{
-			{"url": "numberOfRepeatPrescriptionsAllowed", "valuePositiveInt": 12}, {"url": "numberOfRepeatPrescriptionsIssued", "valuePositiveInt": max(1, len(m.Issues))}}})
+			{"url": "numberOfRepeatPrescriptionsAllowed", "valuePositiveInt": max(12, len(m.Issues))}, {"url": "numberOfRepeatPrescriptionsIssued", "valuePositiveInt": max(1, len(m.Issues))}}})
 	}
 	if m.Status == "stopped" {
 		ext = append(ext, fhir.M{"url": gpc + "MedicationStatusReason-1", "extension": []fhir.M{

@@ -20,7 +20,7 @@ var needs = []struct {
 	never                 []string
 }{
 	{"medicine", "priya", "medications", []string{"26-Oct-2025|Levothyroxine sodium 100microgram tablets|Repeat|One to be taken each morning, half an hour before breakfast",
-		"Recorded by|Dr Yasmin Noor", "Status|Active", "Quantity|28 tablet", "Reason|Hypothyroidism", "Supply|28 day", "Times issued|14", "Issues authorised|12", "Last issued|25-Oct-2026",
+		"Recorded by|Dr Yasmin Noor", "Status|Active", "Quantity|28 tablet", "Reason|Hypothyroidism", "Supply|28 day", "Times issued|14", "Issues authorised|14", "Last issued|25-Oct-2026",
 		"Prescribed by|Prescribed at GP practice", "SNOMED CT 376988009"}, nil},
 	{"issues", "priya", "medications", []string{"Issues (14 entries)|25-Oct-2026|28 tablet|27-Sep-2026", "26-Oct-2025|28 tablet|From"}, nil},
 	{"past medicine", "margaret", "medications", []string{"Current", "Stopped, finished or not current"}, nil},
