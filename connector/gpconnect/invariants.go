@@ -165,7 +165,7 @@ var (
 	period1 = invariant{"per-1", "a period must not end before it starts", func(v fhir.Value) bool {
 		start, serr := fhir.ParseDate(v.Text("start"))
 		end, eerr := fhir.ParseDate(v.Text("end"))
-		return serr != nil || eerr != nil || !validTime(v.Text("start")) || !validTime(v.Text("end")) || start.Start.Before(end.End)
+		return serr != nil || eerr != nil || !validTime(inside(v.Member("start"))) || !validTime(inside(v.Member("end"))) || start.Start.Before(end.End)
 	}}
 	quantity3   = invariant{"qty-3", "a unit's code needs its system", func(v fhir.Value) bool { return !has(v, "code") || has(v, "system") }}
 	telecom2    = invariant{"cpt-2", "a contact point with a value needs its system", func(v fhir.Value) bool { return !has(v, "value") || has(v, "system") }}

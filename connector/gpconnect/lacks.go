@@ -124,9 +124,9 @@ func (c *converter) lacking(v fhir.Value, d *demand) {
 // misshapen names a text that is not what R4 has in its place.
 func (c *converter) misshapen(m fhir.Value) {
 	switch name := m.Key(); {
-	case isTime(name) && !validTime(m.Str()):
+	case isTime(name) && !validTime(inside(m)):
 		c.lack(name, noTime)
-	case name == "code" && !validCode(m.Str()):
+	case name == "code" && !validCode(inside(m)):
 		c.lack(name, noCode)
 	case name == "data" && !strings.HasSuffix(c.path[len(c.path)-1], "ampledData") && !validBase64(m.Raw()):
 		c.lack(name, noBase64)
@@ -174,12 +174,52 @@ func isTime(name string) bool {
 }
 
 // validTime reports whether s is a date, or a date and time, as R4 writes them. FHIR R4 datatypes.html#dateTime
-func validTime(s string) bool {
-	if _, err := fhir.ParseDate(s); err != nil {
+func validTime(s []byte) bool {
+	number := func(from, n, least, most int) bool {
+		v := 0
+		for _, b := range s[from : from+n] {
+			if b < '0' || b > '9' {
+				return false
+			}
+			v = v*10 + int(b-'0')
+		}
+		return least <= v && v <= most
+	}
+	n := len(s)
+	switch {
+	case n < 4 || !number(0, 4, 0, 9999):
+		return false
+	case n == 4:
+		return true
+	case n < 7 || s[4] != '-' || !number(5, 2, 1, 12):
+		return false
+	case n == 7:
+		return true
+	case n < 10 || s[7] != '-' || !number(8, 2, 1, 31):
+		return false
+	case n == 10:
+		return true
+	case n < 20 || s[10] != 'T' || s[13] != ':' || s[16] != ':' || !number(11, 2, 0, 24) || !number(14, 2, 0, 59) || !number(17, 2, 0, 60):
 		return false
 	}
-	_, clock, has := strings.Cut(s, "T")
-	return !has || len(clock) > len("15:04:05") && clock[5] == ':' && (strings.HasSuffix(clock, "Z") || strings.ContainsAny(clock, "+-"))
+	zone := 19
+	if s[zone] == '.' {
+		for zone++; zone < n && '0' <= s[zone] && s[zone] <= '9'; zone++ {
+		}
+	}
+	if s[min(zone, n-1)] == 'Z' {
+		return zone == n-1
+	}
+	return zone+6 == n && (s[zone] == '+' || s[zone] == '-') && s[zone+3] == ':' && number(zone+1, 2, 0, 14) && number(zone+4, 2, 0, 59)
+}
+
+// inside is what a JSON text says, between its quotes and as it is written.
+func inside(m fhir.Value) []byte {
+	raw := m.Raw()
+	if len(raw) < 2 {
+		return nil
+	}
+	return raw[1 : len(raw)-1]
 }
 
 // validBase64 reports whether a JSON text can be base64. FHIR R4 datatypes.html#base64Binary
@@ -198,13 +238,13 @@ func validBase64(raw []byte) bool {
 }
 
 // validCode reports whether s is without white space at its ends, or twice in a row. FHIR R4 datatypes.html#code
-func validCode(s string) bool {
+func validCode(s []byte) bool {
 	for i := range len(s) {
 		if space := s[i] <= ' '; space && (s[i] != ' ' || i == 0 || i == len(s)-1 || s[i-1] == ' ') {
 			return false
 		}
 	}
-	return s != ""
+	return len(s) > 0
 }
 
 // nameless names identifiers without their value, where UK Core demands it of those of a system that it names.

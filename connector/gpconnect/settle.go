@@ -249,8 +249,10 @@ func (c *converter) complete(e *entry) []byte {
 	if e.loose || c.loose {
 		out = c.rewired(out)
 	}
-	if bytes.Contains(out, []byte("{}")) || bytes.Contains(out, []byte("[]")) || bytes.Contains(out, []byte("null")) {
-		out = pruned(out)
+	for _, nothing := range [...]string{"{}", "[]", ":null", "[null", ",null"} {
+		if bytes.Contains(out, []byte(nothing)) {
+			return pruned(out)
+		}
 	}
 	return out
 }
