@@ -67,12 +67,22 @@ func (p *patch) apply(r *fhir.Resource) (*fhir.Resource, error) {
 		}
 		return reshaped(root.json())
 	}
-	out, err := p.json.ApplyWithOptions(r.Raw(), patchOptions)
+	out, err := applied(p.json, r.Raw())
 	if err != nil {
 		// The library's words quote the content: say which operation, not what.
 		return nil, fhir.Errorf(fhir.Processing, "the patch does not fit: a test failed, or a path is not there. Read the resource, and make the patch again")
 	}
 	return reshaped(out)
+}
+
+// applied is what the library makes of a patch. One that it cannot bear, such as a test without a value, is a patch that does not fit.
+func applied(p jsonpatch.Patch, raw []byte) (out []byte, err error) {
+	defer func() {
+		if recover() != nil {
+			err = fhir.Errorf(fhir.Processing, "the patch cannot be applied")
+		}
+	}()
+	return p.ApplyWithOptions(raw, patchOptions)
 }
 
 // reshaped reads what a patch has left: it must be R4 still.
