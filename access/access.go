@@ -53,6 +53,7 @@ type Session struct {
 	can       scope.Can               // what is being done, in the letters of scopes; zero: read
 	stale     bool                    // the user proved who they are too long ago to break the glass
 	glass     map[string]policy.Glass // by person id
+	began     time.Time               // when it was made: at the beginning of the request
 	limits    *limits                 // on how much it may ask; nil: none
 	cookie    string                  // the browser session's secret, "" for bearer tokens
 }
@@ -84,6 +85,9 @@ func (s *Session) Shows(r *fhir.Resource) bool {
 
 // ShowsAll reports whether everything that the user may see is shown. Where it is not, nobody is told that there is nothing.
 func (s *Session) ShowsAll() bool { return s.Scopes == nil || s.Scopes.Whole() }
+
+// Began is when the session was made, at the beginning of the request that it is for; zero for one that was made by hand.
+func (s *Session) Began() time.Time { return s.began }
 
 // Doing returns a copy of the session that does something else than reading: the letters of scopes are held to it.
 func (s *Session) Doing(can scope.Can) *Session {
@@ -347,7 +351,7 @@ func (m *Manager) SessionFor(p Principal) *Session { return m.session(p) }
 func (m *Manager) session(p Principal) *Session {
 	role := policy.Role(p.Role)
 	info, _ := role.Info()
-	s := &Session{User: p.User, Name: p.Name, Role: role, RoleName: info.Name, Organisation: p.Organisation, Person: p.Person, System: p.System, Trace: NewTrace(), principal: p, limits: m.limits}
+	s := &Session{User: p.User, Name: p.Name, Role: role, RoleName: info.Name, Organisation: p.Organisation, Person: p.Person, System: p.System, Trace: NewTrace(), principal: p, limits: m.limits, began: time.Now()}
 	if o, ok := m.opts.Region.Organisation(p.Organisation); ok {
 		s.OrganisationName = o.Name
 	}

@@ -97,7 +97,9 @@ type Options struct {
 	// once they do. nil: nobody is told.
 	Learn func(ctx context.Context, source string, patient *fhir.Resource) error
 	// Saw is told what a live source answered about one of its patients: how many entries under each heading about which it answered. nil: nobody is.
-	Saw    func(ctx context.Context, source, patient string, counts map[dataset.Heading]int) error
+	Saw func(ctx context.Context, source, patient string, counts map[dataset.Heading]int) error
+	// Even is by how much of time a refusal is answered: at once after so much, or twice as much …; 0: as soon as it is known.
+	Even   time.Duration
 	Now    func() time.Time
 	Logger *slog.Logger
 }
@@ -349,7 +351,23 @@ func (g *Gatherer) deny(ctx context.Context, s *access.Session, personID string,
 		return fhir.Errorf(fhir.NoStore, "the access could not be recorded, so nothing is shown: %w", err)
 	}
 	s.Missed()
+	g.even(ctx, s)
 	return unknown()
+}
+
+// even waits until a refusal is due: whether somebody is unknown or refused, and how much is known of them, makes a difference of microseconds that
+// must not be seen. What is looked at takes as long as it takes, and so an answer comes only at certain times after the question.
+func (g *Gatherer) even(ctx context.Context, s *access.Session) {
+	began := s.Began()
+	if g.o.Even <= 0 || began.IsZero() {
+		return
+	}
+	due := time.NewTimer(g.o.Even - time.Since(began)%g.o.Even)
+	defer due.Stop()
+	select {
+	case <-due.C:
+	case <-ctx.Done():
+	}
 }
 
 // open decides, and plans whom to ask. Nothing has been read of any record when it returns.

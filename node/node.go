@@ -3,6 +3,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -60,7 +61,12 @@ type Config struct {
 	Feeds bool
 	// Beside are further pages by pattern, such as the demo's switchboard.
 	Beside map[string]http.Handler
+
+	even time.Duration // how refusals are spaced; 0: evenly. For tests that ask thousands of questions
 }
+
+// evenly is how long a refusal takes, or twice as long …: more than what is done for one takes on any machine that is fit for its work.
+const evenly = 10 * time.Millisecond
 
 // A Node is a running node. Close undoes New.
 type Node struct {
@@ -164,7 +170,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 		return n, err
 	}
 	n.Gather = gather.New(gather.Options{Region: c.Region, Agreed: n.agreed, OptOuts: standing.Register{File: n.optOuts, Now: c.Now}, People: n.People, Standing: n.Standing, Kept: n.store, Audit: n.Audit,
-		Askers: askers, Stamper: n.stamper, Learn: n.learn, Saw: n.saw, Now: c.Now, Logger: c.Logger})
+		Askers: askers, Stamper: n.stamper, Learn: n.learn, Saw: n.saw, Even: cmp.Or(c.even, evenly), Now: c.Now, Logger: c.Logger})
 
 	n.Bulk = bulk.New(bulk.Options{Store: n.store, Gather: n.Gather, Intake: n.Intake, Await: n.Await, Node: n.name, Now: c.Now, Logger: c.Logger})
 

@@ -16,7 +16,7 @@ import (
 //  3. the encounter of a marked entry is marked, and of what happened there the documents, referrals, medicines, results and appointments,
 //     with what hangs on those: their codes may be unknown here, and their text says anything.
 //
-// What gathers many entries (a plan, a list, a summary) is marked for what it holds and marks nothing in turn. Problems and vaccinations are
+// What gathers many entries (a plan, a list, a summary) is marked for what it holds, encounters among it, and marks nothing in turn. Problems and vaccinations are
 // never marked for having been written down at the same encounter, and an allergy only for its own code or label: hiding a nut allergy is
 // a danger that hides nothing.
 
@@ -78,11 +78,12 @@ type closure struct {
 	links      [][]int // both ways, encounters apart
 	encounters [][]int // of each entry
 	at         map[int][]int
-	strong     []Labels // what each entry has passed on already
+	held       map[int][]int // the plans, lists and summaries that name an encounter
+	strong     []Labels      // what each entry has passed on already
 }
 
 func newClosure(rs []*fhir.Resource, labels []Labels) *closure {
-	c := &closure{rs: rs, labels: labels, links: make([][]int, len(rs)), encounters: make([][]int, len(rs)), at: map[int][]int{}, strong: make([]Labels, len(rs))}
+	c := &closure{rs: rs, labels: labels, links: make([][]int, len(rs)), encounters: make([][]int, len(rs)), at: map[int][]int{}, held: map[int][]int{}, strong: make([]Labels, len(rs))}
 	byRef := make(map[string]int, len(rs))
 	for i, r := range rs {
 		byRef[string(r.Ref())] = i
@@ -94,6 +95,8 @@ func newClosure(rs []*fhir.Resource, labels []Labels) *closure {
 				return
 			}
 			switch {
+			case rs[j].Type() == "Encounter" && gathers[r.Type()]:
+				c.held[j] = append(c.held[j], i)
 			case rs[j].Type() == "Encounter" && r.Type() != "Encounter":
 				c.encounters[i] = append(c.encounters[i], j)
 				c.at[j] = append(c.at[j], i)
@@ -117,6 +120,9 @@ func (c *closure) run(marked []int) {
 		l := inherited(c.labels[i])
 		for _, e := range c.whereabouts(i) {
 			c.labels[e] |= l
+			for _, j := range c.held[e] {
+				c.labels[j] |= l
+			}
 			for _, j := range c.at[e] {
 				if withEncounter[c.rs[j].Type()] && l&^c.labels[j] != 0 {
 					c.labels[j] |= l
