@@ -32,8 +32,8 @@ const unknownToken = "the access token is not known here"
 
 // bearer is the session of an Authorization header. What was wrong is not told apart.
 func (m *Manager) bearer(r *http.Request, auth string) (*Session, error) {
-	raw, ok := strings.CutPrefix(auth, "Bearer ")
-	if !ok {
+	scheme, raw, ok := strings.Cut(auth, " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") { // RFC 9110 §11.1: a scheme's case does not matter
 		return nil, fhir.Errorf(fhir.Login, "send the access token as Authorization: Bearer <token>")
 	}
 	if strings.Count(raw, ".") == 2 {

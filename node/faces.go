@@ -159,7 +159,27 @@ func (n *Node) health(mux *http.ServeMux) {
 	})
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(&collector{n})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	metrics := promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		if !n.operates(r) {
+			http.Error(w, "metrics are for this machine, and for operators: send an operator's access token", http.StatusUnauthorized)
+			return
+		}
+		metrics.ServeHTTP(w, r)
+	})
+}
+
+// operates reports whether a request comes from this machine or an operator. What the sources of a region are and how they do is not for everybody.
+func (n *Node) operates(r *http.Request) bool {
+	if loopback(r.RemoteAddr) {
+		return true
+	}
+	s, err := n.Access.Session(r)
+	if err != nil {
+		return false
+	}
+	info, _ := s.Role.Info()
+	return info.Operates
 }
 
 // A collector turns the node's counts into metrics. Their labels are systems of the region file and outcomes, never people.

@@ -402,7 +402,7 @@ func (n *Node) handler() (http.Handler, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	face := n.fhirAPI()
+	face := ownOrigin(n.fhirAPI())
 	mux.Handle("/fhir/", crossOrigin(wo.Apps, face))
 	mux.Handle("/fhir", crossOrigin(wo.Apps, face))
 	mux.Handle("/identity/", crossOrigin(wo.Apps, face))
@@ -421,7 +421,37 @@ func (n *Node) handler() (http.Handler, error) {
 	if n.c.Demo || n.c.Dev != "" {
 		return loopbackHosts(mux), nil
 	}
+	if n.Access.Secure() {
+		return strictly(mux), nil
+	}
 	return mux, nil
+}
+
+// strictly has browsers ask this host over TLS alone from now on, so that nobody on the way gets to answer in the clear. RFC 6797
+func strictly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ownOrigin refuses what another site has a browser send with its user's cookie: an application sends a token.
+func ownOrigin(next http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/fhir+json;charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write(fhir.Outcome(fhir.Errorf(fhir.Forbidden, "this was sent from another site without an access token, and was not taken")).Raw())
+	}))
+	guarded := protection.Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		guarded.ServeHTTP(w, r)
+	})
 }
 
 // loopbackHosts answers to loopback names only. Where nobody need sign in, a page elsewhere could otherwise have a browser ask this node

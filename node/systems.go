@@ -35,7 +35,7 @@ func (n *Node) listen(flag, addr string, h http.Handler, keys *pki.Keyring) (ser
 	if err != nil {
 		return served{}, fmt.Errorf("listen on %s: %w; is another program there? Choose another with --%s", addr, err, flag)
 	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(n.c.Logger.Handler(), slog.LevelWarn)}
 	if keys != nil {
 		s.TLSConfig = keys.Server("h2", "http/1.1")
