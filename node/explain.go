@@ -45,6 +45,7 @@ type Explained struct {
 
 // An Explanation tells who could see what, and why.
 type Explanation struct {
+	Region  *region.Region   // as it was agreed then
 	Agreed  string           // which version of the agreements was in force
 	Lists   string           // which code lists
 	Choices int              // how many Consents of the person stood then
@@ -87,6 +88,7 @@ func (n *Node) Explain(ctx context.Context, ask ExplainAsk) (*Explanation, error
 	if err != nil {
 		return nil, err
 	}
+	out.Region = r
 	person, err := n.choicesOn(ctx, p, ask.On, out)
 	if err != nil {
 		return nil, err

@@ -170,6 +170,21 @@ const (
 	ShowBanner       Obligation = "show-banner"       // the screen says for as long as it lasts that the glass is broken
 )
 
+// Words are the obligation as a person reads it.
+func (o Obligation) Words() string {
+	switch o {
+	case WithholdLocation:
+		return "without anything that tells where the person is"
+	case AlertPrivacy:
+		return "the privacy officer is told at once"
+	case RecordSelfClaim:
+		return "recorded as claimed by the user"
+	case ShowBanner:
+		return "with a banner for as long as it lasts"
+	}
+	return string(o)
+}
+
 // A Reason is one rule that spoke, by a code that does not change and in words.
 type Reason struct{ Code, Text string }
 

@@ -120,9 +120,17 @@ func personFrom(c *cobra.Command, n *node.Node) (string, error) {
 }
 
 func writeExplanation(out io.Writer, e *node.Explanation, ask node.ExplainAsk, refused bool) error {
-	fmt.Fprintf(out, "On %s, rules %s, agreements %s; %d choices of the person stood.\n", ask.On.In(fhir.London).Format("2 January 2006"), policy.Version, e.Agreed, e.Choices)
+	chosen := map[int]string{0: "the person had made no choice about sharing", 1: "one choice of the person's stood"}[e.Choices]
+	if chosen == "" {
+		chosen = fmt.Sprintf("%d choices of the person's stood", e.Choices)
+	}
+	fmt.Fprintf(out, "On %s, %s. Decided by rules %s and agreements %s.\n", ask.On.In(fhir.London).Format("2 January 2006"), chosen, policy.Version, e.Agreed)
 	if e.Opening != nil {
-		fmt.Fprintf(out, "%s opens the record: %s\n", ask.User, inWords(*e.Opening))
+		may := "could not open the record"
+		if e.Opening.Permit {
+			may = "could open the record"
+		}
+		fmt.Fprintf(out, "%s %s: %s.\n", ask.User, may, because(*e.Opening))
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	shown := 0
@@ -131,7 +139,7 @@ func writeExplanation(out io.Writer, e *node.Explanation, ask node.ExplainAsk, r
 			continue
 		}
 		shown++
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", g.who, g.System, g.headings, inWords(g.Decision))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", g.who+" of "+organisation(e.Region, g.Organisation), g.headings, "held by "+holder(e.Region, g.System), inWords(g.Decision))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -158,7 +166,8 @@ func together(rows []node.Explained) []group {
 	first := map[key]node.Explained{}
 	headings := map[key][]string{}
 	for _, r := range rows {
-		who := string(r.Role)
+		info, _ := r.Role.Info()
+		who := info.Name
 		if r.Who != "" {
 			who = r.Who
 		}
@@ -167,7 +176,7 @@ func together(rows []node.Explained) []group {
 			first[k] = r
 			order = append(order, k)
 		}
-		headings[k] = append(headings[k], string(r.Heading))
+		headings[k] = append(headings[k], r.Heading.Title())
 	}
 	var out []group
 	at := map[string]int{}
@@ -181,27 +190,44 @@ func together(rows []node.Explained) []group {
 		at[same] = len(out)
 		out = append(out, group{first[k], k.who, hs})
 	}
-	for i := range out {
-		out[i].who += " of " + out[i].Organisation
-	}
 	slices.SortStableFunc(out, func(a, b group) int { return strings.Compare(a.Organisation, b.Organisation) })
 	return out
 }
 
+// organisation is one as people know it, with its code.
+func organisation(r *region.Region, ods string) string {
+	if o, ok := r.Organisation(ods); ok {
+		return o.Name + " (" + ods + ")"
+	}
+	return ods
+}
+
+// holder is who holds what a system gives, with the system's id.
+func holder(r *region.Region, id string) string {
+	s, ok := r.System(id)
+	if o, known := r.Organisation(s.Organisation); ok && known {
+		return o.Name + " (" + id + ")"
+	}
+	return id
+}
+
 func inWords(d policy.Decision) string {
-	words := make([]string, len(d.Reasons))
-	for i, r := range d.Reasons {
-		words[i] = r.Text
-	}
-	verdict := "refused: "
 	if d.Permit {
-		verdict = "permitted: "
+		return "permitted: " + because(d)
 	}
-	out := verdict + strings.Join(words, "; ")
+	return "refused: " + because(d)
+}
+
+// because are a decision's reasons, and what had to be done with it.
+func because(d policy.Decision) string {
+	var words []string
+	for _, r := range d.Reasons {
+		words = append(words, r.Text)
+	}
 	for _, o := range d.Obligations {
-		out += " [" + string(o) + "]"
+		words = append(words, o.Words())
 	}
-	return out
+	return strings.Join(words, "; ")
 }
 
 func policySimulate() *cobra.Command {
