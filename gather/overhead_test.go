@@ -1,0 +1,130 @@
+package gather_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tombolo/connector"
+	"tombolo/fhir"
+	"tombolo/gather"
+	"tombolo/region"
+)
+
+// later is a source that answers after a while, of which it says when.
+func later(after time.Duration, said *atomic.Int64, s source) source {
+	return func(ctx context.Context, q connector.Question) (*connector.Answer, error) {
+		a, err := s(ctx, q)
+		time.Sleep(after)
+		now := time.Now().UnixNano()
+		for was := said.Load(); now > was && !said.CompareAndSwap(was, now); was = said.Load() {
+		}
+		return a, err
+	}
+}
+
+// What a gathering of 100 sources takes beyond its slowest: from the moment when the last has answered to the record in hand, its audit entry committed.
+func BenchmarkOverhead(b *testing.B) {
+	for _, entries := range []int{1, 10} {
+		b.Run(fmt.Sprintf("sources=100/entries=%d", entries), func(b *testing.B) {
+			var last atomic.Int64
+			sources := map[string]connector.Asker{}
+			for i := range 100 {
+				var ids []string
+				for k := range entries {
+					ids = append(ids, fmt.Sprintf("%d-%d", i, k))
+				}
+				sources[fmt.Sprintf("s%03d", i)] = later(time.Duration(i)*500*time.Microsecond, &last, gives(ids...))
+			}
+			bn := open(b, sources)
+			s := bn.as(b, "doctor")
+			id := bn.person(b, s)
+			var own []time.Duration
+			for b.Loop() {
+				last.Store(0)
+				rec, err := bn.Record(b.Context(), s, id, gather.Ask{})
+				own = append(own, time.Duration(time.Now().UnixNano()-last.Load()))
+				must(b, err)
+				if len(rec.Lanes) != 101 {
+					b.Fatalf("%d lanes", len(rec.Lanes))
+				}
+			}
+			slices.Sort(own)
+			b.ReportMetric(float64(own[len(own)/2].Microseconds())/1000, "own-p50-ms")
+			b.ReportMetric(float64(own[min(len(own)-1, len(own)*99/100)].Microseconds())/1000, "own-p99-ms")
+		})
+	}
+}
+
+// A rush: first as many readers as the machine can serve, then ten times as many. What comes out of it under the rush is told beside what came out before, and
+// how long those who were turned away waited to be told.
+func BenchmarkOverload(b *testing.B) {
+	var last atomic.Int64
+	sources := map[string]connector.Asker{}
+	for i := range 5 {
+		var ids []string
+		for k := range 20 {
+			ids = append(ids, fmt.Sprintf("%d-%d", i, k))
+		}
+		sources[fmt.Sprintf("s%d", i)] = later(20*time.Millisecond, &last, gives(ids...))
+	}
+	bn := openWith(b, sources, func(r *region.Region) {
+		for i := range r.Systems {
+			r.Systems[i].Deadline, r.Systems[i].Limits.Concurrent = 2*time.Second, 4096
+		}
+	})
+	id := bn.person(b, bn.as(b, "doctor"))
+	// run has so many readers ask again and again for a while; one who is turned away waits before they come again.
+	run := func(readers int, every time.Duration) (served, incomplete int, turnedAway []time.Duration, took time.Duration) {
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		begun := time.Now()
+		for i := range readers {
+			wg.Go(func() {
+				s := bn.as(b, "doctor")
+				time.Sleep(time.Duration(i) * every / time.Duration(readers))
+				for time.Since(begun) < 5*time.Second {
+					at := time.Now()
+					rec, err := bn.Record(b.Context(), s, id, gather.Ask{Query: fmt.Sprint(i)})
+					mu.Lock()
+					switch {
+					case fhir.Is(err, fhir.Transient):
+						turnedAway = append(turnedAway, time.Since(at))
+					case err != nil:
+						b.Error(err)
+					case slices.ContainsFunc(rec.Lanes, func(l gather.Lane) bool { return l.State == gather.Failed }):
+						incomplete++
+					default:
+						served++
+					}
+					mu.Unlock()
+					if wait := every - time.Since(at); wait > 0 {
+						time.Sleep(wait)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		return served, incomplete, turnedAway, time.Since(begun)
+	}
+	for b.Loop() {
+		served, _, _, took := run(16*runtime.GOMAXPROCS(0), 0)
+		capacity := float64(served) / took.Seconds()
+		const readers = 1000
+		every := time.Duration(float64(readers) / (10 * capacity) * float64(time.Second))
+		rushed, incomplete, away, took := run(readers, every)
+		slices.Sort(away)
+		b.ReportMetric(capacity, "capacity/s")
+		b.ReportMetric(float64(rushed)/took.Seconds()/capacity, "goodput/capacity")
+		b.ReportMetric(float64(incomplete), "incomplete")
+		b.ReportMetric(float64(len(away))/took.Seconds(), "refused/s")
+		if n := len(away); n > 0 {
+			b.ReportMetric(float64(away[n*99/100].Microseconds())/1000, "refusal-p99-ms")
+		}
+	}
+}
