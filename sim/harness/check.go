@@ -54,7 +54,25 @@ func openOnce(ctx context.Context, at Place) (*Stored, error) {
 	}
 	s := &Stored{db: db, stamper: connector.Stamper{Key: key}}
 	s.people = mpi.New(db, s.stamper)
+	if err := s.follow(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	return s, nil
+}
+
+// follow takes the log into the index of people, as a node does before it serves: what followers have made of the log does not wait for the disk, and is made
+// again where a crash has taken the last of it back (store.Follower).
+func (s *Stored) follow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	f := s.db.Follower("mpi", s.people.Handle)
+	ended := make(chan error, 1)
+	go func() { ended <- f.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	tail, err := s.db.Tail(ctx)
+	if err != nil {
+		return err
+	}
+	return f.Await(ctx, tail)
 }
 
 func openEngine(ctx context.Context, at Place) (kv.Engine, error) {
