@@ -49,6 +49,9 @@ func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
 	if err != nil {
 		return 0, err
 	}
+	if !empty {
+		e.quiet.Reset(quiet)
+	}
 	if lazy(b) {
 		return at, nil
 	}

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -59,7 +60,8 @@ type Engine struct {
 	tail     kv.Position
 	writes   *written
 
-	log *engine.Tail // how far the log is durable
+	log   *engine.Tail // how far the log is durable
+	quiet *time.Timer  // writes a witness when nothing else was written for a moment; nil if nothing may be written
 
 	snapMu    sync.Mutex
 	snapshots map[*snapshot]struct{}
@@ -102,6 +104,11 @@ func Open(opts Options) (*Engine, error) {
 	e := &Engine{opts: opts, lock: lock, gate: engine.NewGate(), snapshots: map[*snapshot]struct{}{}, writes: newWritten()}
 	e.space = space{fs: opts.fs, dir: opts.Dir, reserve: opts.Reserve}
 	e.cache = pebble.NewCache(opts.CacheBytes)
+	if err := checkLogs(opts.fs, opts.Dir); err != nil {
+		e.cache.Unref()
+		_ = lock.Close()
+		return nil, openError(opts.Dir, err)
+	}
 	settings := e.settings()
 	waits := &waitsForOpen{ConcurrencyLimitScheduler: pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()}
 	settings.Experimental.CompactionScheduler = waits
@@ -121,7 +128,7 @@ func Open(opts Options) (*Engine, error) {
 }
 
 func openError(dir string, err error) error {
-	if pebble.IsCorruptionError(err) {
+	if pebble.IsCorruptionError(err) || errors.Is(err, errLogDamaged) {
 		return fmt.Errorf("open store %s: its files are damaged; keep this directory as it is, restore the newest checkpoint into "+
 			"another, and let the sources send again what came since: %w", dir, err)
 	}
@@ -197,6 +204,9 @@ func (e *Engine) begin() error {
 		if err := e.db.Set(formatKey, []byte(formatValue), pebble.Sync); err != nil {
 			return fmt.Errorf("open store %s: %w", e.opts.Dir, err)
 		}
+		if err := e.db.Flush(); err != nil { // the first log of a store does not yet say how far it was synced, the next one does
+			return fmt.Errorf("open store %s: %w", e.opts.Dir, err)
+		}
 		if err := syncAbove(e.opts.fs, e.opts.Dir); err != nil {
 			return fmt.Errorf("open store %s: %w", e.opts.Dir, err)
 		}
@@ -212,6 +222,9 @@ func (e *Engine) begin() error {
 		return openError(e.opts.Dir, err)
 	}
 	e.log = engine.NewTail(e.tail)
+	if !e.opts.ReadOnly {
+		e.quiet = time.AfterFunc(quiet, e.whenQuiet) // also of what the last process left
+	}
 	return nil
 }
 
@@ -285,6 +298,10 @@ func (e *Engine) Close() error {
 	if !e.gate.Shut() {
 		return nil
 	}
+	var unmarked error
+	if e.quiet != nil && e.quiet.Stop() { // else the newest record has its witness
+		unmarked = e.mark()
+	}
 	e.log.Close()
 	e.snapMu.Lock()
 	for s := range e.snapshots {
@@ -292,7 +309,7 @@ func (e *Engine) Close() error {
 	}
 	e.snapshots = nil
 	e.snapMu.Unlock()
-	err := e.db.Close()
+	err := errors.Join(unmarked, e.db.Close())
 	e.cache.Unref()
 	if err := errors.Join(err, e.lock.Close()); err != nil {
 		return fmt.Errorf("close store %s: %w", e.opts.Dir, err)
