@@ -5,11 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"tombolo/connector"
+	"tombolo/connector/extract"
 	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/intake"
@@ -19,36 +25,48 @@ import (
 	"tombolo/store"
 )
 
-// An unsure engine loses the answer of every second commit: of these, one was written and the next was not, and nobody can tell which.
+// An unsure engine loses the answer of every third commit or so: of these, half were written, and nobody can tell which.
 type unsure struct {
 	kv.Engine
 	mu sync.Mutex
-	n  int
+	r  *rand.Rand
 }
 
 var errLost = errors.New("the answer was lost")
 
 func (u *unsure) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
 	u.mu.Lock()
-	u.n++
-	n := u.n
+	n := u.r.IntN(6)
 	u.mu.Unlock()
-	if n%4 == 2 {
+	if n == 0 {
 		return 0, errLost
 	}
 	at, err := u.Engine.Commit(ctx, b)
-	if n%4 == 0 && err == nil {
+	if n == 1 && err == nil {
 		return 0, errLost
 	}
 	return at, err
 }
 
-// An error never means "not stored": whoever gets one does the same again, and in the end everything is there once, for what came through either way in
-// and for what follows the log.
+// An upload is a drop folder's file with two visits of a patient.
+const clinic = `mapping: clinic/1
+patient: {id: patient, family: surname}
+files:
+  - name: visits*.csv
+    key: visit
+    make:
+      - type: Encounter
+        heading: encounters
+        set: {status: finished, class.code: AMB}
+        fields: {period.start: needed(datetime(start))}
+`
+
+// An error never means "not stored": whoever gets one does the same again, and in the end everything is there once, for what came through each way in
+// (messages and documents, requests, imports, uploads, a steward's word) and for what follows the log.
 func TestAnErrorLeavesOpenWhetherItWasStored(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	db, err := store.Open(store.Options{Engine: &unsure{Engine: enginetest.Open(t, t.TempDir())}})
+	db, err := store.Open(store.Options{Engine: &unsure{Engine: enginetest.Open(t, t.TempDir()), r: rand.New(rand.NewPCG(1, 2))}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +106,17 @@ func TestAnErrorLeavesOpenWhetherItWasStored(t *testing.T) {
 			})
 			return err
 		})
+		again("an import", func() error {
+			_, err := in.Bulk().Accept(ctx, delivery("i"+id, "i"+id, patient("i"+id, "", "Ferry", "1948-03-12", nil)))
+			return err
+		})
+		again("a steward's word", func() error {
+			word := mpi.Saying{A: "a" + id, B: "b" + id, Same: true, By: "ann"}.Resource(false)
+			_, err := in.Accept(ctx, connector.Delivery{Source: connector.Own, ID: "who-is-who/" + id, Raw: word.Raw(), ContentType: "application/json", Content: []*fhir.Resource{word}})
+			return err
+		})
 	}
+	uploads(t, ctx, in, n)
 	seen := map[fhir.Ref]int{}
 	last := events.Seq(0)
 	for e, err := range db.Since(ctx, 0) {
@@ -100,13 +128,54 @@ func TestAnErrorLeavesOpenWhetherItWasStored(t *testing.T) {
 		}
 		last = e.Seq
 	}
-	patients := 0
+	types := map[string]int{}
 	for ref := range seen {
-		if ref.Type() == "Patient" {
-			patients++
+		types[ref.Type()]++
+	}
+	for typ, want := range map[string]int{"Patient": 3*n + n, "Observation": n, "Linkage": n, "Encounter": 2 * n} {
+		if types[typ] != want {
+			t.Errorf("%d of %s are there, want %d", types[typ], typ, want)
 		}
 	}
-	if patients != 2*n {
-		t.Errorf("%d patients are there, want %d", patients, 2*n)
+}
+
+// uploads sends files to a drop folder's listener, and waits until they are taken in.
+func uploads(t *testing.T, ctx context.Context, in *intake.Intake, n int) {
+	t.Helper()
+	m, err := extract.Parse([]byte(clinic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	drop := t.TempDir()
+	r, err := extract.New(extract.Options{Source: "trust", Mapping: m, Drop: drop, Poll: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	running, stop := context.WithCancel(ctx)
+	var ran sync.WaitGroup
+	ran.Go(func() { _ = r.Run(running, in) })
+	defer ran.Wait()
+	defer stop()
+	<-r.Ready()
+	for i := range n {
+		file := fmt.Sprintf("visit,patient,surname,start\nV%d,up%d,Ferry,2026-07-02\nW%d,up%d,Ferry,2026-07-03\n", i, i, i, i)
+		for tries := 1; ; tries++ {
+			got := httptest.NewRecorder()
+			r.Handler().ServeHTTP(got, httptest.NewRequestWithContext(ctx, http.MethodPut, fmt.Sprintf("/visits%d.csv", i), strings.NewReader(file)))
+			if got.Code == http.StatusCreated || got.Code == http.StatusAccepted { // durable, or kept until it is
+				break
+			}
+			if got.Code != http.StatusServiceUnavailable || tries > 20 {
+				t.Fatalf("an upload, %d times: %d %s", tries, got.Code, got.Body)
+			}
+		}
+	}
+	for left := n; left > 0 && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+		done, err := filepath.Glob(filepath.Join(drop, "done", "*.csv"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = n - len(done)
 	}
 }

@@ -109,5 +109,61 @@ func TestCallsTouchTheirPartitionsOnly(t *testing.T) {
 	if few > 3 || many > 8 {
 		t.Errorf("25 hits take %d round trips and 300 take %d: it must not ask hit by hit", few, many)
 	}
+	q := search.Query{Type: "Observation", Summary: "count", Params: []search.Param{{Name: "code"}}}
+	for p := range people {
+		q.Params[0].Values = append(q.Params[0].Values, fmt.Sprint(fhir.SystemSNOMED, "|few", p/5), fmt.Sprint(fhir.SystemSNOMED, "|none", p))
+	}
+	trips, parts = asked(func() error {
+		p, err := db.Search(ctx, q)
+		if err == nil && p.Total != 300 {
+			err = fmt.Errorf("%d counted, want 300", p.Total)
+		}
+		return err
+	})
+	wantLines(t, "a count of 120 codes touches", parts, "n/Observation/code")
+	if trips != 1 {
+		t.Errorf("a count of 120 codes takes %d round trips, want 1", trips)
+	}
 	t.Logf("a search with 25 hits takes %d round trips, one with 300 hits %d", few, many)
+}
+
+// On one server a small write takes two round trips: it reads what it replaces, and commits.
+func TestASmallWriteTakesTwoRoundTrips(t *testing.T) {
+	ctx := context.Background()
+	var sent pgtest.Statements
+	e, err := postgres.Open(ctx, postgres.Options{URL: pgtest.URL(t), Tracer: &sent, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := Open(Options{Engine: e, Now: new(clock).now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	for n, want := range []int{0, 2, 2} { // the first learns that the record is known, and makes connections
+		sent.Take()
+		var rs []*fhir.Resource
+		var refs []fhir.Ref
+		for _, typ := range []string{"Encounter", "Observation"} {
+			r := fhir.New(typ, fmt.Sprint("n", n), fhir.M{"status": "final", "code": fhir.Code(fhir.SystemSNOMED, "1", "")})
+			rs, refs = append(rs, r), append(refs, r.Ref())
+		}
+		_, err := db.Update(ctx, func(tx Tx) error {
+			if err := tx.Prefetch(ctx, refs...); err != nil {
+				return err
+			}
+			for _, r := range rs {
+				if _, err := tx.Put(ctx, Home{Source: "s", Patient: "ann"}, r); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if trips := sent.Take(); want > 0 && len(trips) != want {
+			t.Errorf("write %d takes %d round trips, want %d", n, len(trips), want)
+		}
+	}
 }

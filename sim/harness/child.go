@@ -34,16 +34,23 @@ organisations:
 systems:
   - {id: rx1-pas, organisation: RX1, product: PAS, connector: hl7v2, listen: %q, release: all, gives: {demographics: push, encounters: push, documents: push}}
   - {id: m85001-gp, organisation: M85001, product: GP, connector: api, release: all, gives: {demographics: push, results: push}}
-agreements:
+%sagreements:
   - {id: direct-care, parties: [RX1, M85001], purposes: [direct-care], headings: all, from: 2026-04-01}
 users:
   - {id: gp-system, name: GP system, role: system, organisation: M85001, system: m85001-gp}
+`
+
+// otherDoors are systems that send documents and extracts.
+const otherDoors = `  - {id: c1-letters, organisation: RX1, product: Letters, connector: document, listen: %q, release: all, gives: {documents: push}}
+  - {id: c2-clinic, organisation: RX1, product: Clinic, connector: extract, listen: %q, drop: %q, mapping: "builtin:community", release: all, gives: {demographics: push, encounters: push}}
 `
 
 // A Place is where a node keeps what it is given: a folder, and for all but a store that is embedded in it, a database.
 type Place struct {
 	Dir   string
 	Store string // postgres://…; "" for the embedded store
+	// Documents and Uploads are where the node listens for those, if they are given: both or neither.
+	Documents, Uploads string
 }
 
 // The child is told by the environment where its data lies and where to listen.
@@ -51,6 +58,7 @@ const (
 	envDir   = "TOMBOLO_HARNESS_DIR"
 	envStore = "TOMBOLO_HARNESS_STORE"
 	envAddr  = "TOMBOLO_HARNESS_ADDR"
+	envDoors = "TOMBOLO_HARNESS_DOORS" // of documents and of uploads, with a comma between them
 	// envImport names a file: the child imports it and ends.
 	envImport = "TOMBOLO_HARNESS_IMPORT"
 )
@@ -72,7 +80,8 @@ func Child() {
 		}
 		os.Exit(0)
 	}
-	n, err := open(ctx, Place{dir, os.Getenv(envStore)}, os.Getenv(envAddr))
+	documents, uploads, _ := strings.Cut(os.Getenv(envDoors), ",")
+	n, err := open(ctx, Place{dir, os.Getenv(envStore), documents, uploads}, os.Getenv(envAddr))
 	if err == nil {
 		err = serve(ctx, n)
 	}
@@ -118,7 +127,11 @@ func serve(ctx context.Context, n *node.Node) error {
 }
 
 func open(ctx context.Context, at Place, addr string) (*node.Node, error) {
-	r, problems := region.Parse("harness.yaml", fmt.Appendf(nil, oneTrust, addr))
+	doors := ""
+	if at.Documents != "" {
+		doors = fmt.Sprintf(otherDoors, at.Documents, at.Uploads, filepath.Join(at.Dir, "drop"))
+	}
+	r, problems := region.Parse("harness.yaml", fmt.Appendf(nil, oneTrust, addr, doors))
 	for _, p := range problems {
 		if p.Severity == region.Error {
 			return nil, errors.New(p.String())
@@ -157,7 +170,7 @@ func startUnless(gone <-chan struct{}, at Place, wrap ...string) (*Process, erro
 	}
 	line := append(wrap, program)
 	p := &Process{Addr: addr, cmd: exec.Command(line[0], line[1:]...), done: make(chan error, 1)}
-	p.cmd.Env = append(os.Environ(), envDir+"="+at.Dir, envStore+"="+at.Store, envAddr+"="+addr)
+	p.cmd.Env = append(os.Environ(), envDir+"="+at.Dir, envStore+"="+at.Store, envAddr+"="+addr, envDoors+"="+at.Documents+","+at.Uploads)
 	p.cmd.Stderr = &p.said
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {

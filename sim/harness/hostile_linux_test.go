@@ -49,6 +49,44 @@ var hostileJSON = map[string][3]string{
 	"nothing at all": {``, `x`, ``},
 }
 
+// hostileXML are documents, and hostileCSV extracts, of a hundred megabytes.
+var (
+	hostileXML = map[string][3]string{
+		"too deep":   {`<ClinicalDocument xmlns="urn:hl7-org:v3">`, `<a>`, ``},
+		"one title":  {`<ClinicalDocument xmlns="urn:hl7-org:v3"><title>`, `a`, `</title></ClinicalDocument>`},
+		"attributes": {`<ClinicalDocument xmlns="urn:hl7-org:v3" `, `a="b" `, `/>`},
+	}
+	hostileCSV = map[string][3]string{
+		"one cell":     {"contact_id,patient_id,surname\n1,", "a", "\n"},
+		"one quote":    {"contact_id,patient_id,surname\n1,\"", "a\n", ""},
+		"many columns": {"contact_id", ",a", "\n"},
+		"many cells":   {"contact_id,patient_id,surname\n1", ",a", "\n"},
+		"not UTF-8":    {"contact_id,patient_id,surname\n", "\xff\xfe\x00", "\n"},
+		"no line":      {"", "\x00", ""},
+	}
+)
+
+// refusedBy sends a body that says how long it is, and holds the answer to be a refusal: it may also hang up in the middle. An upload may
+// be kept, and be refused while it is read.
+func refusedBy(t *testing.T, method, url, contentType string, body [3]string) {
+	t.Helper()
+	content, length := repeated(body[0], body[1], body[2], hostileSize)
+	r, err := http.NewRequestWithContext(t.Context(), method, url, content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ContentLength = length
+	r.Header.Set("Content-Type", contentType)
+	got, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return
+	}
+	defer got.Body.Close()
+	if text, _ := io.ReadAll(got.Body); got.StatusCode != http.StatusAccepted && (got.StatusCode < 400 || got.StatusCode >= 500) {
+		t.Errorf("answered %d: %.300s", got.StatusCode, text)
+	}
+}
+
 // residentMost is the most memory that a process has had resident, in bytes, since it was last reset.
 func residentMost(t *testing.T, pid int) int64 {
 	t.Helper()
@@ -75,6 +113,13 @@ func mostIn(t *testing.T, status string) int64 {
 // Whatever is sent to a door, and however much of it, the node keeps its memory, answers, stores none of it, and goes on.
 func TestHostileBodiesCostNoMemoryAndAreNotStored(t *testing.T) {
 	at := Place{Dir: t.TempDir()}
+	for _, door := range []*string{&at.Documents, &at.Uploads} {
+		addr, err := freeAddr()
+		if err != nil {
+			t.Fatal(err)
+		}
+		*door = addr
+	}
 	p := start(t, at)
 	bounded := func(t *testing.T, bound int64) {
 		t.Helper()
@@ -108,6 +153,18 @@ func TestHostileBodiesCostNoMemoryAndAreNotStored(t *testing.T) {
 				bounded(t, mostResident)
 			})
 		}
+	}
+	for name, body := range hostileXML {
+		t.Run("documents/"+name, func(t *testing.T) {
+			refusedBy(t, http.MethodPost, "http://"+at.Documents+"/", "application/xml", body)
+			bounded(t, mostResident)
+		})
+	}
+	for name, body := range hostileCSV {
+		t.Run("uploads/"+name, func(t *testing.T) {
+			refusedBy(t, http.MethodPut, "http://"+at.Uploads+"/contacts.csv", "text/csv", body)
+			bounded(t, mostResident)
+		})
 	}
 	for name, body := range map[string][3]string{
 		"one segment":  {"\vMSH|^~\\&|PAS|RX1|T|H|20260301||ADT^A01|1|P|2.4\rPID|||", "a", "\r\x1c\r"},

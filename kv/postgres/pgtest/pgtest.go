@@ -288,11 +288,10 @@ func (s *Server) Ended() bool {
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	var err error
-	for range 50 {
+	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(100 * time.Millisecond) {
 		if err = s.run(); err == nil {
 			return
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	t.Fatal(err)
 }
