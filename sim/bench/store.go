@@ -276,7 +276,7 @@ func (b *storeBench) whole(ctx context.Context) error {
 // settled waits until the engine has done what it does by itself after writing.
 func (b *storeBench) settled(ctx context.Context) (int64, error) {
 	var was int64
-	for same := 0; same < 4; {
+	for same := 0; same < 10; {
 		now, err := b.db.DiskBytes(ctx)
 		if err != nil {
 			return 0, err
