@@ -292,7 +292,7 @@ func enter(ctx context.Context, tx store.Tx, source string, ref fhir.Ref, custom
 
 // Run indexes what was there before a parameter, until ctx ends. Several nodes may do it at the same time: it comes to the same.
 func (x *Index) Run(ctx context.Context) error {
-	for {
+	for wait := soon; ; {
 		did, err := x.step(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -300,16 +300,25 @@ func (x *Index) Run(ctx context.Context) error {
 		case err != nil:
 			x.o.Logger.Error("a search parameter's index could not be made and will be gone on with", "error", err)
 		case did:
+			wait = soon
 			continue
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-x.wake:
-		case <-time.After(5 * time.Second):
+		case <-x.wake: // from within a transaction, whose parameter may be seen only in a moment
+			wait = soon
+		case <-time.After(wait):
+			wait = min(2*wait, seldom)
 		}
 	}
 }
+
+// How soon after one has been told of is looked for a parameter to index; and how often where none was told of: another node may have taken it in.
+const (
+	soon   = 10 * time.Millisecond
+	seldom = 5 * time.Second
+)
 
 // pageOf is how many resources are indexed in one transaction.
 const pageOf = 200
