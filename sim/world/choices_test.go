@@ -37,11 +37,11 @@ func TestACitizenChoosesAndItCountsAtOnce(t *testing.T) {
 	sees := func(user, what string) bool {
 		t.Helper()
 		b := signedIn(t, w, user)
-		resp, page := b.do("POST", "/record", url.Values{"system": {fhir.SystemNHSNumber}, "value": {margaret.NHS}})
+		resp, _ := b.do("POST", "/record", url.Values{"system": {fhir.SystemNHSNumber}, "value": {margaret.NHS}})
 		if !recordPath.MatchString(resp.Request.URL.Path) {
 			return false
 		}
-		_, page = b.do("GET", resp.Request.URL.Path+"?all=1", nil)
+		_, page := b.do("GET", resp.Request.URL.Path+"?all=1", nil)
 		return strings.Contains(strings.ToLower(page), what)
 	}
 	if !sees("doctor", "penicillin") || !sees("nurse", "penicillin") {
