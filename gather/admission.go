@@ -16,7 +16,7 @@ import (
 // that is not.
 //
 // A gathering that waits for sources costs nothing, so their number says little. What tells is how long work that is ready waits for a processor, which
-// Go's scheduler measures itself: while that is long, fewer are let in, by a fifth each time; while it is short, more again (additive increase,
+// Go's scheduler measures itself: while that is long, fewer are let in, by a seventh each time; while it is short, more again (additive increase,
 // multiplicative decrease).
 type admission struct {
 	most, least int
@@ -34,7 +34,7 @@ const (
 	defaultAtOnce = 1024
 	lookEvery     = 20 * time.Millisecond
 	// longWait is the wait for a processor beyond which fewer are let in: one gathering has several such waits, and its sources have deadlines.
-	longWait = 4e-3
+	longWait = 5e-3
 )
 
 func newAdmission(atOnce int) *admission {
@@ -89,7 +89,7 @@ func (a *admission) look() {
 	case since > time.Second: // nobody came for a while
 		a.limit = float64(a.most)
 	case wait > longWait:
-		a.limit = max(float64(a.least), 0.8*min(a.limit, float64(a.inside)+1))
+		a.limit = max(float64(a.least), 0.85*min(a.limit, float64(a.inside)+1))
 	default:
 		a.limit = min(float64(a.most), a.limit+max(1, a.limit/16))
 	}
