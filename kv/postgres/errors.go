@@ -25,6 +25,7 @@ const (
 	stateStopping      = "57P01"
 	stateCrashing      = "57P02"
 	stateStarting      = "57P03"
+	stateIO            = "58030"
 	stateIdle          = "25P03"
 	statePermission    = "42501"
 	stateReadOnly      = "25006"
@@ -49,6 +50,8 @@ func explain(err error) error {
 		how = "the server has no connections left: raise max_connections, or lower what this and other programs take"
 	case stateStopping, stateCrashing, stateStarting:
 		how = "the server is restarting: it is tried again"
+	case stateIO:
+		how = "the database's disk fails: look at the server's log and its machine"
 	case stateIdle:
 		how = "it lay untouched for too long: read in one go, or take a new snapshot"
 	case statePermission:
@@ -64,7 +67,7 @@ func explain(err error) error {
 // again says whether an answer was lost with its connection, or the server was not there for a moment, so that a read may be repeated.
 func again(err error) bool {
 	switch state(err) {
-	case stateStopping, stateCrashing, stateStarting:
+	case stateStopping, stateCrashing, stateStarting, stateIO: // of a disk that goes away under a running server, or until another takes over
 		return true
 	case "":
 		return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, kv.ErrClosed)
