@@ -25,18 +25,7 @@ func (s *server) searchOwn(w http.ResponseWriter, r *http.Request, session *acce
 	if !fhir.IsType(typ) {
 		return unknownType(typ)
 	}
-	if err := noNumbers(r.URL.Query()); err != nil {
-		return err
-	}
-	v, err := query(r)
-	if err != nil {
-		return err
-	}
-	own, err := s.o.Gather.Own(r.Context(), session)
-	if err != nil {
-		return err
-	}
-	custom, err := s.custom(r.Context(), own)
+	own, v, custom, err := s.ownQuestion(r, session)
 	if err != nil {
 		return err
 	}
@@ -54,6 +43,21 @@ func (s *server) searchOwn(w http.ResponseWriter, r *http.Request, session *acce
 	}
 	write(w, r, http.StatusOK, s.searchset(r, q, page, included, append(warnings, page.Issues...)))
 	return nil
+}
+
+// ownQuestion reads the parameters of a search over what the system itself holds, with the search parameters that it has defined.
+func (s *server) ownQuestion(r *http.Request, session *access.Session) (own *gather.Own, v url.Values, custom search.Custom, err error) {
+	if err := noNumbers(r.URL.Query()); err != nil {
+		return nil, nil, nil, err
+	}
+	if v, err = query(r); err != nil {
+		return nil, nil, nil, err
+	}
+	if own, err = s.o.Gather.Own(r.Context(), session); err != nil {
+		return nil, nil, nil, err
+	}
+	custom, err = s.custom(r.Context(), own)
+	return own, v, custom, err
 }
 
 // findOwn does a search, with what its chains mean and what comes with its matches. All pages of one search are of the moment of its first: a cursor is

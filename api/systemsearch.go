@@ -28,18 +28,7 @@ type across struct {
 }
 
 func (s *server) searchTypes(w http.ResponseWriter, r *http.Request, session *access.Session, patient string) error {
-	if err := noNumbers(r.URL.Query()); err != nil {
-		return err
-	}
-	v, err := query(r)
-	if err != nil {
-		return err
-	}
-	own, err := s.o.Gather.Own(r.Context(), session)
-	if err != nil {
-		return err
-	}
-	custom, err := s.custom(r.Context(), own)
+	own, v, custom, err := s.ownQuestion(r, session)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 
 // origin is where a resource of this lane was first: for a neighbour as it says, for a system its own organisation and the id it has there.
 func (l *lane) origin(told map[fhir.Ref]connector.Origin, r *fhir.Resource) connector.Origin {
-	if l.Kind == "neighbour" {
+	if l.Kind == neighbourLane {
 		return told[r.Ref()]
 	}
 	_, id, _ := strings.Cut(r.Text("meta.source"), "#")

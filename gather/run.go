@@ -251,11 +251,11 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		}
 	}
 	for _, r := range ans.Content {
-		if h := dataset.HeadingOf(r); supporting[r.Type()] {
-		} else if n, ok := counts[h]; ok {
+		h, supports := dataset.HeadingOf(r), supporting[r.Type()]
+		if n, ok := counts[h]; ok && !supports {
 			counts[h] = n + 1
 		}
-		if h := dataset.HeadingOf(r); r.Type() == "Binary" || !supporting[r.Type()] && !slices.Contains(q.Headings, h) {
+		if r.Type() == "Binary" || !supports && !slices.Contains(q.Headings, h) {
 			continue // never more than was asked for; a Binary is opened through its DocumentReference
 		}
 		origin, told := ans.Origins[r.Ref()]

@@ -14,7 +14,6 @@ import (
 	"tombolo/region"
 )
 
-// learn hands a live source's patient to whoever keeps identity, in the background of a reading.
 // note keeps who and what a live source turned out to hold: the patient, if they were not known, and how much under which heading.
 func (g *Gatherer) note(ctx context.Context, source string, patient *fhir.Resource, known bool, id string, counts map[dataset.Heading]int) {
 	if !known {
@@ -33,6 +32,7 @@ func (g *Gatherer) note(ctx context.Context, source string, patient *fhir.Resour
 	}
 }
 
+// learn hands a live source's patient to whoever keeps identity, in the background of a reading.
 func (g *Gatherer) learn(ctx context.Context, source string, patient *fhir.Resource) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -46,32 +46,19 @@ func (x *Index) Find(ctx context.Context, d Description, from func(source string
 	if d.BirthDate != "" {
 		q.Params = append(q.Params, search.Param{Name: "birthdate", Values: []string{search.Escape(d.BirthDate)}})
 	}
-	page, err := x.db.Search(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	if page.Next != "" {
-		return nil, fhir.Errorf(fhir.TooCostly, "too many people answer to this: say more of who is meant")
-	}
 	var out []string
-	for _, r := range page.Resources {
-		id, err := x.PersonOf(ctx, r.ID())
-		if fhir.Is(err, fhir.NotFound) {
-			continue // not yet taken in
-		}
-		if err != nil {
-			return nil, err
-		}
+	err := x.answering(ctx, q, func(id, patient string) error {
 		if slices.Contains(out, id) {
-			continue
+			return nil
 		}
 		p, err := x.Person(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if slices.ContainsFunc(p.Patients, func(q Patient) bool { return q.ID == r.ID() && from(q.Source) && d.of(q) }) {
+		if err == nil && slices.ContainsFunc(p.Patients, func(q Patient) bool { return q.ID == patient && from(q.Source) && d.of(q) }) {
 			out = append(out, id)
 		}
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
 }
@@ -80,27 +67,41 @@ func (x *Index) Find(ctx context.Context, d Description, from func(source string
 // told of, and by which source, is for whoever asks to see to.
 func (x *Index) Found(ctx context.Context, q search.Query) ([]string, error) {
 	q.Type, q.Count = "Patient", examined
-	page, err := x.db.Search(ctx, q)
+	var out []string
+	err := x.answering(ctx, q, func(id, _ string) error {
+		if !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	if page.Next != "" {
-		return nil, fhir.Errorf(fhir.TooCostly, "too many people answer to this: say more of who is meant")
+	return out, nil
+}
+
+// answering gives the person and the id of each patient who answers a search; of type TooCostly if they are more than a page.
+func (x *Index) answering(ctx context.Context, q search.Query, give func(person, patient string) error) error {
+	page, err := x.db.Search(ctx, q)
+	if err != nil {
+		return err
 	}
-	var out []string
+	if page.Next != "" {
+		return fhir.Errorf(fhir.TooCostly, "too many people answer to this: say more of who is meant")
+	}
 	for _, r := range page.Resources {
 		id, err := x.PersonOf(ctx, r.ID())
 		if fhir.Is(err, fhir.NotFound) {
 			continue // not yet taken in
 		}
-		if err != nil {
-			return nil, err
+		if err == nil {
+			err = give(id, r.ID())
 		}
-		if !slices.Contains(out, id) {
-			out = append(out, id)
+		if err != nil {
+			return err
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // KnowsSystem reports whether anybody has an identifier of a system: national numbers are always known.
