@@ -1,14 +1,21 @@
 package pebble
 
 import (
+	"math"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 )
 
-// memory is how many bytes this process may have: the machine's, or those of the control group that it is in; 0 where the system does not say.
+// memory is how many bytes this process may have: the machine's, those of the control group that it is in, or GOMEMLIMIT's, whichever is least; 0 where
+// nothing says.
 func memory() int64 {
-	return memoryIn("/proc/meminfo", "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+	n := memoryIn("/proc/meminfo", "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 && (n == 0 || limit < n) {
+		n = limit
+	}
+	return n
 }
 
 // memoryIn reads the machine's memory and the limits of control groups, version 2 and 1, as a container sees its own.

@@ -45,7 +45,8 @@ func (b Bundle) Bytes() []byte {
 		return put(fhir.New("Observation", ref.ID(), fhir.M{"status": "final", "code": fhir.CodeableConcept{Text: "Weight"},
 			"subject": fhir.Reference{Reference: string(b.patient())}, "valueInteger": b.N}))
 	}
-	patient := fhir.New("Patient", b.patient().ID(), fhir.M{"name": []fhir.M{{"family": fmt.Sprintf("Family%d", b.N/perPatient%997)}}, "gender": "female", "birthDate": "1948-03-12"})
+	n := b.N / perPatient
+	patient := fhir.New("Patient", b.patient().ID(), fhir.M{"name": []fhir.M{{"family": fmt.Sprintf("Family%d", n%997)}}, "gender": "female", "birthDate": born(b.Writer, n).Format(time.DateOnly)})
 	return fhir.New("Bundle", "", fhir.M{"type": "transaction", "entry": []fhir.M{put(patient), value(b.own()), value(b.latest())}}).Raw()
 }
 

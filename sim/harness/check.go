@@ -105,12 +105,12 @@ func (s *Stored) Missing(ctx context.Context, m Message) string {
 		if err != nil {
 			return fmt.Sprintf("%s: its record: %v", m.Control, err)
 		}
-		if r.Type() == "Encounter" {
+		if r.Type() == "Encounter" && bytes.Contains(r.Raw(), []byte(`"`+m.Visit+`"`)) {
 			visits++
 		}
 	}
 	if visits != 1 {
-		return fmt.Sprintf("%s: there are %d visits, not one", m.Control, visits)
+		return fmt.Sprintf("%s: its visit is there %d times, not once", m.Control, visits)
 	}
 	person, err := s.people.PersonOf(ctx, patient.ID())
 	if err != nil {

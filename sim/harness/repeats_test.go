@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -90,6 +91,7 @@ func TestMemoryStaysFlat(t *testing.T) {
 	if os.Getenv("TOMBOLO_SOAK") == "" && testing.Short() {
 		t.Skip("SKIPPED: -short")
 	}
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(1 << 30)) // of which the store keeps an eighth of what it reads: full early on
 	addr, _ := inside(t, Place{Dir: t.TempDir()})
 	senders := NewSenders(connections)
 	began, sent := time.Now(), 0
@@ -105,7 +107,7 @@ func TestMemoryStaysFlat(t *testing.T) {
 				t.Logf("%d messages after %s, resident %.0f MiB", sent, time.Since(began).Round(time.Second), mib(residentBytes()))
 			}
 		}
-		runtime.GC()
+		debug.FreeOSMemory() // collects, and gives back what is free: what is resident then is in use
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc), residentBytes()
@@ -113,12 +115,13 @@ func TestMemoryStaysFlat(t *testing.T) {
 	heap0, rss0 := send(n / 4)
 	heap1, rss1 := send(n - n/4)
 	t.Logf("heap %.1f MiB, then %.1f; resident %.0f MiB, then %.0f", mib(heap0), mib(heap1), mib(rss0), mib(rss1))
-	// The store's own buffers and caches, of a fixed size, may fill meanwhile, and the race detector doubles what is resident: what is left is
-	// far less than the messages would take if they stayed. The soak sends ten million against the same bounds.
+	// The store's own buffers and caches, of a fixed size, may fill meanwhile: what is left is far less than the messages would take if they stayed. The
+	// soak sends ten million against the same bounds. The race detector never gives back what it keeps beside each address that was ever in use, so what
+	// is resident says nothing under it.
 	if heap1-heap0 > 192<<20 {
 		t.Errorf("the heap grew by %.1f MiB over %d messages", mib(heap1-heap0), n-n/4)
 	}
-	if rss0 > 0 && rss1-rss0 > 768<<20 {
+	if !underRace && rss0 > 0 && rss1-rss0 > 384<<20 {
 		t.Errorf("resident memory grew by %.0f MiB over %d messages", mib(rss1-rss0), n-n/4)
 	}
 }

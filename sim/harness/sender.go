@@ -18,12 +18,16 @@ type Message struct {
 	Bytes   []byte
 }
 
-// NewMessage is the nth message of a sender: each about a patient of its own, admitted.
+// patients is how many a sender has: what it sends after that is about further visits of theirs.
+const patients = 40_000
+
+// NewMessage is the nth message of a sender: a patient of its own is admitted.
 func NewMessage(sender, n int) Message {
-	m := Message{Control: fmt.Sprintf("H%d-%07d", sender, n), MRN: fmt.Sprintf("MRN%d-%07d", sender, n), Visit: fmt.Sprintf("V%d-%07d", sender, n)}
+	who := n % patients
+	m := Message{Control: fmt.Sprintf("H%d-%07d", sender, n), MRN: fmt.Sprintf("MRN%d-%07d", sender, who), Visit: fmt.Sprintf("V%d-%07d", sender, n)}
 	numbers := []any{hl7v2.Comp(m.MRN, "", "", "RX1", "PI")}
-	if nine := fmt.Sprintf("999%d%05d", sender%10, n%100000); n < 100000 && sender < 10 {
-		if m.NHS = withCheckDigit(nine); m.NHS != "" {
+	if sender < 10 {
+		if m.NHS = withCheckDigit(fmt.Sprintf("999%d%05d", sender, who)); m.NHS != "" {
 			numbers = append(numbers, hl7v2.Comp(m.NHS, "", "", "NHS", "NH"))
 		}
 	}
@@ -31,11 +35,16 @@ func NewMessage(sender, n int) Message {
 	var e hl7v2.Encoder
 	e.Segment("MSH", hl7v2.Fields{3: "PAS", 4: "RX1", 5: "TOMBOLO", 6: "HARNESS", 7: at, 9: hl7v2.Comp("ADT", "A01", "ADT_A01"), 10: m.Control, 11: "P", 12: "2.4"})
 	e.Segment("EVN", hl7v2.Fields{2: at})
-	e.Segment("PID", hl7v2.Fields{3: hl7v2.Rep(numbers...), 5: hl7v2.Comp(fmt.Sprintf("Family%d", n%997), "Given"), 7: "19480312", 8: "2",
-		11: hl7v2.Comp("1 Ferry Lane", "", "Severnmouth", "", "GL99 1AA")})
+	e.Segment("PID", hl7v2.Fields{3: hl7v2.Rep(numbers...), 5: hl7v2.Comp(fmt.Sprintf("Family%d", who%9973), fmt.Sprintf("Given%d", who%409)), 7: born(sender, who).Format("20060102"), 8: "2",
+		11: hl7v2.Comp("1 Ferry Lane", "", "Severnmouth", "", fmt.Sprintf("GL%d %d%c%c", 50+who%40, who/40%10, 'A'+who/400%26, 'A'+who/10_400%26))})
 	e.Segment("PV1", hl7v2.Fields{2: "I", 3: "WARD7", 19: m.Visit, 44: at})
 	m.Bytes = e.Bytes()
 	return m
+}
+
+// born is the birthday of somebody's nth patient: as many as people have, since those who share one with a name are compared with each other.
+func born(who, n int) time.Time {
+	return time.Date(1925, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, (who*7919+n)%35_003)
 }
 
 // withCheckDigit completes an NHS number; "" for nine digits that have no valid tenth.
