@@ -43,7 +43,9 @@ type Options struct {
 	Bulk      Bulk // nil: $export and $import are not offered
 	// Parameters are the search parameters that systems define for their own records; nil: R4's alone.
 	Parameters Parameters
-	Access     *access.Manager
+	// Subscriptions are those by which systems are told of changes; nil: none.
+	Subscriptions Subscriptions
+	Access        *access.Manager
 	// Definitions are the profiles that $validate knows; nil: R4 only.
 	Definitions *profile.Definitions
 	// Base is the public base URL, "https://record.example.nhs.uk/fhir". Empty: taken from each request.
@@ -106,6 +108,8 @@ func (s *server) routes() []route {
 		{pattern: "POST /fhir/{type}/{id}/$meta-add", interaction: "$meta-add", typ: "*", system: s.metaAdd},
 		{pattern: "POST /fhir/{type}/{id}/$meta-delete", interaction: "$meta-delete", typ: "*", system: s.metaDelete},
 		{pattern: "GET /fhir/SearchParameter/{id}/$status", interaction: "$status", typ: "SearchParameter", system: s.parameterStatus},
+		{pattern: "GET /fhir/Subscription/{id}/$status", interaction: "$status", typ: "Subscription", system: s.subscriptionStatus},
+		{pattern: "GET /fhir/Subscription/{id}/$events", interaction: "$events", typ: "Subscription", system: s.subscriptionEvents},
 		{pattern: "GET /fhir/Observation/$lastn", interaction: "$lastn", typ: "Observation", system: s.lastN},
 		{pattern: "GET /fhir/{type}/{id}/{inside}", person: s.nothing, system: s.compartment},
 		{pattern: "POST /fhir/{type}/$validate", interaction: "$validate", typ: "*", person: s.validate, system: s.validate},

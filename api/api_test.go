@@ -31,6 +31,7 @@ import (
 	"tombolo/region"
 	"tombolo/searchparam"
 	"tombolo/store"
+	"tombolo/subscription"
 )
 
 // All that is said of the API here holds on PostgreSQL too.
@@ -75,30 +76,34 @@ func openWith(t testing.TB, differ func(*region.Region)) *site {
 	people, where := mpi.New(db, stamper), locator.New(db)
 	ctx, stop := context.WithCancel(context.Background())
 	params := searchparam.New(searchparam.Options{Store: db})
-	followers := []*events.Follower{db.Follower("mpi", people.Handle), db.Follower("locator", where.Handle), db.Follower("searchparam", params.Handle)}
-	done := make(chan struct{}, 4)
+	notices := subscription.New(subscription.Options{Store: db, HTTP: http.DefaultClient, Allowed: func(source string) []string {
+		sys, _ := r.System(source)
+		return sys.Notify()
+	}})
+	followers := []*events.Follower{db.Follower("mpi", people.Handle), db.Follower("locator", where.Handle), db.Follower("searchparam", params.Handle), db.Follower("subscription", notices.Handle)}
+	done := make(chan struct{}, 6)
+	go func() { notices.Run(ctx); done <- struct{}{} }()
 	go func() { _ = params.Run(ctx); done <- struct{}{} }()
 	for _, f := range followers {
 		go func() { _ = f.Run(ctx); done <- struct{}{} }()
 	}
 	in := intake.New(intake.Options{Store: db, Region: r, Stamper: stamper, Await: func(ctx context.Context, seq events.Seq) error {
-		return errors.Join(followers[0].Await(ctx, seq), followers[1].Await(ctx, seq), followers[2].Await(ctx, seq))
+		return errors.Join(followers[0].Await(ctx, seq), followers[1].Await(ctx, seq), followers[2].Await(ctx, seq), followers[3].Await(ctx, seq))
 	}})
 	users, err := access.New(access.Options{Region: r})
 	must(t, err)
 	g := gather.New(gather.Options{Region: r, People: people, Kept: db, Audit: log, Stamper: stamper})
 	logged := &bytes.Buffer{}
 	s := &site{t: t, audit: log, db: db, in: in, gather: g, logged: logged}
-	srv := httptest.NewServer(api.New(api.Options{Gather: g, Directory: directory.New(directory.Options{Store: db, Region: func() *region.Region { return r }}), Intake: in, Bulk: s.bulkRuns(), Parameters: params, Access: users, Name: "Test", Version: "test", Logger: slog.New(slog.NewTextHandler(logged, nil))}))
+	srv := httptest.NewServer(api.New(api.Options{Gather: g, Directory: directory.New(directory.Options{Store: db, Region: func() *region.Region { return r }}), Intake: in, Bulk: s.bulkRuns(), Parameters: params, Subscriptions: notices, Access: users, Name: "Test", Version: "test", Logger: slog.New(slog.NewTextHandler(logged, nil))}))
 	s.url = srv.URL + "/fhir"
 	t.Cleanup(func() {
 		srv.Close()
 		s.bulkStops()
 		stop()
-		<-done
-		<-done
-		<-done
-		<-done
+		for range cap(done) {
+			<-done
+		}
 		_ = db.Close()
 	})
 	return s

@@ -16,6 +16,7 @@ import (
 	"tombolo/intake"
 	"tombolo/search"
 	"tombolo/searchparam"
+	"tombolo/subscription"
 )
 
 // A change is one interaction that writes, by itself or as an entry of a transaction.
@@ -323,6 +324,9 @@ func many(where string) error {
 // put writes a resource and says so.
 func put(ctx context.Context, tx *intake.Writing, c change, status int, r *fhir.Resource) (done, error) {
 	if err := searchparam.Check(r); err != nil {
+		return done{}, err
+	}
+	if err := subscription.Check(r, tx.System().Notify()); err != nil {
 		return done{}, err
 	}
 	changed, err := tx.Put(ctx, r)

@@ -158,6 +158,9 @@ func NewID() string {
 	return idEncoding.EncodeToString(b[:])
 }
 
+// System is whose record is written.
+func (w *Writing) System() region.System { return *w.in.system(w.source) }
+
 // Now is the meta.lastUpdated of what is written.
 func (w *Writing) Now() time.Time { return w.tx.Now() }
 

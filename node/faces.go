@@ -65,6 +65,9 @@ func (n *Node) Desk(ctx context.Context, _ *access.Session) (*web.DeskState, err
 	if err := n.locatorStates(ctx, out); err != nil {
 		return nil, err
 	}
+	if out.Notices, err = n.noticeStates(ctx); err != nil {
+		return nil, err
+	}
 	differs, err := n.services.Differences(ctx)
 	if err != nil {
 		return nil, err
@@ -219,6 +222,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.n.collectFeeds(ch)
 	c.n.collectLocators(ch)
+	c.n.collectNotices(ch)
 	for _, r := range c.n.registers {
 		if left, err := r.Waiting(context.Background()); err == nil {
 			ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(left), r.sys.ID)

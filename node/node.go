@@ -35,6 +35,7 @@ import (
 	"tombolo/searchparam"
 	"tombolo/standing"
 	"tombolo/store"
+	"tombolo/subscription"
 	"tombolo/watch"
 	"tombolo/web"
 )
@@ -95,6 +96,7 @@ type Node struct {
 	Registry *locator.Registry
 	Standing *standing.Index
 	Params   *searchparam.Index
+	Notices  *subscription.Service
 	Watch    *watch.Watcher
 
 	heads   http.Handler // the audit log's signed heads; nil if this node signs none
@@ -147,11 +149,13 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	n.Locator, n.Registry = locator.New(n.store), locator.NewRegistry(n.store)
 	n.Standing = standing.New(n.store)
 	n.Params = searchparam.New(searchparam.Options{Store: n.store, Logger: c.Logger})
+	n.Notices = n.notices()
 	n.followers = []*events.Follower{
 		n.follower("mpi", n.People.Handle),
 		n.follower(locator.FollowerName, n.Locator.Handle),
 		n.follower("standing", n.Standing.Handle),
 		n.follower("searchparam", n.Params.Handle),
+		n.follower("subscription", n.Notices.Handle),
 	}
 	if err := n.Locator.Prepare(ctx); err != nil {
 		return n, err
@@ -341,6 +345,7 @@ func (n *Node) Start(ctx context.Context) {
 	}
 	n.background.Go(func() { _ = n.Bulk.Run(ctx) })
 	n.background.Go(func() { _ = n.Params.Run(ctx) })
+	n.background.Go(func() { n.Notices.Run(ctx) })
 	for _, r := range n.runners {
 		n.background.Go(func() { n.keepRunning(ctx, r) })
 	}
@@ -390,7 +395,7 @@ func (n *Node) Close() error {
 
 // fhirAPI is the FHIR API, on whichever listener it stands.
 func (n *Node) fhirAPI() http.Handler {
-	return api.New(api.Options{Gather: n.Gather, Tasks: n, Directory: n.services, Intake: n.Intake, Bulk: n.Bulk, Parameters: n.Params, Access: n.Access, Definitions: n.profiles, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
+	return api.New(api.Options{Gather: n.Gather, Tasks: n, Directory: n.services, Intake: n.Intake, Bulk: n.Bulk, Parameters: n.Params, Subscriptions: n.Notices, Access: n.Access, Definitions: n.profiles, Base: n.c.Base, Name: n.c.Region.Name, Version: n.c.Version, Logger: n.c.Logger})
 }
 
 // handler is what people and their applications ask.

@@ -292,6 +292,21 @@ func (c *checker) asks(path string, s System) {
 	}
 	c.tls(path, s.Address, s.TLS)
 	c.address(path+".options.sds", s.Options["sds"])
+	c.notify(path+".options.notify", s)
+}
+
+// notify checks where a system may have notifications sent.
+func (c *checker) notify(path string, s System) {
+	for _, to := range s.Notify() {
+		u, err := url.Parse(to)
+		if err == nil && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "" && (u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname())) {
+			continue
+		}
+		c.err(path, "not an address to which notifications may go", "Write https://host/path, several with spaces between; what is below one of them is allowed too")
+	}
+	if len(s.Notify()) > 0 && s.Connector != "api" {
+		c.err(path, "only a system that keeps its record here over the FHIR API (connector: api) has subscriptions", "Remove notify")
+	}
 }
 
 // tls checks the certificates for asking somebody.

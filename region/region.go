@@ -109,6 +109,9 @@ func (s System) Asks() bool {
 	return false
 }
 
+// Notify are the addresses to which the system may have notifications sent, and what is below them (options: {notify: 'https://…'}, several with spaces between).
+func (s System) Notify() []string { return strings.Fields(s.Options["notify"]) }
+
 // A TLS is the files for connections that we make. Zero: the machine's authorities are believed, and no certificate is shown.
 type TLS struct {
 	Certificate, Key string // ours

@@ -25,6 +25,7 @@ type DeskState struct {
 	Lists      []CodeList // by which what is sensitive is known
 	Locators   []LocatorState
 	Registered []RegisteredState // at this region's own locator, by custodian
+	Notices    []NoticeState     // systems' Subscriptions, those in trouble first
 }
 
 // A LocatorState is a record locator above the region's, as operators see it: how it is asked, and how far it has been told.
@@ -38,6 +39,19 @@ type LocatorState struct {
 	Types       []RegisteredState
 	Last        time.Time // when it was last kept up
 }
+
+// A NoticeState is a system's Subscription, as operators see it.
+type NoticeState struct {
+	System, ID    string
+	Owner         string // who has to mend it: the system's organisation
+	State         string // "ok", "failing", "silent" (not begun yet)
+	Problem       string
+	Events, Waits uint64
+	Since         time.Time // since when its endpoint takes nothing
+}
+
+// Word is its state in a word.
+func (n NoticeState) Word() stateWord { return deskStates[n.State] }
 
 // A RegisteredState is how many pointers there are of a kind.
 type RegisteredState struct {
