@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -29,6 +30,7 @@ func (d *Disk) Mount(at string) error {
 	m := &mount{RawFileSystem: fuse.NewDefaultRawFileSystem(), d: d, at: at}
 	var err error
 	m.server, err = fuse.NewServer(m, at, &fuse.MountOptions{AllowOther: os.Geteuid() == 0, DirectMount: true, Name: "disk", FsName: "disk", DisableXAttrs: true, DisableReadDirPlus: true, MaxWrite: 1 << 20, MaxBackground: 64})
+	notInherited()
 	if err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
@@ -37,6 +39,19 @@ func (d *Disk) Mount(at string) error {
 	d.mu.Unlock()
 	go m.server.Serve()
 	return m.server.WaitMount()
+}
+
+// notInherited keeps the connections with the kernel, which the library opens without that, from the processes that are started: a database's, which stays
+// when this process is killed, would hold the disk that it waits for.
+func notInherited() {
+	open, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range open {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && to == "/dev/fuse" {
+			if fd, err := strconv.Atoi(e.Name()); err == nil {
+				syscall.CloseOnExec(fd)
+			}
+		}
+	}
 }
 
 // Unmount takes the disk away from under whoever still has it open.
