@@ -184,6 +184,13 @@ func (d *Disk) After(keep *rand.Rand) *Disk {
 	return next
 }
 
+// Discard lets go of all that the disk holds: whoever still waits for it, which the system may keep waiting for long, gets an error.
+func (d *Disk) Discard() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dead, d.nodes, d.root = true, nil, nil
+}
+
 func (n *inode) copyMeta(to *inode) { to.mode, to.uid, to.gid = n.mode, n.uid, n.gid }
 
 // survives is what a power cut leaves of a file.

@@ -21,6 +21,7 @@ type powered struct {
 	*victim
 	disk *disk.Disk
 	at   string
+	keep *disk.Disk // is copied again and again
 }
 
 // powerUp makes a victim whose store, or whose database's, lies on a disk of its own.
@@ -88,6 +89,9 @@ func (p *powered) off() {
 // on goes on with what a disk holds.
 func (p *powered) on(d *disk.Disk) {
 	p.t.Helper()
+	if p.disk != d && p.disk != p.keep {
+		p.disk.Discard()
+	}
 	p.disk = d
 	p.mount(p.t)
 	if p.server != nil {
@@ -160,6 +164,7 @@ func (p *powered) base() *disk.Disk {
 		p.server.Stop(p.t)
 	}
 	p.disk.Unmount()
+	p.keep = p.disk
 	return p.disk
 }
 
