@@ -14,7 +14,8 @@ import (
 	"time"
 
 	"tombolo/access"
-	gpcface "tombolo/api/gpconnect"
+	"tombolo/api/gpconnect"
+	"tombolo/api/gpconnect/gathered"
 	"tombolo/audit"
 	"tombolo/dataset"
 	"tombolo/fhir"
@@ -106,8 +107,8 @@ func (n *Node) systemsHandler(keys *pki.Keyring) (http.Handler, error) {
 		if g.Address != "" {
 			base = strings.TrimRight(g.Address, "/") + root
 		}
-		face, err := gpcface.New(gpcface.Options{Records: byNumber{n.Gather}, Session: n.vouched, Base: base, ASID: g.ASID, Name: n.c.Region.Name,
-			Version: n.c.Version, Now: n.c.Now, Logger: n.c.Logger})
+		face, err := gpconnect.New(gpconnect.Options{Admit: gathered.Admit(byNumber{n.Gather}, n.vouched, n.c.Now), Base: base, ASID: g.ASID,
+			Publisher: n.c.Region.Name, Version: n.c.Version, Now: n.c.Now, Logger: n.c.Logger})
 		if err != nil {
 			return nil, err
 		}
@@ -149,7 +150,7 @@ func refuse(w http.ResponseWriter, err error) {
 }
 
 // vouched is the session of a GP Connect request.
-func (n *Node) vouched(r *http.Request, who gpcface.Caller) (*access.Session, error) {
+func (n *Node) vouched(r *http.Request, who gpconnect.Caller) (*access.Session, error) {
 	s, err := n.Access.Vouched(r, access.Asserted{User: who.UserID, Name: who.UserName, Organisation: who.OrganisationODS, OrganisationName: who.OrgName,
 		Issuer: who.Issuer, ASID: who.ASID, Trace: who.TraceID})
 	if err != nil {

@@ -1,58 +1,83 @@
-// Package gpconnect is the record as GP Connect: Access Record Structured 1.6 (STU3) over what is gathered, for systems that speak
-// nothing newer. One operation, one capability statement, and the errors of the Spine.
+// Package gpconnect is the provider's side of GP Connect's protocol: how a practice's system is asked (Access Record Structured 1.6, STU3), and
+// what it must take and turn away. Headers, token, parameters, the lists and the bundle of an answer, the capability statement and the errors of the Spine
+// are here; what is told of whom is not.
 //
-// It is a face like any other: it holds a Session and asks Records, which decides, withholds and audits. Who may not see a person is told
-// what is told of somebody unknown, byte for byte. The token of GP Connect is unsigned and proves nothing: whose request it is must be
-// proven below this package, by mutual TLS or the Spine's proxy, and Options.Session is where that is turned into a Session.
+// What stands behind it gives Records to each caller that it admits. There are two: the gathered record (api/gpconnect/gathered), and the
+// simulated practices (sim/practice), which add interactions of their own: pages, documents, appointments.
+//
+// The token of GP Connect is unsigned and proves nothing: whose request it is must be proven below this package, by mutual TLS or the Spine's
+// proxy, and Options.Admit is where that is looked at.
 package gpconnect
 
 import (
 	"cmp"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
-	"mime"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
-	"tombolo/access"
-	"tombolo/connector"
-	"tombolo/dataset"
 	"tombolo/fhir"
-	"tombolo/gather"
 )
 
-// Records opens a person's record for a session by NHS number. An issue of type NotFound is also every refusal.
+// Records is what one caller may be told.
 type Records interface {
-	Record(ctx context.Context, s *access.Session, nhs fhir.NHSNumber, headings []dataset.Heading) (*gather.Record, error)
+	// Record tells of one person what was asked, as the entries of the answer's Bundle in STU3, lists included. A *Refusal is told as it is; an
+	// issue of type NotFound is every refusal to tell of somebody, so that none can be told from another.
+	Record(ctx context.Context, q *Question) ([]fhir.M, error)
 }
 
-// Options of the face. Records and Session are needed.
+// Options of a provider. Admit is needed.
 type Options struct {
-	Records Records
-	// Session makes the session of a request whose caller has been proven, and of who its token says is asking.
-	Session func(r *http.Request, who Caller) (*access.Session, error)
+	// Admit decides about a request whose headers and token are in order: whether its caller may ask anything here at all, and what is told them.
+	Admit func(r *http.Request, who Caller) (Records, error)
+	// Interactions are what is answered beside the structured record and the capability statement.
+	Interactions []Interaction
 
-	Base    string // public service root; what a token's aud must be. "" takes any
-	ASID    string // what Ssp-To must be; "" takes any
-	Name    string // of the region, for the capability statement
-	Version string // of the program
+	Base      string // public service root; what a token's aud must be. "" takes any
+	ASID      string // what Ssp-To must be; "" takes any
+	Publisher string // for the capability statement
+	Software  string // its name and version
+	Version   string
+	// Release is the version of Access Record Structured that is spoken, from 1.2; 1.6.2 if not given. What came later is not known.
+	Release string
 	Now     func() time.Time
 	Logger  *slog.Logger
 }
 
-// A Caller is who a request says is asking: the claims of its token, and the system id of its headers.
-type Caller struct {
-	connector.Requester
-	Issuer string // iss
-	ASID   string // Ssp-From
+// An Interaction is one thing that a provider can be asked.
+type Interaction struct {
+	ID     string // Ssp-InteractionID
+	Method string
+	Path   string // below the service root, as http.ServeMux reads it
+	Scope  string // what the token must ask for
+	Old    bool   // of the time of DSTU2: application/json+fhir, and a token that names the record
+	Answer func(w http.ResponseWriter, r *http.Request, who Caller) error
 }
 
+// GP Connect 1.6 integration_interaction_ids.html
+const (
+	InteractionStructured = "urn:nhs:names:services:gpconnect:fhir:operation:gpc.getstructuredrecord-1"
+	InteractionMetadata   = "urn:nhs:names:services:gpconnect:structured:fhir:rest:read:metadata-1"
+)
+
+const (
+	fhirJSON = "application/fhir+json"
+	oldJSON  = "application/json+fhir" // what FHIR called it before STU3
+	maxBody  = 64 << 10
+)
+
 type server struct {
-	o Options
+	o     Options
+	minor int
 
 	mu       sync.Mutex
 	underway map[string]int // how many requests of one trace about one person are being answered
@@ -60,8 +85,8 @@ type server struct {
 
 // New makes the handler at the service root.
 func New(o Options) (http.Handler, error) {
-	if o.Records == nil || o.Session == nil {
-		return nil, fhir.Errorf(fhir.Required, "the GP Connect face needs records to show, and a way to know who is asking")
+	if o.Admit == nil {
+		return nil, fhir.Errorf(fhir.Required, "a provider of GP Connect needs to know who is asking, and what they may be told")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -69,98 +94,156 @@ func New(o Options) (http.Handler, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	o.Version, o.Name = cmp.Or(o.Version, "1"), cmp.Or(o.Name, "Tombolo")
+	o.Release = cmp.Or(o.Release, "1.6.2")
+	o.Software, o.Version = cmp.Or(o.Software, "Tombolo"), cmp.Or(o.Version, "1")
 	s := &server{o: o, underway: map[string]int{}}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/metadata", s.answer(s.metadata))
-	mux.HandleFunc("/Patient/$gpc.getstructuredrecord", s.answer(s.structured))
-	mux.HandleFunc("/", s.answer(func(http.ResponseWriter, *http.Request) error {
-		return &refusal{http.StatusNotImplemented, "NOT_IMPLEMENTED", "no such interaction is offered here"}
-	}))
+	_, rest, _ := strings.Cut(o.Release, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	var err error
+	if s.minor, err = strconv.Atoi(minor); err != nil || s.minor < 2 {
+		return nil, fhir.Errorf(fhir.ValueError, "%q is no version of Access Record Structured", o.Release)
+	}
+	mux, at := http.NewServeMux(), map[string][]Interaction{}
+	for _, i := range append([]Interaction{
+		{ID: InteractionMetadata, Method: http.MethodGet, Path: "/metadata", Scope: "organization/*.read", Answer: s.metadata},
+		{ID: InteractionStructured, Method: http.MethodPost, Path: "/Patient/$gpc.getstructuredrecord", Scope: "patient/*.read", Answer: s.structured},
+	}, o.Interactions...) {
+		at[i.Path] = append(at[i.Path], i)
+	}
+	for path, offered := range at {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, offered) })
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, &Refusal{http.StatusNotImplemented, "NOT_IMPLEMENTED", "no such interaction is offered here"})
+	})
 	return mux, nil
 }
 
-const (
-	interactionStructured = "urn:nhs:names:services:gpconnect:fhir:operation:gpc.getstructuredrecord-1"
-	interactionMetadata   = "urn:nhs:names:services:gpconnect:structured:fhir:rest:read:metadata-1"
-	maxBody               = 64 << 10
-)
-
-func (s *server) answer(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if err := h(w, r); err != nil {
-			s.fail(w, err)
-		}
+// serve answers one of the interactions that are offered at an address.
+func (s *server) serve(w http.ResponseWriter, r *http.Request, offered []Interaction) {
+	i, who, err := s.check(r, offered)
+	if err == nil {
+		err = i.Answer(w, r, who)
+	}
+	if err != nil {
+		s.fail(w, r, err)
 	}
 }
 
-func write(w http.ResponseWriter, status int, body []byte) {
+// Write writes an answer, compressed for whoever can read that. It may not be kept.
+//
+// GP Connect 1.6 development_general_api_guidance.html#managing-api-errors, #compression
+func Write(w http.ResponseWriter, r *http.Request, status int, contentType string, body []byte) {
 	h := w.Header()
-	h.Set("Content-Type", "application/fhir+json; charset=utf-8")
+	h.Set("Content-Type", contentType+"; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Vary", "Accept-Encoding")
+	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		w.WriteHeader(status)
+		_, _ = w.Write(body)
+		return
+	}
+	h.Set("Content-Encoding", "gzip")
 	w.WriteHeader(status)
-	_, _ = w.Write(body)
+	z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed)
+	_, _ = z.Write(body)
+	_ = z.Close()
 }
 
+// WriteFHIR writes a resource of STU3.
+func WriteFHIR(w http.ResponseWriter, r *http.Request, status int, body fhir.M) {
+	Write(w, r, status, fhirJSON, fhir.JSON(body))
+}
+
+const definitions = "https://fhir.nhs.uk/STU3/StructureDefinition/"
+
+// Profile is the meta of a resource of one of the NHS's profiles.
+func Profile(name string) fhir.M { return fhir.M{"profile": []string{definitions + name}} }
+
 // metadata says what is offered. It is said of nobody.
-func (s *server) metadata(w http.ResponseWriter, r *http.Request) error {
-	who, err := s.check(r, http.MethodGet, interactionMetadata, "organization/*.read")
-	if err != nil {
-		return err
-	}
-	if _, err := s.o.Session(r, who); err != nil {
+//
+// GP Connect 1.6 accessrecord_structured_get_the_fhir_capability_statement.html
+func (s *server) metadata(w http.ResponseWriter, r *http.Request, who Caller) error {
+	if _, err := s.o.Admit(r, who); err != nil {
 		return err
 	}
 	var profiles []fhir.M
-	for _, p := range []string{"Patient", "Organization", "Practitioner", "PractitionerRole", "Location", "AllergyIntolerance", "Medication", "MedicationStatement",
-		"MedicationRequest", "ProblemHeader-Condition", "Immunization", "Encounter", "Observation", "DiagnosticReport", "Specimen", "ProcedureRequest", "ReferralRequest", "List"} {
-		profiles = append(profiles, fhir.M{"reference": "https://fhir.nhs.uk/STU3/StructureDefinition/CareConnect-GPC-" + p + "-1"})
+	for _, p := range profilesOf(s.minor) {
+		profiles = append(profiles, fhir.M{"reference": definitions + p})
 	}
-	write(w, http.StatusOK, fhir.JSON(fhir.M{
-		"resourceType": "CapabilityStatement", "status": "active", "date": "2026-04-01", "kind": "capability", "fhirVersion": "3.0.1", "version": "1.6.2",
-		"name": "GP Connect API - Access Record Structured", "publisher": s.o.Name, "acceptUnknown": "both", "format": []string{"application/fhir+json"},
-		"software": fhir.M{"name": "Tombolo", "version": s.o.Version}, "profile": profiles,
+	f := fhir.M{
+		"resourceType": "CapabilityStatement", "status": "active", "date": "2026-04-01", "kind": "capability", "fhirVersion": "3.0.1", "version": s.o.Release,
+		"name": "GP Connect API - Access Record Structured", "acceptUnknown": "both", "format": []string{fhirJSON},
+		"software": fhir.M{"name": s.o.Software, "version": s.o.Version}, "profile": profiles,
 		"rest": []fhir.M{{"mode": "server", "operation": []fhir.M{{"name": "gpc.getstructuredrecord",
 			"definition": fhir.M{"reference": "https://fhir.nhs.uk/STU3/OperationDefinition/GPConnect-GetStructuredRecord-Operation-1"}}}}},
-	}))
+	}
+	if s.o.Publisher != "" {
+		f["publisher"] = s.o.Publisher
+	}
+	WriteFHIR(w, r, http.StatusOK, f)
 	return nil
 }
 
 // structured is the operation.
 //
 // GP Connect 1.6 accessrecord_structured_development_retrieve_patient_record.html
-func (s *server) structured(w http.ResponseWriter, r *http.Request) error {
-	who, err := s.check(r, http.MethodPost, interactionStructured, "patient/*.read")
-	if err != nil {
+func (s *server) structured(w http.ResponseWriter, r *http.Request, who Caller) error {
+	if err := checkContent(r, fhirJSON, oldJSON); err != nil {
 		return err
 	}
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/fhir+json" && t != "application/json+fhir" {
-		return &refusal{http.StatusUnsupportedMediaType, "BAD_REQUEST", "the body must be application/fhir+json"}
-	}
-	session, err := s.o.Session(r, who)
+	records, err := s.o.Admit(r, who)
 	if err != nil {
 		return err
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		return bad("the body could not be read, or is larger than any question")
+		return BadRequest("the body could not be read, or is larger than any question")
 	}
-	q, err := readQuestion(body, s.o.Now())
+	q, err := readQuestion(body, s.o.Now(), s.minor)
 	if err != nil {
 		return err
 	}
-	done, err := s.begin(who.TraceID, q.nhs)
+	done, err := s.begin(who.TraceID, q.NHS)
 	if err != nil {
 		return err
 	}
 	defer done()
-	rec, err := s.o.Records.Record(r.Context(), session, q.nhs, q.headings())
+	entries, err := records.Record(r.Context(), q)
 	if err != nil {
 		return err
 	}
-	write(w, http.StatusOK, bundle(rec, q, s.o.Now()))
+	for i, e := range entries {
+		entries[i] = versioned(e)
+	}
+	if o := notKnown(q.unknown); o != nil {
+		entries = append(entries, fhir.M{"resource": o})
+	}
+	WriteFHIR(w, r, http.StatusOK, fhir.M{"resourceType": "Bundle", "type": "collection", "entry": entries, "meta": Profile("GPConnect-StructuredRecord-Bundle-1")})
 	return nil
+}
+
+// administrative are the types of which GP Connect wants to know the version; in a clinical resource it may not stand.
+var administrative = []string{"Patient", "Organization", "Practitioner", "PractitionerRole", "Location"}
+
+// versioned gives a resource its version where it needs one: what is written in it, so that it changes when that does.
+//
+// GP Connect 1.6 development_fhir_api_guidance.html#resource-metadata; accessrecord_structured_development_allergyintolerance.html, elements not in use
+func versioned(entry fhir.M) fhir.M {
+	r, err := fhir.Parse(fhir.JSON(entry["resource"]))
+	if err != nil {
+		return entry
+	}
+	meta := fhir.M{}
+	_ = r.Get("meta").Decode(&meta)
+	delete(meta, "lastUpdated")
+	delete(meta, "versionId")
+	if slices.Contains(administrative, r.Type()) {
+		sum := sha256.Sum256(r.Raw())
+		meta["versionId"] = hex.EncodeToString(sum[:8])
+	}
+	return fhir.M{"resource": json.RawMessage(r.With("meta", meta).Raw())}
 }
 
 // circle is how many requests of one trace about one person are answered at once. A system may ask twice at once, hardly more.
@@ -173,7 +256,7 @@ func (s *server) begin(trace string, nhs fhir.NHSNumber) (done func(), err error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.underway[key] >= circle {
-		return nil, bad("this request is being answered here already, several times: do two systems ask each other in a circle?")
+		return nil, BadRequest("this request is being answered here already, several times: do two systems ask each other in a circle?")
 	}
 	s.underway[key]++
 	return func() {
@@ -184,62 +267,3 @@ func (s *server) begin(trace string, nhs fhir.NHSNumber) (done func(), err error
 		}
 	}, nil
 }
-
-// A refusal is an error as GP Connect words it.
-type refusal struct {
-	status            int
-	code, diagnostics string
-}
-
-func (r *refusal) Error() string { return r.code + ": " + r.diagnostics }
-
-func bad(diagnostics string) *refusal {
-	return &refusal{http.StatusBadRequest, "BAD_REQUEST", diagnostics}
-}
-
-func invalid(diagnostics string) *refusal {
-	return &refusal{http.StatusUnprocessableEntity, "INVALID_PARAMETER", diagnostics}
-}
-
-// nobody is the one answer to "not there" and to "not for you". It takes no diagnostics, so that no two can differ.
-var nobody = &refusal{http.StatusNotFound, "PATIENT_NOT_FOUND", ""}
-
-// spineErrors are FHIR's type and the Spine's words of each code. GP Connect 1.6 development_fhir_error_handling_guidance.html
-var spineErrors = map[string][2]string{
-	"BAD_REQUEST": {"invalid", "Bad request"}, "INVALID_NHS_NUMBER": {"value", "Invalid NHS number"}, "INVALID_PARAMETER": {"invalid", "Invalid parameter"},
-	"INVALID_RESOURCE": {"invalid", "Invalid validation of resource"}, "PATIENT_NOT_FOUND": {"not-found", "Patient not found"},
-	"ACCESS_DENIED": {"forbidden", "Access denied"}, "NOT_IMPLEMENTED": {"not-supported", "Not implemented"},
-	"INTERNAL_SERVER_ERROR": {"processing", "Unexpected internal server error"},
-}
-
-// fail translates an error, once, into the Spine's.
-func (s *server) fail(w http.ResponseWriter, err error) {
-	var r *refusal
-	if !errors.As(err, &r) {
-		r = &refusal{http.StatusInternalServerError, "INTERNAL_SERVER_ERROR", ""}
-		if is := fhir.IssueOf(err); is != nil {
-			switch is.Type {
-			case fhir.NotFound, fhir.Suppressed, fhir.Deleted, fhir.MultipleMatch:
-				r = nobody
-			case fhir.Login, fhir.Forbidden:
-				r = &refusal{http.StatusForbidden, "ACCESS_DENIED", is.Text} // depends on who asks alone, and on nobody's record
-			case fhir.ValueError:
-				r = &refusal{http.StatusBadRequest, "INVALID_NHS_NUMBER", ""}
-			default:
-				s.o.Logger.Error("a GP Connect request failed", "type", is.Type)
-			}
-		} else {
-			s.o.Logger.Error("a GP Connect request failed", "error", err)
-		}
-	}
-	words := spineErrors[r.code]
-	issue := fhir.M{"severity": "error", "code": words[0], "details": fhir.M{"coding": []fhir.M{{
-		"system": "https://fhir.nhs.uk/STU3/ValueSet/Spine-ErrorOrWarningCode-1", "code": r.code, "display": words[1]}}}}
-	if r.diagnostics != "" {
-		issue["diagnostics"] = r.diagnostics
-	}
-	write(w, r.status, fhir.JSON(fhir.M{"resourceType": "OperationOutcome", "issue": []fhir.M{issue},
-		"meta": fhir.M{"profile": []string{"https://fhir.nhs.uk/STU3/StructureDefinition/GPConnect-OperationOutcome-1"}}}))
-}
-
-func decode(part []byte, into any) error { return json.Unmarshal(part, into) }

@@ -2,386 +2,203 @@ package gpconnect_test
 
 import (
 	"context"
-	"io"
+	"encoding/base64"
+	"flag"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"tombolo/access"
-	face "tombolo/api/gpconnect"
-	"tombolo/connector"
-	"tombolo/connector/connectortest"
-	"tombolo/connector/gpconnect"
-	"tombolo/dataset"
+	"tombolo/api/gpconnect"
+	client "tombolo/connector/gpconnect"
 	"tombolo/fhir"
-	"tombolo/gather"
-	"tombolo/sim/cast"
-	"tombolo/sim/practice"
 )
+
+var update = flag.Bool("update", false, "write the golden files")
 
 var now = time.Date(2026, 4, 15, 10, 0, 0, 0, time.UTC)
 
-func clock() time.Time { return now }
-
-var doctor = connector.Requester{UserID: "u-17", UserName: "Dr Imogen Clarke", RoleName: "Hospital doctor", OrganisationODS: "RX1", OrgName: "Severn Acute Trust",
-	Purpose: "TREAT", TraceID: "629ea9ba-a077-4d99-b289-7a9b19fd4e03"}
-
-// A store gathers from a simulated practice in the way that gather does, with gather's own types: it is the face's Records in these tests.
-type store struct {
-	practice *gpconnect.Client
-	refuse   string // NHS number of somebody whom the session may not see
-	mu       sync.Mutex
-	asked    []*access.Session
-	down     bool // a second source that does not answer
-	sharing  *gather.Record
-	asking   func() // what happens while a record is being gathered
+// everybody is told of one list, and of whatever else a test has put there.
+type everybody struct {
+	list  gpconnect.List
+	fails error
+	asked *gpconnect.Question
 }
 
-func (s *store) Record(ctx context.Context, session *access.Session, nhs fhir.NHSNumber, headings []dataset.Heading) (*gather.Record, error) {
-	s.mu.Lock()
-	s.asked = append(s.asked, session)
-	s.mu.Unlock()
-	if s.asking != nil {
-		s.asking()
-	}
-	if s.sharing != nil {
-		return s.sharing, nil
-	}
-	if nhs.Digits() == s.refuse {
-		return nil, fhir.Errorf(fhir.NotFound, "no record was found that you can open")
-	}
-	a, err := s.practice.Ask(ctx, connector.Question{Identifiers: []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: nhs.Digits()}}, Headings: headings, Requester: doctor})
-	if err != nil {
-		return nil, err
-	}
-	var name fhir.HumanName
-	_ = a.Patient.Get("name").Decode(&name)
-	rec := &gather.Record{At: now, Notice: gather.Notice, Supporting: map[fhir.Ref]*fhir.Resource{},
-		Person: gather.Person{ID: "p1", NHSNumber: nhs, Name: name, BirthDate: a.Patient.Text("birthDate"), Gender: a.Patient.Text("gender"), Practice: "M85002", PracticeName: "Riverside"}}
-	stamper := connector.Stamper{Key: []byte("k")}
-	members := map[dataset.Heading][]gather.Member{}
-	for _, r := range a.Content {
-		st, err := stamper.Stamp("m85002-gp", r)
-		if err != nil {
-			return nil, err
-		}
-		switch h := dataset.HeadingOf(st); {
-		case h == "", st.Type() == "Medication", st.Type() == "Specimen":
-			rec.Supporting[st.Ref()] = st
-		default:
-			members[h] = append(members[h], gather.Member{Resource: st, Source: "m85002-gp", Name: "Riverside"})
-		}
-	}
-	for _, h := range headings {
-		sec := gather.Section{Heading: h, State: a.States[h]}
-		for i, m := range members[h] { // as gather does: a medicine's name stands in its prescription
-			if med := rec.Supporting[fhir.Ref(m.Resource.Text("medicationReference.reference"))]; med != nil {
-				members[h][i].Resource = m.Resource.Without("medicationReference").With("medicationCodeableConcept", med.Concept("code"))
-			}
-		}
-		sec.Entries = gather.Reconcile(h, members[h])
-		if s.down {
-			sec.Unknown = []string{"Severn Acute Trust"}
-		}
-		if sec.State == "" {
-			sec.State = dataset.NotKnown
-		}
-		rec.Sections = append(rec.Sections, sec)
-	}
-	return rec, nil
+func (e *everybody) Record(_ context.Context, q *gpconnect.Question) ([]fhir.M, error) {
+	e.asked = q
+	return []fhir.M{{"resource": fhir.M{"resourceType": "Patient", "id": "p1", "meta": gpconnect.Profile("CareConnect-GPC-Patient-1")}}, {"resource": e.list.Resource()}}, e.fails
 }
 
-func serve(t testing.TB, s *store) http.Handler {
+func provider(t *testing.T, e *everybody, offered ...gpconnect.Interaction) http.Handler {
 	t.Helper()
-	if s.practice == nil {
-		srv := httptest.NewServer(practice.New(practice.Options{Source: cast.GP2, People: cast.Dozen(now), Now: clock}))
-		t.Cleanup(srv.Close)
-		s.practice = client(t, srv.URL, 0)
-	}
-	h, err := face.New(face.Options{Records: s, Now: clock, Session: func(r *http.Request, who face.Caller) (*access.Session, error) {
-		if r.Header.Get("X-Proven") == "no" {
-			return nil, fhir.Errorf(fhir.Login, "not proven")
-		}
-		return &access.Session{User: who.UserID, Name: who.UserName, Organisation: who.OrganisationODS}, nil
-	}})
+	h, err := gpconnect.New(gpconnect.Options{Publisher: "Severn", Version: "7", Now: func() time.Time { return now }, Interactions: offered,
+		Admit: func(*http.Request, gpconnect.Caller) (gpconnect.Records, error) { return e, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return h
 }
 
-func client(t testing.TB, address string, maxBytes int64) *gpconnect.Client {
-	t.Helper()
-	c, err := gpconnect.New(gpconnect.Options{Source: "tombolo", Address: address, ASID: "200000000115", ToASID: "200000000116", MaxBytes: maxBytes, Now: clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+// bearer is a token written out as the specification prints it, and not by anything of ours.
+func bearer(scope string) string {
+	claims := `{"iss":"https://consumersupplier.example/","sub":"10019","aud":"https://provider.example/GP0001/STU3/1","exp":` + strconv.FormatInt(now.Unix()+300, 10) + `,"iat":` + strconv.FormatInt(now.Unix(), 10) +
+		`,"reason_for_request":"directcare","requested_scope":"` + scope + `","requesting_device":{"resourceType":"Device","identifier":[{"system":"https://consumersupplier.example/Id/device-identifier","value":"CONS-APP-4"}],"model":"Consumer product name","version":"5.3.0"},` +
+		`"requesting_organization":{"resourceType":"Organization","identifier":[{"system":"https://fhir.nhs.uk/Id/ods-organization-code","value":"A1001"}],"name":"Test Hospital"},` +
+		`"requesting_practitioner":{"resourceType":"Practitioner","id":"10019","identifier":[{"system":"https://fhir.nhs.uk/Id/sds-user-id","value":"111222333444"}],"name":[{"family":"Jones","given":["Claire"],"prefix":["Dr"]}]}}`
+	return "Bearer eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + "."
 }
 
-func person(key string) cast.Person {
-	all := cast.Dozen(now)
-	return all[slices.IndexFunc(all, func(p cast.Person) bool { return p.Key == key })]
-}
-
-var headings = []dataset.Heading{dataset.Demographics, dataset.Allergies, dataset.Medications, dataset.Problems, dataset.Immunisations,
-	dataset.Encounters, dataset.Observations, dataset.Results, dataset.Referrals}
-
-func about(nhs string, h ...dataset.Heading) connector.Question {
-	return connector.Question{Identifiers: []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: nhs}}, Headings: h, Requester: doctor}
-}
-
-// Our own client, which knows nothing of the face, is held to the connectors' contract with the face as its source.
-func TestTheFaceIsAPractice(t *testing.T) {
-	priya := person("priya")
-	other := serve(t, &store{sharing: &gather.Record{Person: gather.Person{ID: "other", Name: fhir.HumanName{Family: "Else", Given: []string{"Somebody"}}}}})
-	connectortest.RunAsker(t, connectortest.Fixture{
-		New: func(t testing.TB, address string, maxBytes int64) connector.Asker {
-			return client(t, address, maxBytes)
-		},
-		Source:      serve(t, &store{}),
-		Known:       about(priya.NHS, dataset.Demographics, dataset.Allergies, dataset.Medications, dataset.Problems, dataset.Encounters, dataset.Results, dataset.Observations),
-		Unknown:     about(cast.NHSNumber("999000167"), dataset.Medications),
-		Other:       other,
-		IsKnown:     func(p *fhir.Resource) bool { return p.Text("identifier.value") == priya.NHS },
-		IsOther:     func(p *fhir.Resource) bool { return p.Text("name.family") == "Else" },
-		ContentType: "application/fhir+json",
-	})
-}
-
-// What a practice says, gathered, told as GP Connect and read again, says the same.
-func TestNothingIsLostOnTheWayThrough(t *testing.T) {
-	s := &store{}
-	srv := httptest.NewServer(serve(t, s))
-	defer srv.Close()
-	for _, key := range []string{"priya", "george", "sam", "chloe"} {
-		p := person(key)
-		direct, err := s.practice.Ask(t.Context(), about(p.NHS, headings...))
-		if err != nil {
-			t.Fatal(err)
-		}
-		through, err := client(t, srv.URL, 0).Ask(t.Context(), about(p.NHS, headings...))
-		if err != nil {
-			t.Fatal(err)
-		}
-		count := func(a *connector.Answer) map[string]int {
-			n := map[string]int{}
-			for _, r := range a.Content {
-				switch r.Type() {
-				case "Organization", "Medication": // products are named by what they are, not by who has them
-					continue
-				}
-				k := r.Type() + " " + r.Text("intent") + " " + dataset.About(r).Words() + " " + r.Text("status") + r.Text("clinicalStatus.coding.code") + " " +
-					r.Text("dosageInstruction.text") + " " + r.Text("valueQuantity.value") + " " + dataset.When(r)
-				n[k]++
-			}
-			return n
-		}
-		a, b := count(direct), count(through)
-		for k, n := range a {
-			if b[k] != n {
-				t.Errorf("%s: %q came %d times from the practice, %d times through the face", key, k, n, b[k])
-			}
-		}
-		for k, n := range b {
-			if a[k] == 0 {
-				t.Errorf("%s: %q came through the face %d times and not from the practice", key, k, n)
-			}
-		}
-		for _, h := range headings {
-			if direct.States[h] != through.States[h] {
-				t.Errorf("%s: %s is %q at the practice and %q through the face", key, h, direct.States[h], through.States[h])
-			}
-		}
-		if through.Patient.Text("identifier.value") != p.NHS || through.Patient.Text("name.family") != p.Family {
-			t.Errorf("%s: the patient is %s", key, through.Patient.Raw())
-		}
-	}
-	if got := s.asked[0]; got.User != "u-17" || got.Name != "Dr Imogen Clarke" || got.Organisation != "RX1" {
-		t.Errorf("the session is of %+v", got)
-	}
-}
-
-func post(t *testing.T, h http.Handler, nhs string, change func(*http.Request), params ...string) *httptest.ResponseRecorder {
-	t.Helper()
-	// The token is taken from our client's own request.
-	var token string
-	probe := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost {
-			token = r.Header.Get("Authorization")
-		}
-	}))
-	defer probe.Close()
-	_, _ = client(t, probe.URL, 0).Ask(t.Context(), about(cast.NHSNumber("999000156"), dataset.Problems))
-	body := `{"resourceType":"Parameters","parameter":[{"name":"patientNHSNumber","valueIdentifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"` + nhs + `"}}` +
-		strings.Join(append([]string{""}, params...), ",") + `]}`
-	r := httptest.NewRequest(http.MethodPost, "/Patient/$gpc.getstructuredrecord", strings.NewReader(body))
-	for k, v := range map[string]string{"Ssp-TraceID": doctor.TraceID, "Ssp-From": "1", "Ssp-To": "2", "Authorization": token, "Content-Type": "application/fhir+json",
-		"Ssp-InteractionID": gpconnect.InteractionStructured} {
+func ask(h http.Handler, method, path, interaction, scope, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	for k, v := range map[string]string{"Ssp-TraceID": "629ea9ba-a077-4d99-b289-7a9b19fd4e03", "Ssp-From": "200000000115", "Ssp-To": "200000000116", "Ssp-InteractionID": interaction,
+		"Accept": "application/fhir+json;charset=utf-8", "Content-Type": "application/fhir+json;charset=utf-8", "Authorization": bearer(scope)} {
 		r.Header.Set(k, v)
-	}
-	if change != nil {
-		change(r)
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	return w
 }
 
-// Refused and unknown are one answer, to the byte (design law 4).
-func TestARefusalLooksLikeAbsence(t *testing.T) {
-	priya := person("priya").NHS
-	h := serve(t, &store{refuse: priya})
-	refused, unknown := post(t, h, priya, nil), post(t, h, cast.NHSNumber("999000167"), nil)
-	if refused.Code != http.StatusNotFound || unknown.Code != refused.Code || refused.Body.String() != unknown.Body.String() {
-		t.Errorf("refused: %d %s\nunknown: %d %s", refused.Code, refused.Body, unknown.Code, unknown.Body)
-	}
-	if !strings.Contains(refused.Body.String(), "PATIENT_NOT_FOUND") {
-		t.Errorf("the answer is %s", refused.Body)
-	}
-	for k := range refused.Header() {
-		if refused.Header().Get(k) != unknown.Header().Get(k) {
-			t.Errorf("header %s tells them apart", k)
+const structured = "urn:nhs:names:services:gpconnect:fhir:operation:gpc.getstructuredrecord-1"
+
+func parameters(more string) string {
+	return `{"resourceType":"Parameters","parameter":[{"name":"patientNHSNumber","valueIdentifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990001561"}}` + more + `]}`
+}
+
+// What stands on the wire, byte for byte: the golden files were compared with the specification's examples when they were written, and change with nobody unseen.
+func TestTheAnswersOnTheWire(t *testing.T) {
+	q := gpconnect.Queries[0]
+	full := &everybody{list: gpconnect.List{Query: q, Patient: "Patient/p1", At: now, Entries: []string{"AllergyIntolerance/a1"}, Warnings: []string{"confidential-items"}, Notes: []string{gpconnect.ConfidentialItems}}}
+	none := &everybody{list: gpconnect.List{Query: q, Patient: "Patient/p1", At: now}}
+	allergies := `,{"name":"includeAllergies","part":[{"name":"includeResolvedAllergies","valueBoolean":true}]}`
+	for name, w := range map[string]*httptest.ResponseRecorder{
+		"capability":        ask(provider(t, none), http.MethodGet, "/metadata", "urn:nhs:names:services:gpconnect:structured:fhir:rest:read:metadata-1", "organization/*.read", ""),
+		"record":            ask(provider(t, full), http.MethodPost, "/Patient/$gpc.getstructuredrecord", structured, "patient/*.read", parameters(allergies)),
+		"none":              ask(provider(t, none), http.MethodPost, "/Patient/$gpc.getstructuredrecord", structured, "patient/*.read", parameters(allergies+`,{"name":"includeHoroscope"}`)),
+		"not-found":         ask(provider(t, &everybody{fails: fhir.Errorf(fhir.NotFound, "what is never told")}), http.MethodPost, "/Patient/$gpc.getstructuredrecord", structured, "patient/*.read", parameters("")),
+		"invalid-parameter": ask(provider(t, none), http.MethodPost, "/Patient/$gpc.getstructuredrecord", structured, "patient/*.read", parameters(`,{"name":"includeAllergies"}`)),
+	} {
+		file := filepath.Join("testdata", name+".http")
+		got := "HTTP " + strconv.Itoa(w.Code) + "\n"
+		for _, h := range []string{"Content-Type", "Cache-Control", "Vary", "X-Content-Type-Options"} {
+			got += h + ": " + w.Header().Get(h) + "\n"
+		}
+		got += "\n" + strings.ReplaceAll(w.Body.String(), "},", "},\n") + "\n"
+		if *update {
+			if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != string(want) {
+			t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
 		}
 	}
 }
 
-func TestTheDoor(t *testing.T) {
-	h := serve(t, &store{})
-	priya := person("priya").NHS
-	header := func(k, v string) func(*http.Request) {
-		return func(r *http.Request) {
-			if r.Header.Set(k, v); v == "" {
-				r.Header.Del(k)
-			}
-		}
+// What a question narrows, the contents are told.
+func TestWhatIsAskedIsPassedOn(t *testing.T) {
+	e := &everybody{}
+	ask(provider(t, e), http.MethodPost, "/Patient/$gpc.getstructuredrecord", structured, "patient/*.read", parameters(
+		`,{"name":"includeMedication","part":[{"name":"medicationSearchFromDate","valueDate":"2024-06-01"},{"name":"includePrescriptionIssues","valueBoolean":false}]},`+
+			`{"name":"includeInvestigations","part":[{"name":"investigationSearchPeriod","valuePeriod":{"start":"2024-01-01","end":"2024-12-31"}}]}`))
+	if e.asked == nil || !e.asked.WithoutIssues || !e.asked.Asked["includeMedication"] || e.asked.Asked["includeProblems"] {
+		t.Fatalf("asked %+v", e.asked)
 	}
 	for _, c := range []struct {
-		name   string
-		change func(*http.Request)
-		nhs    string
-		params []string
-		status int
-		code   string
-	}{
-		{"a good request", nil, priya, []string{`{"name":"includeProblems"}`}, 200, ""},
-		{"only who it is", nil, priya, nil, 200, ""},
-		{"no trace", header("Ssp-TraceID", ""), priya, nil, 400, "BAD_REQUEST"},
-		{"another interaction", header("Ssp-InteractionID", "x"), priya, nil, 400, "BAD_REQUEST"},
-		{"no token", header("Authorization", ""), priya, nil, 400, "BAD_REQUEST"},
-		{"a token that is none", header("Authorization", "Bearer a.b."), priya, nil, 400, "BAD_REQUEST"},
-		{"nobody proven", header("X-Proven", "no"), priya, nil, 403, "ACCESS_DENIED"},
-		{"XML", header("Content-Type", "application/fhir+xml"), priya, nil, 415, "BAD_REQUEST"},
-		{"XML wanted", header("Accept", "application/fhir+xml"), priya, nil, 406, "BAD_REQUEST"},
-		{"a wrong number", nil, "9990000100", nil, 400, "INVALID_NHS_NUMBER"},
-		{"allergies without saying which", nil, priya, []string{`{"name":"includeAllergies"}`}, 422, "INVALID_PARAMETER"},
-		{"the same twice", nil, priya, []string{`{"name":"includeMedication"}`, `{"name":"includeMedication"}`}, 422, "INVALID_PARAMETER"},
-		{"narrowed beside problems", nil, priya, []string{`{"name":"includeMedication","part":[{"name":"medicationSearchFromDate","valueDate":"2020-01-01"}]}`, `{"name":"includeProblems"}`}, 422, "INVALID_PARAMETER"},
-		{"a diary of the past", nil, priya, []string{`{"name":"includeDiaryEntries","part":[{"name":"diaryEntriesSearchDate","valueDate":"2020-01-01"}]}`}, 422, "INVALID_PARAMETER"},
-		{"nobody's parameter", nil, priya, []string{`{"name":"includeHoroscope"}`}, 200, "NOT_IMPLEMENTED"},
-	} {
-		w := post(t, h, c.nhs, c.change, c.params...)
-		if w.Code != c.status || !strings.Contains(w.Body.String(), c.code) {
-			t.Errorf("%s: HTTP %d %s", c.name, w.Code, w.Body)
-		}
-		if w.Header().Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: the answer may be kept", c.name)
+		start, end string
+		acute      bool
+		want       bool
+	}{{"2024-01-01", "2024-05-31", false, false}, {"2024-01-01", "2024-06-01", false, true}, {"2024-01-01", "", false, true}, {"2024-01-01", "", true, false},
+		{"2024-06-01", "", true, true}, {"", "", true, true}, {"2024-01-01", "2024-06", false, true}} {
+		if got := e.asked.Active(c.start, c.end, c.acute); got != c.want {
+			t.Errorf("a medicine from %q to %q (acute: %t) counts as active: %t, want %t", c.start, c.end, c.acute, got, c.want)
 		}
 	}
-	r := httptest.NewRequest(http.MethodGet, "/Patient/1", nil)
-	w := httptest.NewRecorder()
-	if h.ServeHTTP(w, r); w.Code != http.StatusNotImplemented {
-		t.Errorf("what is not offered: HTTP %d", w.Code)
+	for day, want := range map[string]bool{"2023-12-31": false, "2024-01-01": true, "2024-12-31": true, "2025-01-01": false, "": true} {
+		if got := e.asked.Within("includeInvestigations", day); got != want {
+			t.Errorf("%q lies in the period: %t, want %t", day, got, want)
+		}
 	}
 }
 
-// The narrowing parts do what they say, and an empty list never says more than is known.
-func TestQuestionsAreObeyed(t *testing.T) {
-	s := &store{}
-	h := serve(t, s)
-	priya := person("priya").NHS
-	read := func(params ...string) fhir.Value {
-		t.Helper()
-		w := post(t, h, priya, nil, params...)
+func specification(t *testing.T, page string) string {
+	t.Helper()
+	dir := os.Getenv("TOMBOLO_DATA")
+	for wd, _ := os.Getwd(); dir == "" && wd != filepath.Dir(wd); wd = filepath.Dir(wd) {
+		if _, err := os.Stat(filepath.Join(wd, "shared", "data")); err == nil {
+			dir = filepath.Join(wd, "shared", "data")
+		}
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "03-gpconnect", "gpconnect-spec-examples", "pages", page))
+	if err != nil {
+		t.Skip("the pages of the specification are not here: skipped")
+	}
+	return string(raw)
+}
+
+// Every error has the status and the issue type of the specification's own table.
+func TestErrorsAreThoseOfTheSpecification(t *testing.T) {
+	rows := regexp.MustCompile("(?m)^\\| *`(\\d+)` *\\| *([a-z-]+) *\\| *([A-Z_]+) *\\|").FindAllStringSubmatch(specification(t, "development/development_fhir_error_handling_guidance.md"), -1)
+	if len(rows) < 15 {
+		t.Fatalf("the table has %d rows", len(rows))
+	}
+	for _, row := range rows {
+		status, _ := strconv.Atoi(row[1])
+		h := provider(t, &everybody{fails: &gpconnect.Refusal{Status: status, Code: row[3], Diagnostics: "d"}})
+		w := ask(h, http.MethodPost, "/Patient/$gpc.getstructuredrecord", structured, "patient/*.read", parameters(""))
 		v, err := fhir.ParseValue(w.Body.Bytes())
-		if err != nil || w.Code != 200 {
-			t.Fatalf("HTTP %d %s %v", w.Code, w.Body, err)
-		}
-		return v
-	}
-	count := func(v fhir.Value, typ string) (n int) {
-		for r := range v.All("entry.resource") {
-			if r.Text("resourceType") == typ {
-				n++
-			}
-		}
-		return
-	}
-	if n := count(read(`{"name":"includeMedication","part":[{"name":"includePrescriptionIssues","valueBoolean":false}]}`), "MedicationRequest"); n != 1 {
-		t.Errorf("without issues there are %d authorisations, want 1", n)
-	}
-	if n := count(read(`{"name":"includeMedication"}`), "MedicationRequest"); n != 15 {
-		t.Errorf("with issues there are %d, want 15", n)
-	}
-	if n := count(read(`{"name":"includeInvestigations","part":[{"name":"investigationSearchPeriod","valuePeriod":{"start":"2020-01-01","end":"2020-12-31"}}]}`), "DiagnosticReport"); n != 0 {
-		t.Errorf("%d reports of a year without any", n)
-	}
-	s.down = true
-	v := read(`{"name":"includeImmunisations"}`)
-	for r := range v.All("entry.resource") {
-		if r.Text("resourceType") != "List" {
-			continue
-		}
-		if r.Text("emptyReason.coding.code") == "no-content-recorded" || !strings.Contains(string(r.Raw()), "Not known from: Severn Acute Trust") {
-			t.Errorf("none is said while a source was not heard: %s", r.Raw())
-		}
-		if !strings.Contains(string(r.Raw()), gather.Notice) {
-			t.Error("the constant notice is missing")
+		if err != nil || w.Code != status || v.Text("issue.code") != row[2] || v.Text("issue.details.coding.code") != row[3] || v.Text("issue.details.coding.display") == "" {
+			t.Errorf("%s should be HTTP %d, %s: HTTP %d %s", row[3], status, row[2], w.Code, w.Body)
 		}
 	}
 }
 
-// Two regions that are each other's practices do not ask in a circle for long: a late round is refused, and the first is answered.
-func TestACircleIsBroken(t *testing.T) {
-	s := &store{}
-	h := serve(t, s)
-	priya := person("priya").NHS
-	rounds, broken := 0, ""
-	s.asking = func() {
-		if rounds++; rounds < 1000 && broken == "" {
-			if w := post(t, h, priya, nil); w.Code != 200 {
-				broken = w.Body.String()
-			}
+// The names of the interactions, here and on the asking side, are those of the specification.
+func TestInteractionsAreThoseOfTheSpecification(t *testing.T) {
+	page := specification(t, "integration/integration_interaction_ids.md")
+	for _, id := range []string{gpconnect.InteractionStructured, gpconnect.InteractionMetadata, client.InteractionStructured, client.InteractionMetadata, client.InteractionPatient,
+		client.InteractionSlots, client.InteractionPatientAppointments, client.InteractionAppointmentRead, client.InteractionAppointmentCreate, client.InteractionAppointmentUpdate,
+		client.InteractionAppointmentCancel} {
+		if !strings.Contains(page, "`"+id+"`") {
+			t.Errorf("%s is not among the specification's", id)
 		}
-	}
-	if first := post(t, h, priya, nil); first.Code != 200 || rounds > 20 || !strings.Contains(broken, "in a circle") {
-		t.Errorf("first %d after %d rounds: %s", first.Code, rounds, broken)
-	}
-	rounds, broken = 0, "not again"
-	if later := post(t, h, priya, nil); later.Code != 200 || rounds != 1 {
-		t.Errorf("later %d after %d rounds", later.Code, rounds)
 	}
 }
 
-func FuzzTheDoor(f *testing.F) {
-	s := &store{sharing: &gather.Record{Person: gather.Person{ID: "p"}}}
-	h := serve(f, s)
-	f.Add(`{"resourceType":"Parameters","parameter":[{"name":"patientNHSNumber","valueIdentifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000107"}},{"name":"includeProblems","part":[7,{"name":"filterStatus"}]}]}`, "Bearer a.b.")
-	f.Fuzz(func(t *testing.T, body, token string) {
-		r := httptest.NewRequest(http.MethodPost, "/Patient/$gpc.getstructuredrecord", strings.NewReader(body))
-		for k, v := range map[string]string{"Ssp-TraceID": "1", "Ssp-From": "1", "Ssp-To": "2", "Content-Type": "application/fhir+json", "Ssp-InteractionID": gpconnect.InteractionStructured} {
-			r.Header.Set(k, v)
+// The profiles, and the version, that the specification's own capability statement of 1.2 names are named.
+func TestTheCapabilityStatementIsThatOfTheSpecification(t *testing.T) {
+	page := specification(t, "accessrecord_structured/accessrecord_structured_get_the_fhir_capability_statement.md")
+	h, err := gpconnect.New(gpconnect.Options{Release: "1.2.6", Now: func() time.Time { return now },
+		Admit: func(*http.Request, gpconnect.Caller) (gpconnect.Records, error) { return &everybody{}, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := fhir.ParseValue(ask(h, http.MethodGet, "/metadata", gpconnect.InteractionMetadata, "organization/*.read", "").Body.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	for ref := range v.All("profile.reference") {
+		named = append(named, ref.Str())
+	}
+	want := regexp.MustCompile(`"reference": "(https://fhir.nhs.uk/STU3/StructureDefinition/[^/"]+)`).FindAllStringSubmatch(page, -1)
+	for _, m := range want {
+		if !slices.Contains(named, m[1]) {
+			t.Errorf("%s is not named", m[1])
 		}
-		r.Header["Authorization"] = []string{token}
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		out, _ := io.ReadAll(w.Body)
-		if _, err := fhir.ParseValue(out); err != nil || w.Code >= 500 && w.Code != 501 {
-			t.Errorf("HTTP %d: %s", w.Code, out)
-		}
-	})
+	}
+	if len(want) < 10 || v.Text("name") != "GP Connect API - Access Record Structured" || v.Text("version") != "1.2.6" || slices.ContainsFunc(named, func(s string) bool { return strings.Contains(s, "Immunization") }) {
+		t.Errorf("%d profiles; %s", len(want), v.Raw())
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"tombolo/api/gpconnect"
 	"tombolo/fhir"
 	"tombolo/sim/cast"
 )
@@ -36,7 +37,7 @@ type diary struct {
 	last   int
 }
 
-func inBritain(t time.Time) string { return t.In(fhir.London).Format(when) }
+func inBritain(t time.Time) string { return t.In(fhir.London).Format(gpconnect.Instant) }
 
 // A slot is ten minutes of a morning session of the practice's doctor; its id says when it is.
 type slot struct{ start time.Time }
@@ -60,24 +61,17 @@ func (p *Practice) open() []slot {
 }
 
 // slots answers a search for free slots. GP Connect 1.2 appointments_use_case_search_for_free_slots.html
-func (p *Practice) slots(w http.ResponseWriter, r *http.Request) {
-	if err := p.check(r, http.MethodGet, interactionSlots, "organization/*.read"); err != nil {
-		p.fail(w, err)
-		return
-	}
+func (p *Practice) slots(w http.ResponseWriter, r *http.Request, _ gpconnect.Caller) error {
 	q := r.URL.Query()
 	from, okFrom := boundary(q["start"], "ge")
 	to, okTo := boundary(q["end"], "le")
 	switch {
 	case q.Get("status") != "free":
-		p.refuse(w, invalid("status must be free"))
-		return
+		return gpconnect.InvalidParameter("status must be free")
 	case !slices.Contains(q["_include"], "Slot:schedule"):
-		p.refuse(w, invalid("_include=Slot:schedule is missing"))
-		return
+		return gpconnect.InvalidParameter("_include=Slot:schedule is missing")
 	case !okFrom || !okTo || to.Sub(from) > 14*24*time.Hour || to.Before(from):
-		p.refuse(w, invalid("start and end must be one time each, with ge and le, no more than two weeks apart"))
-		return
+		return gpconnect.InvalidParameter("start and end must be one time each, with ge and le, no more than two weeks apart")
 	}
 	b := p.builder(cast.Person{})
 	p.diary.mu.Lock()
@@ -85,13 +79,14 @@ func (p *Practice) slots(w http.ResponseWriter, r *http.Request) {
 		if s.start.Before(from) || s.start.Add(slotLength).After(to) || p.diary.taken[s.id()] != "" {
 			continue
 		}
-		b.add(fhir.M{"resourceType": "Slot", "id": s.id(), "meta": profile("GPConnect-Slot-1"), "status": "free",
+		b.add(fhir.M{"resourceType": "Slot", "id": s.id(), "meta": gpconnect.Profile("GPConnect-Slot-1"), "status": "free",
 			"extension": []fhir.M{{"url": channel, "valueCode": "In-person"}}, "serviceType": []fhir.M{{"text": "General GP appointment"}},
 			"schedule": ref("Schedule", b.uuid("schedule", s.start.Format(time.DateOnly))), "start": inBritain(s.start), "end": inBritain(s.start.Add(slotLength))})
 		b.session(s.start)
 	}
 	p.diary.mu.Unlock()
-	answer(w, http.StatusOK, fhir.M{"resourceType": "Bundle", "type": "searchset", "entry": b.entries})
+	gpconnect.WriteFHIR(w, r, http.StatusOK, fhir.M{"resourceType": "Bundle", "type": "searchset", "entry": b.entries})
+	return nil
 }
 
 func boundary(values []string, prefix string) (time.Time, bool) {
@@ -116,7 +111,7 @@ func (b *builder) session(t time.Time) {
 	}
 	b.made[id] = true
 	doctor := b.by("Dr Yasmin Noor", "General Medical Practitioner")
-	b.add(fhir.M{"resourceType": "Schedule", "id": id, "meta": profile("GPConnect-Schedule-1"), "serviceCategory": fhir.M{"text": "Morning surgery"},
+	b.add(fhir.M{"resourceType": "Schedule", "id": id, "meta": gpconnect.Profile("GPConnect-Schedule-1"), "serviceCategory": fhir.M{"text": "Morning surgery"},
 		"extension": []fhir.M{{"url": "https://fhir.nhs.uk/STU3/StructureDefinition/Extension-GPConnect-PractitionerRole-1", "valueCodeableConcept": fhir.M{"coding": []fhir.M{{
 			"system": "https://fhir.nhs.uk/STU3/CodeSystem/CareConnect-SDSJobRoleName-1", "code": "R0260", "display": "General Medical Practitioner"}}}}},
 		"actor": []fhir.M{b.place(), doctor}, "planningHorizon": fhir.M{"start": inBritain(t), "end": inBritain(t.Add(3 * time.Hour))}})
@@ -126,7 +121,7 @@ func (b *builder) place() fhir.M {
 	id := b.uuid("place")
 	if !b.made[id] {
 		b.made[id] = true
-		b.add(fhir.M{"resourceType": "Location", "id": id, "meta": profile("CareConnect-GPC-Location-1"), "name": b.p.o.Name,
+		b.add(fhir.M{"resourceType": "Location", "id": id, "meta": gpconnect.Profile("CareConnect-GPC-Location-1"), "name": b.p.o.Name,
 			"address": fhir.M{"line": []string{"1 Surgery Lane"}, "city": "Severnmouth", "postalCode": "GL99 1AA"}, "managingOrganization": b.organisation(b.p.o.Name, b.p.o.ODS)})
 	}
 	return ref("Location", id)
@@ -145,18 +140,14 @@ func (p *Practice) seed() {
 		b := p.builder(c)
 		for _, a := range c.AppointmentsAt(p.o.Source) {
 			id := b.mine("appointment", a.ID)
-			p.diary.booked[id] = fhir.M{"resourceType": "Appointment", "id": id, "meta": fhir.M{"versionId": "1", "profile": profile("GPConnect-Appointment-1")["profile"]},
+			p.diary.booked[id] = fhir.M{"resourceType": "Appointment", "id": id, "meta": fhir.M{"versionId": "1", "profile": gpconnect.Profile("GPConnect-Appointment-1")["profile"]},
 				"status": a.Status, "description": a.Reason, "start": a.Start, "end": a.End, "serviceType": []fhir.M{{"text": a.Type}}, "created": inBritain(p.o.Now()),
 				"participant": []fhir.M{{"actor": ref("Patient", b.mine("patient")), "status": "accepted"}}}
 		}
 	}
 }
 
-func (p *Practice) patientAppointments(w http.ResponseWriter, r *http.Request) {
-	if err := p.check(r, http.MethodGet, interactionOfPatient, "patient/*.read"); err != nil {
-		p.fail(w, err)
-		return
-	}
+func (p *Practice) patientAppointments(w http.ResponseWriter, r *http.Request, _ gpconnect.Caller) error {
 	starts, today := r.URL.Query()["start"], p.o.Now().In(fhir.London).Format(time.DateOnly)
 	var from, to string
 	for _, s := range starts {
@@ -167,13 +158,11 @@ func (p *Practice) patientAppointments(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(starts) != 2 || len(from) != 10 || len(to) != 10 || from < today || to < from {
-		p.refuse(w, invalid("start must be given twice, ge and le, as days that are not past"))
-		return
+		return gpconnect.InvalidParameter("start must be given twice, ge and le, as days that are not past")
 	}
 	person, err := p.byID(r.PathValue("id"))
 	if err != nil {
-		p.fail(w, err)
-		return
+		return err
 	}
 	me := "Patient/" + p.builder(person).mine("patient")
 	b := p.builder(person)
@@ -186,7 +175,8 @@ func (p *Practice) patientAppointments(w http.ResponseWriter, r *http.Request) {
 			b.add(a)
 		}
 	}
-	answer(w, http.StatusOK, fhir.M{"resourceType": "Bundle", "type": "searchset", "entry": b.entries})
+	gpconnect.WriteFHIR(w, r, http.StatusOK, fhir.M{"resourceType": "Bundle", "type": "searchset", "entry": b.entries})
+	return nil
 }
 
 func instantOf(s string) time.Time {
@@ -214,45 +204,36 @@ func patientOf(a fhir.M) string {
 func (p *Practice) read(w http.ResponseWriter, r *http.Request) (*fhir.Resource, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	if err != nil {
-		return nil, bad("the body could not be read")
+		return nil, gpconnect.BadRequest("the body could not be read")
 	}
 	a, err := fhir.Parse(body)
 	if err != nil || a.Type() != "Appointment" {
-		return nil, &refusal{http.StatusUnprocessableEntity, "INVALID_RESOURCE", "the body must be an Appointment"}
+		return nil, gpconnect.InvalidResource("the body must be an Appointment")
 	}
 	switch {
 	case a.Get("reason").Exists() || a.Get("specialty").Exists():
-		return nil, &refusal{http.StatusUnprocessableEntity, "INVALID_RESOURCE", "reason and specialty may not be given"}
+		return nil, gpconnect.InvalidResource("reason and specialty may not be given")
 	case utf8.RuneCountInString(a.Text("description")) > 100 || utf8.RuneCountInString(a.Text("comment")) > 500:
-		return nil, &refusal{http.StatusUnprocessableEntity, "INVALID_RESOURCE", "description or comment is too long"}
+		return nil, gpconnect.InvalidResource("description or comment is too long")
 	}
 	return a, nil
 }
 
 // book makes an appointment. GP Connect 1.2 appointments_use_case_book_an_appointment.html
-func (p *Practice) book(w http.ResponseWriter, r *http.Request) {
-	err := p.check(r, http.MethodPost, interactionCreate, "patient/*.write")
-	var a *fhir.Resource
-	if err == nil {
-		a, err = p.read(w, r)
-	}
+func (p *Practice) book(w http.ResponseWriter, r *http.Request, _ gpconnect.Caller) error {
+	a, err := p.read(w, r)
 	if err != nil {
-		p.fail(w, err)
-		return
+		return err
 	}
-	wrong := func(why string) { p.refuse(w, &refusal{http.StatusUnprocessableEntity, "INVALID_RESOURCE", why}) }
 	start, end := instantOf(a.Text("start")), instantOf(a.Text("end"))
 	org := a.Get("contained")
 	switch {
 	case a.Text("status") != "booked", a.Text("created") == "", a.Text("description") == "":
-		wrong("status booked, created and description are needed")
-		return
+		return gpconnect.InvalidResource("status booked, created and description are needed")
 	case org.Text("identifier.system") != fhir.SystemODS || org.Text("name") == "" || org.Text("telecom.value") == "":
-		wrong("the booking organisation needs ODS code, name and telecom")
-		return
+		return gpconnect.InvalidResource("the booking organisation needs ODS code, name and telecom")
 	case !start.After(p.o.Now()):
-		wrong("the appointment is in the past")
-		return
+		return gpconnect.InvalidResource("the appointment is in the past")
 	}
 	var patient, location string
 	for ref := range a.Value().All("participant.actor.reference") {
@@ -264,8 +245,7 @@ func (p *Practice) book(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if _, err := p.byID(patient); err != nil || location != p.builder(cast.Person{}).uuid("place") {
-		wrong("a patient of the practice and the place of the session must take part")
-		return
+		return gpconnect.InvalidResource("a patient of the practice and the place of the session must take part")
 	}
 	p.diary.mu.Lock()
 	defer p.diary.mu.Unlock()
@@ -276,20 +256,16 @@ func (p *Practice) book(w http.ResponseWriter, r *http.Request) {
 		id := strings.TrimPrefix(ref.Str(), "Slot/")
 		switch {
 		case !slices.ContainsFunc(p.open(), func(s slot) bool { return s.id() == id }):
-			p.refuse(w, &refusal{http.StatusUnprocessableEntity, "REFERENCE_NOT_FOUND", "no such slot"})
-			return
+			return &gpconnect.Refusal{Status: http.StatusUnprocessableEntity, Code: "REFERENCE_NOT_FOUND", Diagnostics: "no such slot"}
 		case p.diary.taken[id] != "":
-			p.refuse(w, &refusal{http.StatusConflict, "DUPLICATE_REJECTED", "the slot is no longer free"})
-			return
+			return &gpconnect.Refusal{Status: http.StatusConflict, Code: "DUPLICATE_REJECTED", Diagnostics: "the slot is no longer free"}
 		case id != slot{at}.id():
-			wrong("the slots do not follow each other from start")
-			return
+			return gpconnect.InvalidResource("the slots do not follow each other from start")
 		}
 		ids, at = append(ids, id), at.Add(slotLength)
 	}
 	if len(ids) == 0 || !at.Equal(end) {
-		wrong("start and end are not those of the slots")
-		return
+		return gpconnect.InvalidResource("start and end are not those of the slots")
 	}
 	p.diary.last++
 	id := fmt.Sprintf("booked-%d", p.diary.last)
@@ -298,7 +274,8 @@ func (p *Practice) book(w http.ResponseWriter, r *http.Request) {
 	}
 	stored := fieldsOf(a)
 	stored["id"], stored["serviceType"], stored["serviceCategory"] = id, []fhir.M{{"text": "General GP appointment"}}, fhir.M{"text": "Morning surgery"}
-	p.keep(w, http.StatusCreated, stored, 1)
+	p.keep(w, r, http.StatusCreated, stored, 1)
+	return nil
 }
 
 func fieldsOf(a *fhir.Resource) fhir.M {
@@ -308,95 +285,105 @@ func fieldsOf(a *fhir.Resource) fhir.M {
 }
 
 // keep stores a version and answers with it.
-func (p *Practice) keep(w http.ResponseWriter, status int, a fhir.M, version int) {
-	a["meta"] = fhir.M{"versionId": strconv.Itoa(version), "profile": profile("GPConnect-Appointment-1")["profile"]}
+func (p *Practice) keep(w http.ResponseWriter, r *http.Request, status int, a fhir.M, version int) {
+	a["meta"] = fhir.M{"versionId": strconv.Itoa(version), "profile": gpconnect.Profile("GPConnect-Appointment-1")["profile"]}
 	p.diary.booked[a["id"].(string)] = a
 	w.Header().Set("ETag", fmt.Sprintf(`W/"%d"`, version))
-	answer(w, status, a)
+	gpconnect.WriteFHIR(w, r, status, a)
 }
 
-// appointment reads, amends or cancels one. GP Connect 1.2 appointments_use_case_amend_an_appointment.html, …_cancel_an_appointment.html
-func (p *Practice) appointment(w http.ResponseWriter, r *http.Request) {
-	interaction := r.Header.Get("Ssp-InteractionID")
-	var err error
-	if r.Method == http.MethodGet {
-		err = p.check(r, http.MethodGet, interactionRead, "patient/*.read")
-	} else if interaction == interactionCancel {
-		err = p.check(r, http.MethodPut, interactionCancel, "patient/*.write")
-	} else {
-		err = p.check(r, http.MethodPut, interactionUpdate, "patient/*.write")
-	}
-	if err != nil {
-		p.fail(w, err)
-		return
-	}
-	p.diary.mu.Lock()
-	defer p.diary.mu.Unlock()
+// yetToCome is an appointment that may still be read and changed. The diary is locked.
+func (p *Practice) yetToCome(id string) (fhir.M, error) {
 	p.seed()
-	old, ok := p.diary.booked[r.PathValue("id")]
+	a, ok := p.diary.booked[id]
 	switch {
 	case !ok:
-		p.refuse(w, &refusal{http.StatusNotFound, "NO_RECORD_FOUND", "no such appointment"})
-		return
-	case !instantOf(old["start"].(string)).After(p.o.Now()):
-		p.refuse(w, &refusal{http.StatusUnprocessableEntity, "INVALID_RESOURCE", "the appointment is in the past"})
-		return
-	case r.Method == http.MethodGet:
-		answer(w, http.StatusOK, old)
-		return
+		return nil, &gpconnect.Refusal{Status: http.StatusNotFound, Code: "NO_RECORD_FOUND", Diagnostics: "no such appointment"}
+	case !instantOf(a["start"].(string)).After(p.o.Now()):
+		return nil, gpconnect.InvalidResource("the appointment is in the past")
 	}
-	sent, err := p.read(w, r)
-	if err != nil {
-		p.fail(w, err)
-		return
-	}
-	p.change(w, old, sent, r.Header.Get("If-Match"), interaction == interactionCancel)
+	return a, nil
 }
 
-func (p *Practice) change(w http.ResponseWriter, old fhir.M, sent *fhir.Resource, match string, cancel bool) {
-	was, err := fhir.Parse(fhir.JSON(old))
+// appointment reads one. GP Connect 1.2 appointments_use_case_read_an_appointment.html
+func (p *Practice) appointment(w http.ResponseWriter, r *http.Request, _ gpconnect.Caller) error {
+	p.diary.mu.Lock()
+	defer p.diary.mu.Unlock()
+	a, err := p.yetToCome(r.PathValue("id"))
 	if err != nil {
-		p.fail(w, err)
-		return
+		return err
 	}
-	version, _ := strconv.Atoi(was.Text("meta.versionId"))
-	wrong := func(why string) { p.refuse(w, &refusal{http.StatusUnprocessableEntity, "INVALID_RESOURCE", why}) }
-	may := []string{"description", "comment"}
-	if cancel {
-		may = []string{"status", "extension"}
+	gpconnect.WriteFHIR(w, r, http.StatusOK, a)
+	return nil
+}
+
+// amend changes the words of one. GP Connect 1.2 appointments_use_case_amend_an_appointment.html
+func (p *Practice) amend(w http.ResponseWriter, r *http.Request, _ gpconnect.Caller) error {
+	p.diary.mu.Lock()
+	defer p.diary.mu.Unlock()
+	was, sent, err := p.change(w, r, "description", "comment")
+	if err != nil {
+		return err
+	}
+	p.keep(w, r, http.StatusOK, fieldsOf(sent), versionOf(was)+1)
+	return nil
+}
+
+// cancel gives the slots of one back. GP Connect 1.2 appointments_use_case_cancel_an_appointment.html
+func (p *Practice) cancel(w http.ResponseWriter, r *http.Request, _ gpconnect.Caller) error {
+	p.diary.mu.Lock()
+	defer p.diary.mu.Unlock()
+	was, sent, err := p.change(w, r, "status", "extension")
+	if err != nil {
+		return err
+	}
+	reason := false
+	for e := range sent.Value().All("extension") {
+		reason = reason || e.Text("url") == cancellation && e.Text("valueString") != ""
+	}
+	if sent.Text("status") != "cancelled" || !reason {
+		return gpconnect.InvalidResource("a cancellation needs the status cancelled and a reason")
+	}
+	for s, by := range p.diary.taken {
+		if by == was.ID() {
+			delete(p.diary.taken, s)
+		}
+	}
+	p.keep(w, r, http.StatusOK, fieldsOf(sent), versionOf(was)+1)
+	return nil
+}
+
+func versionOf(a *fhir.Resource) int {
+	n, _ := strconv.Atoi(a.Text("meta.versionId"))
+	return n
+}
+
+// change reads a new version of an appointment, in which nothing but what may has been changed. The diary is locked.
+func (p *Practice) change(w http.ResponseWriter, r *http.Request, may ...string) (was, sent *fhir.Resource, err error) {
+	old, err := p.yetToCome(r.PathValue("id"))
+	if err != nil {
+		return nil, nil, err
+	}
+	if sent, err = p.read(w, r); err != nil {
+		return nil, nil, err
+	}
+	if was, err = fhir.Parse(fhir.JSON(old)); err != nil {
+		return nil, nil, err
 	}
 	switch {
-	case match != fmt.Sprintf(`W/"%d"`, version):
-		p.refuse(w, &refusal{http.StatusConflict, "FHIR_CONSTRAINT_VIOLATION", "the appointment has been changed since it was read"})
-		return
+	case r.Header.Get("If-Match") != fmt.Sprintf(`W/"%d"`, versionOf(was)):
+		return nil, nil, &gpconnect.Refusal{Status: http.StatusConflict, Code: "FHIR_CONSTRAINT_VIOLATION", Diagnostics: "the appointment has been changed since it was read"}
 	case was.Text("status") == "cancelled":
-		wrong("the appointment has been cancelled")
-		return
+		return nil, nil, gpconnect.InvalidResource("the appointment has been cancelled")
 	}
 	for _, pair := range [][2]*fhir.Resource{{was, sent}, {sent, was}} {
 		for m := range pair[0].Value().Children() {
 			if !slices.Contains(may, m.Key()) && string(fhir.JSON(anyOf(m))) != string(fhir.JSON(anyOf(pair[1].Value().Member(m.Key())))) {
-				wrong(m.Key() + " may not be changed")
-				return
+				return nil, nil, gpconnect.InvalidResource(m.Key() + " may not be changed")
 			}
 		}
 	}
-	if cancel {
-		reason := false
-		for e := range sent.Value().All("extension") {
-			reason = reason || e.Text("url") == cancellation && e.Text("valueString") != ""
-		}
-		if sent.Text("status") != "cancelled" || !reason {
-			wrong("a cancellation needs the status cancelled and a reason")
-			return
-		}
-		for s, by := range p.diary.taken {
-			if by == was.ID() {
-				delete(p.diary.taken, s)
-			}
-		}
-	}
-	p.keep(w, http.StatusOK, fieldsOf(sent), version+1)
+	return was, sent, nil
 }
 
 // anyOf is a value in a form that compares whatever the order of members.

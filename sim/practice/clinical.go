@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"tombolo/api/gpconnect"
 	"tombolo/fhir"
 	"tombolo/sim/cast"
 )
@@ -35,8 +36,8 @@ func (b *builder) allergy(n int, i cast.Item) {
 		b.file("includeAllergies", i.Label, r)
 		return
 	}
-	ended := b.byName["ended"]
-	if ended == nil {
+	old := b.byName[ended]
+	if old == nil {
 		return
 	}
 	r["clinicalStatus"] = "resolved"
@@ -45,8 +46,8 @@ func (b *builder) allergy(n int, i cast.Item) {
 		end = append([]fhir.M{{"url": "endDate", "valueDateTime": i.End}}, end...)
 	}
 	r["extension"] = []fhir.M{{"url": gpc + "AllergyIntoleranceEnd-1", "extension": end}}
-	ended.contained = append(ended.contained, r)
-	ended.refs = append(ended.refs, "#"+r["id"].(string))
+	old.contained = append(old.contained, r)
+	old.refs = append(old.refs, "#"+r["id"].(string))
 }
 
 func (b *builder) problem(n int, i cast.Item) fhir.M {
@@ -131,7 +132,7 @@ func quantity(value, unit string) fhir.M {
 // instant makes the instant that "issued" must be of a date that may be less.
 func instant(date string) string {
 	if s, err := fhir.ParseDate(date); err == nil {
-		return s.Start.In(fhir.London).Format(when)
+		return s.Start.In(fhir.London).Format(gpconnect.Instant)
 	}
 	return date
 }
@@ -140,13 +141,13 @@ func instant(date string) string {
 //
 // GP Connect 1.6 accessrecord_structured_development_medication_resource_relationships.html
 func (b *builder) medication(n int, m cast.Medication) {
-	if b.ask.from != "" && m.End != "" && m.End < b.ask.from {
+	if !b.ask.Active(m.Start, m.End, m.Type != "repeat") {
 		return
 	}
 	drug := b.uuid("medication", m.Code)
 	if !b.made[drug] {
 		b.made[drug] = true
-		b.add(fhir.M{"resourceType": "Medication", "id": drug, "meta": profile("CareConnect-GPC-Medication-1"), "code": sct(m.Code, m.Display)})
+		b.add(fhir.M{"resourceType": "Medication", "id": drug, "meta": gpconnect.Profile("CareConnect-GPC-Medication-1"), "code": sct(m.Code, m.Display)})
 	}
 	typ := m.Type
 	if typ != "repeat" {
@@ -175,7 +176,7 @@ func (b *builder) medication(n int, m cast.Medication) {
 	if len(issues) == 0 && typ == "acute" {
 		issues = []string{m.Start}
 	}
-	if !b.ask.withoutIssue {
+	if !b.ask.WithoutIssues {
 		for k, day := range issues {
 			order := b.prescription(m, b.mine("issue", n, ".", k), typ, "order", day)
 			order["status"], order["groupIdentifier"] = "completed", plan["groupIdentifier"]

@@ -3,6 +3,7 @@ package practice
 import (
 	"slices"
 
+	"tombolo/api/gpconnect"
 	"tombolo/fhir"
 	"tombolo/sim/cast"
 )
@@ -24,10 +25,13 @@ type category struct {
 //
 // GP Connect 1.6 accessrecord_structured_development_consultation_guidance.html
 func (b *builder) consultations() {
-	if !b.ask.asked["includeConsultations"] {
+	if !b.ask.Asked["includeConsultations"] {
 		return
 	}
 	for _, c := range b.person.EncountersAt(b.p.o.Source) {
+		if !b.wantsConsultation(c.Start) {
+			continue
+		}
 		encounter, who := b.encounter(c)
 		t := &topic{consultation: b.mine("consultation", c.ID), id: b.mine("topic", c.ID), title: c.Reason, encounter: encounter, date: c.Start}
 		b.topics[c.Start[:10]] = t
@@ -35,6 +39,25 @@ func (b *builder) consultations() {
 			b.note(t, c, who)
 		}
 	}
+}
+
+// wantsConsultation reports whether a consultation lies in the period, or is among the most recent ones, that were asked for.
+func (b *builder) wantsConsultation(start string) bool {
+	if b.ask.MostRecent == 0 {
+		return b.ask.Within("includeConsultations", day(start))
+	}
+	later := 0
+	for _, c := range b.person.EncountersAt(b.p.o.Source) {
+		if c.Start > start {
+			later++
+		}
+	}
+	for _, c := range b.surgery.Consultations {
+		if c.Start > start {
+			later++
+		}
+	}
+	return later < b.ask.MostRecent
 }
 
 func (b *builder) encounter(c cast.Encounter) (encounter, who fhir.M) {
@@ -64,10 +87,13 @@ func (b *builder) encounter(c cast.Encounter) (encounter, who fhir.M) {
 
 // detailed writes the consultations that have several topics, each with its parts: lists within lists, in the order of writing.
 func (b *builder) detailed() {
-	if !b.ask.asked["includeConsultations"] {
+	if !b.ask.Asked["includeConsultations"] {
 		return
 	}
 	for _, c := range b.surgery.Consultations {
+		if !b.wantsConsultation(c.Start) {
+			continue
+		}
 		encounter, who := b.encounter(c.Encounter)
 		of := &topic{encounter: encounter, date: c.Start}
 		var topics []string
@@ -113,7 +139,7 @@ func (b *builder) line(t *topic, who fhir.M, i cast.Item, id string) string {
 
 // problemID is the id of the person's problem with a code, if problems are part of the answer.
 func (b *builder) problemID(code string) string {
-	if code == "" || !b.ask.asked["includeProblems"] {
+	if code == "" || !b.ask.Asked["includeProblems"] {
 		return ""
 	}
 	for n, i := range append(b.person.ItemsAt(b.p.o.Source), b.surgery.Items...) {
@@ -181,7 +207,7 @@ func (b *builder) writeTopics() {
 }
 
 func (b *builder) branch(t *topic, id, code, display, title string, refs []string) fhir.M {
-	r := fhir.M{"resourceType": "List", "id": id, "meta": profile("CareConnect-GPC-List-1"), "status": "current", "mode": "snapshot",
+	r := fhir.M{"resourceType": "List", "id": id, "meta": gpconnect.Profile("CareConnect-GPC-List-1"), "status": "current", "mode": "snapshot",
 		"code": sct(code, display), "subject": b.subject(), "encounter": t.encounter, "date": t.date,
 		"orderedBy": fhir.M{"coding": []fhir.M{{"system": "http://hl7.org/fhir/list-order", "code": "system"}}}}
 	if title != "" {

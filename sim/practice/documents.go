@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"tombolo/api/gpconnect"
 	"tombolo/fhir"
 	"tombolo/sim"
 	"tombolo/sim/cast"
@@ -18,30 +19,23 @@ const (
 	interactionPatient         = "urn:nhs:names:services:gpconnect:fhir:rest:search:patient-1"
 )
 
-// findFor is "find a patient" as one capability has it. Nobody found is an empty answer, not an error.
+// findPatient is "find a patient". Nobody found is an empty answer, not an error.
 //
 // GP Connect 1.6 foundations_use_case_find_a_patient.html
-func (p *Practice) findFor(interaction string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if err := p.check(r, http.MethodGet, interaction, "patient/*.read"); err != nil {
-			p.fail(w, err)
-			return
-		}
-		system, nhs, _ := strings.Cut(r.URL.Query().Get("identifier"), "|")
-		if system != fhir.SystemNHSNumber {
-			p.refuse(w, &refusal{http.StatusBadRequest, "INVALID_PARAMETER", "identifier needs the NHS number's system"})
-			return
-		}
-		if _, err := fhir.ParseNHSNumber(nhs); err != nil {
-			p.refuse(w, &refusal{http.StatusBadRequest, "INVALID_NHS_NUMBER", ""})
-			return
-		}
-		b := fhir.M{"resourceType": "Bundle", "type": "searchset"}
-		if person, err := p.find(nhs); err == nil {
-			b["entry"] = []fhir.M{{"resource": p.demographics(person)}}
-		}
-		answer(w, http.StatusOK, b)
+func (p *Practice) findPatient(w http.ResponseWriter, r *http.Request, _ gpconnect.Caller) error {
+	system, nhs, _ := strings.Cut(r.URL.Query().Get("identifier"), "|")
+	if system != fhir.SystemNHSNumber {
+		return &gpconnect.Refusal{Status: http.StatusBadRequest, Code: "INVALID_IDENTIFIER_SYSTEM", Diagnostics: "identifier needs the NHS number's system"}
 	}
+	if _, err := fhir.ParseNHSNumber(nhs); err != nil {
+		return gpconnect.InvalidNHSNumber()
+	}
+	b := fhir.M{"resourceType": "Bundle", "type": "searchset"}
+	if person, err := p.find(nhs); err == nil {
+		b["entry"] = []fhir.M{{"resource": p.demographics(person)}}
+	}
+	gpconnect.WriteFHIR(w, r, http.StatusOK, b)
+	return nil
 }
 
 // demographics is a person's Patient alone.
@@ -57,7 +51,7 @@ func (p *Practice) demographics(c cast.Person) fhir.M {
 }
 
 func (p *Practice) builder(c cast.Person) *builder {
-	return &builder{p: p, person: c, ask: &question{asked: map[string]bool{}}, made: map[string]bool{}, byName: map[string]*list{}, topics: map[string]*topic{}, surgery: p.surgery(c)}
+	return &builder{p: p, person: c, ask: &gpconnect.Question{}, made: map[string]bool{}, byName: map[string]*list{}, topics: map[string]*topic{}, surgery: p.surgery(c)}
 }
 
 // byID finds somebody by the practice's own id. Under the fault that mixes people up it is somebody else.
@@ -75,33 +69,26 @@ func (p *Practice) byID(id string) (cast.Person, error) {
 		}
 		return c, nil
 	}
-	return cast.Person{}, &refusal{http.StatusNotFound, "PATIENT_NOT_FOUND", ""}
+	return cast.Person{}, gpconnect.Nobody()
 }
 
 // The parameters without which a search for documents is refused.
 var mandatoryIncludes = []string{"DocumentReference:subject:Patient", "DocumentReference:custodian:Organization", "DocumentReference:author:Organization",
 	"DocumentReference:author:Practitioner"}
 
-func (p *Practice) documents(w http.ResponseWriter, r *http.Request) {
-	if err := p.check(r, http.MethodGet, interactionDocumentSearch, "patient/*.read"); err != nil {
-		p.fail(w, err)
-		return
-	}
+func (p *Practice) documents(w http.ResponseWriter, r *http.Request, _ gpconnect.Caller) error {
 	q := r.URL.Query()
 	for _, need := range mandatoryIncludes {
 		if !slices.Contains(q["_include"], need) {
-			p.refuse(w, invalid("_include="+need+" is missing"))
-			return
+			return gpconnect.InvalidParameter("_include=" + need + " is missing")
 		}
 	}
 	if !slices.Contains(q["_revinclude:recurse"], "PractitionerRole:practitioner") {
-		p.refuse(w, invalid("_revinclude:recurse=PractitionerRole:practitioner is missing"))
-		return
+		return gpconnect.InvalidParameter("_revinclude:recurse=PractitionerRole:practitioner is missing")
 	}
 	person, err := p.byID(r.PathValue("id"))
 	if err != nil {
-		p.fail(w, err)
-		return
+		return err
 	}
 	b := p.builder(person)
 	b.patient()
@@ -112,7 +99,8 @@ func (p *Practice) documents(w http.ResponseWriter, r *http.Request) {
 		}
 		b.letter(l, root)
 	}
-	answer(w, http.StatusOK, fhir.M{"resourceType": "Bundle", "meta": profile("GPConnect-Searchset-Bundle-1"), "type": "searchset", "entry": b.entries})
+	gpconnect.WriteFHIR(w, r, http.StatusOK, fhir.M{"resourceType": "Bundle", "meta": gpconnect.Profile("GPConnect-Searchset-Bundle-1"), "type": "searchset", "entry": b.entries})
+	return nil
 }
 
 // letters are a person's documents at the practice.
@@ -142,11 +130,7 @@ func (b *builder) letter(l cast.Letter, root string) {
 	b.add(r)
 }
 
-func (p *Practice) binary(w http.ResponseWriter, r *http.Request) {
-	if err := p.check(r, http.MethodGet, interactionDocumentRead, "patient/*.read"); err != nil {
-		p.fail(w, err)
-		return
-	}
+func (p *Practice) binary(w http.ResponseWriter, r *http.Request, _ gpconnect.Caller) error {
 	for _, c := range p.o.People {
 		if !p.serves(c) {
 			continue
@@ -156,10 +140,10 @@ func (p *Practice) binary(w http.ResponseWriter, r *http.Request) {
 			if b.mine("file", l.ID) != r.PathValue("id") || l.Missing != "" || l.Size > 5<<20 {
 				continue // a file that is too large is not found. GP Connect 1.6 access_documents_development_retrieve_patient_documents.html
 			}
-			answer(w, http.StatusOK, fhir.M{"resourceType": "Binary", "id": r.PathValue("id"), "contentType": l.MIME,
+			gpconnect.WriteFHIR(w, r, http.StatusOK, fhir.M{"resourceType": "Binary", "id": r.PathValue("id"), "contentType": l.MIME,
 				"content": base64.StdEncoding.EncodeToString([]byte(l.Text))})
-			return
+			return nil
 		}
 	}
-	p.refuse(w, &refusal{http.StatusNotFound, "NO_RECORD_FOUND", "no such document"})
+	return &gpconnect.Refusal{Status: http.StatusNotFound, Code: "NO_RECORD_FOUND", Diagnostics: "no such document"}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"tombolo/api/gpconnect"
 	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/sim/cast"
@@ -27,20 +28,17 @@ var sectionNames = map[string]string{
 }
 
 // careRecord answers Access Record HTML: one section of the record as a page.
-func (p *Practice) careRecord(w http.ResponseWriter, r *http.Request) {
+func (p *Practice) careRecord(w http.ResponseWriter, r *http.Request, who gpconnect.Caller) error {
 	if typ, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || typ != oldFormat {
-		p.refuse(w, &refusal{http.StatusUnsupportedMediaType, "BAD_REQUEST", "the body must be " + oldFormat})
-		return
+		return &gpconnect.Refusal{Status: http.StatusUnsupportedMediaType, Code: "BAD_REQUEST", Diagnostics: "the body must be " + oldFormat}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	if err != nil {
-		p.fail(w, bad("the body could not be read"))
-		return
+		return gpconnect.BadRequest("the body could not be read")
 	}
 	v, err := fhir.ParseValue(body)
 	if err != nil {
-		p.fail(w, bad("the body is not JSON"))
-		return
+		return gpconnect.BadRequest("the body is not JSON")
 	}
 	var nhs, code string
 	for param := range v.All("parameter") {
@@ -53,33 +51,28 @@ func (p *Practice) careRecord(w http.ResponseWriter, r *http.Request) {
 			code = param.Text("valueCodeableConcept.coding.code")
 		}
 	}
-	if err := p.checkAs(r, http.MethodPost, interactionHTML, "patient/*.read", oldFormat, nhs); err != nil {
-		p.fail(w, err)
-		return
-	}
 	if _, err := fhir.ParseNHSNumber(nhs); err != nil {
-		p.refuse(w, &refusal{http.StatusBadRequest, "INVALID_NHS_NUMBER", ""})
-		return
+		return gpconnect.InvalidNHSNumber()
 	}
-	if sectionNames[code] == "" {
-		p.refuse(w, invalid("there is no such recordSection"))
-		return
+	switch {
+	case who.Record != nhs:
+		return gpconnect.BadRequest("JWT requested_record claim does not match request")
+	case sectionNames[code] == "":
+		return gpconnect.InvalidParameter("there is no such recordSection")
 	}
 	person, err := p.find(nhs)
 	if err != nil {
-		p.fail(w, err)
-		return
+		return err
 	}
-	w.Header().Set("Content-Type", oldFormat+"; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(fhir.JSON(p.page(person, code)))
+	gpconnect.Write(w, r, http.StatusOK, oldFormat, fhir.JSON(p.page(person, code)))
+	return nil
 }
 
 // page is the searchset of a section: the patient, and a Composition with the words.
 func (p *Practice) page(c cast.Person, code string) fhir.M {
 	patient := fhir.M{"resourceType": "Patient", "id": "1", "identifier": []fhir.M{{"system": oldNHS, "value": c.NHS}}, "gender": c.Sex, "birthDate": c.Born,
 		"name": []fhir.M{{"use": "official", "text": c.FullName(), "family": []string{c.Family}, "given": c.Given, "prefix": []string{c.Prefix}}}}
-	composition := fhir.M{"resourceType": "Composition", "date": p.o.Now().In(fhir.London).Format(when), "title": "Patient Care Record", "status": "final",
+	composition := fhir.M{"resourceType": "Composition", "date": p.o.Now().In(fhir.London).Format(gpconnect.Instant), "title": "Patient Care Record", "status": "final",
 		"subject": fhir.M{"reference": "Patient/1"}, "section": []fhir.M{{"title": sectionNames[code],
 			"code": fhir.M{"coding": []fhir.M{{"system": "http://fhir.nhs.net/ValueSet/gpconnect-record-section-1", "code": code}}},
 			"text": fhir.M{"status": "generated", "div": p.words(c, code)}}}}

@@ -234,13 +234,24 @@ func TestTheMainPersonsRecordReadsAsTheCastSays(t *testing.T) {
 }
 
 func TestSixReasonsHaveOneAnswer(t *testing.T) {
-	_, srv := serve(t, practice.Options{Source: cast.GP2})
+	people := cast.Dozen(now)
+	twin := func(key, nhs string, change func(*cast.Person)) cast.Person {
+		p := person("george")
+		p.Key, p.NHS = key, cast.NHSNumber(nhs)
+		change(&p)
+		people = append(people, p)
+		return p
+	}
+	unverified := twin("unverified", "999000171", func(p *cast.Person) { p.NHSStatus = "02" })
+	sensitive := twin("sensitive", "999000172", func(*cast.Person) {})
+	inactive := twin("inactive", "999000173", func(p *cast.Person) { p.Practice = "" })
+	_, srv := serve(t, practice.Options{Source: cast.GP2, People: people, Sensitive: []string{"sensitive"}})
 	var first string
 	for _, p := range []cast.Person{
 		{Key: "nobody", NHS: cast.NHSNumber("999000167")}, // never heard of
 		person("harold"),   // deceased
 		person("margaret"), // registered elsewhere
-		person("laura"),
+		unverified, sensitive, inactive,
 	} {
 		status, body := post(t, srv.URL, p.NHS, nil)
 		if status != http.StatusNotFound || !strings.Contains(body, "PATIENT_NOT_FOUND") {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"tombolo/api/gpconnect"
 	"tombolo/fhir"
 )
 
@@ -14,7 +15,7 @@ type Listing struct{ ODS, Interaction, Address, ASID string }
 // Listings are what a practice at an address registers: every capability under a root of its own.
 func Listings(ods, address, asid string) []Listing {
 	at := map[string]string{
-		interactionStructured: "", interactionMetadata: "", interactionHTML: HTMLRoot,
+		gpconnect.InteractionStructured: "", gpconnect.InteractionMetadata: "", interactionHTML: HTMLRoot,
 		interactionDocumentPatient: DocumentsRoot, interactionDocumentSearch: DocumentsRoot, interactionDocumentRead: DocumentsRoot,
 		interactionPatient: AppointmentsRoot, interactionSlots: AppointmentsRoot, interactionOfPatient: AppointmentsRoot, interactionRead: AppointmentsRoot,
 		interactionCreate: AppointmentsRoot, interactionUpdate: AppointmentsRoot, interactionCancel: AppointmentsRoot,
@@ -48,7 +49,7 @@ func NewSDS(listings ...Listing) http.Handler {
 			if len(found) > 0 {
 				b["entry"] = found
 			}
-			answer(w, http.StatusOK, b)
+			gpconnect.WriteFHIR(w, r, http.StatusOK, b)
 		}
 	}
 	mux := http.NewServeMux()

@@ -1,4 +1,4 @@
-package gpconnect
+package gathered
 
 import (
 	"cmp"
@@ -12,7 +12,8 @@ import (
 	"strings"
 	"time"
 
-	gpc "tombolo/connector/gpconnect"
+	"tombolo/api/gpconnect"
+	stu3 "tombolo/connector/gpconnect"
 	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/gather"
@@ -21,7 +22,7 @@ import (
 // A writer puts one answer together: the resources in R4 with the lists that they stand in, and at the end all of it as STU3 at once.
 type writer struct {
 	rec     *gather.Record
-	q       *question
+	q       *gpconnect.Question
 	now     time.Time
 	patient fhir.Ref
 	held    []*fhir.Resource
@@ -32,29 +33,26 @@ type writer struct {
 
 // A list answers one query.
 type list struct {
-	query
-	refs     []fhir.Ref // R4
-	ended    []*fhir.Resource
-	untold   int // entries that GP Connect cannot tell
-	headings []dataset.Heading
-	code     string
+	gpconnect.Query
+	refs   []fhir.Ref // R4
+	ended  []*fhir.Resource
+	untold int // entries that GP Connect cannot tell
 }
 
-// bundle is the whole answer.
+// tell is the whole answer.
 //
 // GP Connect 1.6 accessrecord_structured_development_bundle.html
-func bundle(rec *gather.Record, q *question, now time.Time) []byte {
+func tell(rec *gather.Record, q *gpconnect.Question, now time.Time) []fhir.M {
 	w := &writer{rec: rec, q: q, now: now, have: map[fhir.Ref]bool{}, patient: fhir.MakeRef("Patient", rec.Person.ID)}
 	w.person()
-	for _, k := range queries {
-		if q.asked[k.name] {
+	for _, k := range gpconnect.Queries {
+		if q.Asked[k.Name] {
 			w.query(k)
 		}
 	}
 	w.supporting()
 	w.write()
-	return fhir.JSON(fhir.M{"resourceType": "Bundle", "type": "collection", "entry": w.entries,
-		"meta": fhir.M{"profile": []string{"https://fhir.nhs.uk/STU3/StructureDefinition/GPConnect-StructuredRecord-Bundle-1"}}})
+	return w.entries
 }
 
 // person is who the record is about, with the practice where they are registered.
@@ -99,28 +97,27 @@ func (w *writer) section(h dataset.Heading) gather.Section {
 	return gather.Section{Heading: h, State: dataset.NotKnown}
 }
 
-func (w *writer) query(k query) {
-	l := &list{query: k, code: k.list, headings: k.headings}
+func (w *writer) query(k gpconnect.Query) {
+	l := &list{Query: k}
 	w.lists = append(w.lists, l)
 	var entries []gather.Entry
-	for _, h := range k.headings {
+	for _, h := range headingsOf[k.Name] {
 		entries = append(entries, w.section(h).Entries...)
 	}
-	if k.name == "includeConsultations" && w.q.most > 0 {
+	if k.Name == "includeConsultations" && w.q.MostRecent > 0 {
 		slices.SortStableFunc(entries, func(a, b gather.Entry) int { return cmp.Compare(day(b.Lead), day(a.Lead)) })
-		entries = entries[:min(w.q.most, len(entries))]
+		entries = entries[:min(w.q.MostRecent, len(entries))]
 	}
 	var ended *list
-	if k.name == "includeAllergies" && w.q.resolved {
-		ended = &list{query: k, code: "1103671000000101", headings: k.headings}
-		ended.title = "Ended allergies"
+	if k.Name == "includeAllergies" && w.q.EndedAllergies {
+		ended = &list{Query: gpconnect.EndedAllergies}
 		w.lists = append(w.lists, ended)
 	}
 	for _, e := range entries {
-		if !w.wanted(k.name, e.Lead) {
+		if !w.wanted(k.Name, e.Lead) {
 			continue
 		}
-		if k.name == "includeAllergies" && over(e.Lead) {
+		if k.Name == "includeAllergies" && over(e.Lead) {
 			if ended != nil {
 				ended.ended = append(ended.ended, said(e))
 			}
@@ -144,22 +141,22 @@ func day(r *fhir.Resource) string {
 	return s.Start.In(fhir.London).Format(time.DateOnly)
 }
 
-// wanted applies what narrows a query. What has no date is never narrowed away.
+// wanted applies what narrows a query.
 func (w *writer) wanted(name string, r *fhir.Resource) bool {
-	from, to, on := w.q.from[name], w.q.to[name], day(r)
 	switch name {
 	case "includeMedication":
+		start := cmp.Or(r.Text("dispenseRequest.validityPeriod.start"), r.Text("effectivePeriod.start"), r.Text("authoredOn"))
 		end := cmp.Or(r.Text("dispenseRequest.validityPeriod.end"), r.Text("effectivePeriod.end"))
-		return from == "" || end == "" || end[:min(10, len(end))] >= from
+		return w.q.Active(start, end, r.Text("courseOfTherapyType.coding.code") == "acute")
 	case "includeProblems":
-		if sig := significance(r); w.q.significance != "" && sig != "" && sig != w.q.significance {
+		if sig := significance(r); w.q.Significance != "" && sig != "" && sig != w.q.Significance {
 			return false
 		}
-		return w.q.status == "" || (w.q.status == "active") != over(r)
+		return w.q.ProblemsOnly == "" || (w.q.ProblemsOnly == "active") != over(r)
 	case "includeImmunisations":
-		return w.q.notGiven || r.Text("status") != "not-done"
+		return w.q.NotGiven || r.Text("status") != "not-done"
 	}
-	return on == "" || (from == "" || on >= from) && (to == "" || on <= to)
+	return w.q.Within(name, day(r))
 }
 
 // significance is what a practice calls a problem: major or minor. Others do not say, and are never narrowed away.
@@ -179,7 +176,7 @@ var leads = map[string]bool{"AllergyIntolerance": true, "MedicationStatement": t
 // entry puts an entry into the answer: as its leading source says it, with a note of who else says so. Which of two versions is right is
 // not for this face to say.
 func (w *writer) entry(l *list, e gather.Entry) {
-	if l.name == "includeMedication" {
+	if l.Name == "includeMedication" {
 		w.medicine(l, e)
 		return
 	}
@@ -248,7 +245,7 @@ func (w *writer) medicine(l *list, e gather.Entry) {
 		return
 	}
 	l.refs = append(l.refs, statement.Ref())
-	if w.q.withoutIssues {
+	if w.q.WithoutIssues {
 		return
 	}
 	for _, rel := range e.Related {
@@ -326,8 +323,8 @@ func (w *writer) write() {
 	for _, l := range w.lists {
 		all = append(all, l.ended...)
 	}
-	told := map[fhir.Ref]gpc.Returned{}
-	for i, r := range gpc.Return(all) {
+	told := map[fhir.Ref]stu3.Returned{}
+	for i, r := range stu3.Return(all) {
 		told[r.From.Ref()] = r
 		if r.Raw != nil && i < len(w.held) {
 			w.entries = append(w.entries, fhir.M{"resource": r.Raw})
@@ -336,88 +333,65 @@ func (w *writer) write() {
 	for _, l := range w.lists {
 		w.list(l, told)
 	}
-	var issues []fhir.M
-	for _, n := range w.q.unknown { // GP Connect 1.6 accessrecord_structured_development_version_compatibility.html
-		issues = append(issues, fhir.M{"severity": "warning", "code": "not-supported", "diagnostics": n, "details": fhir.M{"text": n + " is an unrecognised parameter",
-			"coding": []fhir.M{{"system": "https://fhir.nhs.uk/STU3/CodeSystem/Spine-ErrorOrWarningCode-1", "code": "NOT_IMPLEMENTED", "display": "Not implemented"}}}})
-	}
-	if len(issues) > 0 {
-		w.entries = append(w.entries, fhir.M{"resource": fhir.M{"resourceType": "OperationOutcome", "issue": issues}})
-	}
 }
 
-const ext = "https://fhir.nhs.uk/STU3/StructureDefinition/Extension-CareConnect-GPC-"
-
 // list writes one list. "None" is said only where every source said so; otherwise an empty list says that it is not known, or not shared.
-//
-// GP Connect 1.6 accessrecord_structured_development_list.html
-func (w *writer) list(l *list, told map[fhir.Ref]gpc.Returned) {
-	var entries []fhir.M
-	var contained []json.RawMessage
+func (w *writer) list(l *list, told map[fhir.Ref]stu3.Returned) {
+	state, notes, withheld := w.state(l)
+	out := gpconnect.List{Query: l.Query, Patient: string(w.patient), At: w.now, Empty: gpconnect.Unavailable}
 	for _, ref := range l.refs {
 		if r := told[ref]; r.Raw != nil {
-			entries = append(entries, fhir.M{"item": fhir.M{"reference": r.Ref()}})
+			out.Entries = append(out.Entries, string(r.Ref()))
 		} else {
 			l.untold++
 		}
 	}
 	for _, e := range l.ended {
 		if r := told[e.Ref()]; r.Raw != nil {
-			contained = append(contained, r.Raw)
-			entries = append(entries, fhir.M{"item": fhir.M{"reference": "#" + r.ID}})
+			out.Contained = append(out.Contained, r.Raw)
+			out.Entries = append(out.Entries, "#"+r.ID)
 		} else {
 			l.untold++
 		}
 	}
-	state, notes, withheld := w.state(l)
-	m := fhir.M{"resourceType": "List", "meta": fhir.M{"profile": []string{"https://fhir.nhs.uk/STU3/StructureDefinition/CareConnect-GPC-List-1"}},
-		"status": "current", "mode": "snapshot", "title": l.title, "subject": fhir.M{"reference": string(w.patient)}, "date": w.now.In(fhir.London).Format("2006-01-02T15:04:05-07:00"),
-		"code":      fhir.M{"coding": []fhir.M{{"system": fhir.SystemSNOMED, "code": l.code, "display": l.title}}},
-		"orderedBy": fhir.M{"coding": []fhir.M{{"system": "http://hl7.org/fhir/list-order", "code": "event-date"}}}}
 	if withheld {
-		m["extension"] = []fhir.M{{"url": ext + "ListWarningCode-1", "valueCode": "confidential-items"}}
-		notes = append(notes, "Items excluded due to confidentiality and/or patient preferences.")
-	}
-	if l.untold > 0 {
-		notes = append(notes, strconv.Itoa(l.untold)+" entries cannot be told through GP Connect; open the whole record to read them.")
+		out.Warnings = []string{"confidential-items"}
+		notes = append(notes, gpconnect.ConfidentialItems)
 	}
 	switch {
-	case len(entries) > 0:
-		m["entry"] = entries
 	case l.untold > 0:
-		m["emptyReason"] = empty("http://hl7.org/fhir/list-empty-reason", "unavailable", "Unavailable")
+		notes = append(notes, strconv.Itoa(l.untold)+" entries cannot be told through GP Connect; open the whole record to read them.")
 	case state == dataset.NoneRecorded, state == dataset.Present: // the list of ended allergies may be empty where the other is not
-		m["emptyReason"] = empty("https://fhir.nhs.uk/STU3/CodeSystem/CareConnect-ListEmptyReasonCode-1", "no-content-recorded", "No Content Recorded")
-		notes = append(notes, "Information not available")
+		out.Empty = gpconnect.NoContent
 	case state == dataset.NotShared:
-		m["emptyReason"] = empty("http://hl7.org/fhir/list-empty-reason", "withheld", "Information Withheld")
-	default:
-		m["emptyReason"] = empty("http://hl7.org/fhir/list-empty-reason", "unavailable", "Unavailable")
+		out.Empty = gpconnect.Withheld
 	}
-	if len(contained) > 0 {
-		m["contained"] = contained
+	notes = append(notes, w.warnings(l)...)
+	if w.rec.Notice != "" {
+		notes = append(notes, w.rec.Notice)
 	}
-	var ns []fhir.M
-	for _, n := range append(notes, w.rec.Notice) {
-		if n != "" {
-			ns = append(ns, fhir.M{"text": n})
-		}
-	}
-	if len(ns) > 0 {
-		m["note"] = ns
-	}
-	w.entries = append(w.entries, fhir.M{"resource": m})
+	out.Notes = notes
+	w.entries = append(w.entries, fhir.M{"resource": out.Resource()})
 }
 
-func empty(system, code, display string) fhir.M {
-	return fhir.M{"coding": []fhir.M{{"system": system, "code": code, "display": display}}}
+// warnings are what the sources say of their own part under a list's headings, or of all of it: data in transit, what could not be read.
+func (w *writer) warnings(l *list) (notes []string) {
+	for _, lane := range w.rec.Lanes {
+		for _, is := range lane.Warnings {
+			note := lane.Name + ": " + is.Text
+			if (is.Expression == "" || slices.Contains(headingsOf[l.Name], dataset.Heading(is.Expression))) && !slices.Contains(notes, note) {
+				notes = append(notes, note)
+			}
+		}
+	}
+	return notes
 }
 
 // state joins the headings of a list: none only if each is none. notes name who did not tell.
 func (w *writer) state(l *list) (st dataset.State, notes []string, withheld bool) {
 	none, present := 0, false
 	var unknown []string
-	for _, h := range l.headings {
+	for _, h := range headingsOf[l.Name] {
 		s := w.section(h)
 		switch s.State {
 		case dataset.NoneRecorded:
@@ -438,7 +412,7 @@ func (w *writer) state(l *list) (st dataset.State, notes []string, withheld bool
 	switch {
 	case present && len(unknown) == 0 && !withheld:
 		return dataset.Present, notes, withheld
-	case none == len(l.headings) && len(unknown) == 0:
+	case none == len(headingsOf[l.Name]) && len(unknown) == 0:
 		return dataset.NoneRecorded, notes, withheld
 	case withheld:
 		return dataset.NotShared, notes, withheld
