@@ -346,9 +346,13 @@ func TestFaults(t *testing.T) {
 	}
 	for fault, types := range want {
 		var faults sim.Faults
-		faults.Set(fault, time.Second) // only slow takes it: longer than the deadline below
+		deadline := 10 * time.Second
+		if slices.Contains(types, fhir.Timeout) {
+			deadline = 300 * time.Millisecond
+		}
+		faults.Set(fault, time.Second) // only slow takes it: longer than its deadline
 		asker, _ := serve(t, practice.Options{Source: cast.GP1, Faults: &faults})
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), deadline)
 		_, err := asker.Ask(ctx, question(person(cast.Main)))
 		cancel()
 		if is := fhir.IssueOf(err); is == nil || !slices.Contains(types, is.Type) {
