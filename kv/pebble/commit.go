@@ -51,6 +51,7 @@ func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
 	}
 	if !empty {
 		e.quiet.Reset(quiet)
+		e.rest.Reset(rest)
 	}
 	if lazy(b) {
 		return at, nil

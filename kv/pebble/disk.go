@@ -36,10 +36,12 @@ func (l logger) Fatalf(format string, args ...any) {
 	exit(1)
 }
 
-// A careful file system ends the process, and says why, where a folder cannot be synced. Pebble would panic over most of those.
+// A careful file system ends the process, and says why, where a folder cannot be synced. Pebble would panic over most of those. And it knows the
+// write-ahead logs, see rest.go.
 type careful struct {
 	vfs.FS
 	stop func(what string, err error)
+	logs *logs
 }
 
 // OpenDir implements vfs.FS.

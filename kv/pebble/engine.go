@@ -63,6 +63,11 @@ type Engine struct {
 	log   *engine.Tail // how far the log is durable
 	quiet *time.Timer  // writes a witness when nothing else was written for a moment; nil if nothing may be written
 
+	logs    *logs         // the files of the write-ahead log
+	rest    *time.Timer   // gives the room of old ones back when nothing was written for a while; nil if nothing may be written
+	leaving chan struct{} // closed by Close
+	leave   sync.Once
+
 	snapMu    sync.Mutex
 	snapshots map[*snapshot]struct{}
 }
@@ -101,7 +106,7 @@ func Open(opts Options) (*Engine, error) {
 		return nil, fmt.Errorf("open store %s: another process has it open (or its LOCK file cannot be written): "+
 			"stop that process, or give this one its own directory: %w", opts.Dir, err)
 	}
-	e := &Engine{opts: opts, lock: lock, gate: engine.NewGate(), snapshots: map[*snapshot]struct{}{}, writes: newWritten()}
+	e := &Engine{opts: opts, lock: lock, gate: engine.NewGate(), snapshots: map[*snapshot]struct{}{}, writes: newWritten(), logs: &logs{here: map[uint64]*logFile{}}, leaving: make(chan struct{})}
 	e.space = space{fs: opts.fs, dir: opts.Dir, reserve: opts.Reserve}
 	e.cache = pebble.NewCache(opts.CacheBytes)
 	if err := checkLogs(opts.fs, opts.Dir); err != nil {
@@ -142,7 +147,7 @@ func openError(dir string, err error) error {
 // read a patient at a time; figures in docs/storage.md.
 func (e *Engine) settings() *pebble.Options {
 	o := &pebble.Options{
-		FS:                          careful{e.opts.fs, e.stop},
+		FS:                          careful{e.opts.fs, e.stop, e.logs},
 		Cache:                       e.cache,
 		Lock:                        e.lock,
 		Merger:                      counters,
@@ -224,6 +229,7 @@ func (e *Engine) begin() error {
 	e.log = engine.NewTail(e.tail)
 	if !e.opts.ReadOnly {
 		e.quiet = time.AfterFunc(quiet, e.whenQuiet) // also of what the last process left
+		e.rest = time.AfterFunc(rest, e.whenAtRest)
 	}
 	return nil
 }
@@ -283,24 +289,27 @@ func (e *Engine) Checkpoint(ctx context.Context, dir string) error {
 	return nil
 }
 
-// DiskBytes is the room that the store takes on its disk.
+// DiskBytes is the room that the store takes on its disk, with what is preallocated for its write-ahead log and old logs that are kept to be written over.
 func (e *Engine) DiskBytes(ctx context.Context) (int64, error) {
 	if err := e.gate.Enter(ctx); err != nil {
 		return 0, err
 	}
 	defer e.gate.Leave()
-	return int64(e.db.Metrics().DiskSpaceUsage()), nil
+	_, all, err := e.room()
+	return all, err
 }
 
 // Close waits for calls under way (a Scan that is being read is one, so do not call it from inside one's loop), then closes
 // the store and whatever snapshots are still open. A second Close does nothing.
 func (e *Engine) Close() error {
+	e.leave.Do(func() { close(e.leaving) })
 	if !e.gate.Shut() {
 		return nil
 	}
 	var unmarked error
 	if e.quiet != nil {
 		e.quiet.Stop()
+		e.rest.Stop()
 		unmarked = e.mark()
 	}
 	e.log.Close()

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -75,6 +76,21 @@ func TestAcknowledgedSurvivesAPowerCut(t *testing.T) {
 					acked[k] = true
 					mu.Unlock()
 					began <- struct{}{}
+				}
+			})
+		}
+		if round%2 == 0 { // old logs are emptied meanwhile
+			writers.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(time.Millisecond):
+					}
+					if err := e.emptyLogs(); err != nil {
+						t.Errorf("empty logs: %v", err)
+						return
+					}
 				}
 			})
 		}

@@ -199,6 +199,30 @@ func (c *crowd) bundle(n int) []byte {
 
 // codes are the codes that resources of a type have, as search values system|code, the most frequent first.
 func (c *crowd) codes(typ string) []string {
+	count := c.frequency(typ)
+	out := make([]string, 0, len(count))
+	for k := range count {
+		out = append(out, k)
+	}
+	slices.SortFunc(out, func(a, b string) int {
+		if d := count[b] - count[a]; d != 0 {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+	return out
+}
+
+// size is how many resources the records have that are copied.
+func (c *crowd) size() (n int) {
+	for _, p := range c.records {
+		n += len(p.resources)
+	}
+	return n
+}
+
+// frequency is how often each code stands in resources of a type.
+func (c *crowd) frequency(typ string) map[string]int {
 	count := map[string]int{}
 	for _, p := range c.records {
 		for _, r := range p.resources {
@@ -217,17 +241,7 @@ func (c *crowd) codes(typ string) []string {
 			}
 		}
 	}
-	out := make([]string, 0, len(count))
-	for k := range count {
-		out = append(out, k)
-	}
-	slices.SortFunc(out, func(a, b string) int {
-		if d := count[b] - count[a]; d != 0 {
-			return d
-		}
-		return strings.Compare(a, b)
-	})
-	return out
+	return count
 }
 
 // madeCrowd makes forty records in the proportions of Synthea's: a third results, a quarter claims, a mean of 1.2 kB a resource.
