@@ -339,7 +339,7 @@ func (m *Manager) Current(p Principal) (Principal, bool) {
 	}
 	if p.Service {
 		c, ok := m.opts.Region.Client(p.User)
-		return Principal{User: c.ID, Name: c.Name, Role: c.Role, Organisation: c.Organisation, Service: true}, ok && c.Kind == region.ServiceClient
+		return Principal{User: c.ID, Name: c.Name, Role: c.Role, Organisation: c.Organisation, System: c.System, Service: true}, ok && c.Kind == region.ServiceClient
 	}
 	u, ok := m.users[p.User]
 	return of(u), ok

@@ -20,6 +20,7 @@ import (
 	"tombolo/fhir/profile"
 	"tombolo/gather"
 	"tombolo/intake"
+	"tombolo/search/scope"
 )
 
 // The largest request bodies read, in bytes.
@@ -237,6 +238,10 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Allow", "GET, HEAD, POST")
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="tombolo"`)
+	case http.StatusForbidden:
+		if missing := (scope.Missing{}); errors.As(err, &missing) { // RFC 6750 §3.1
+			w.Header().Set("WWW-Authenticate", `Bearer realm="tombolo", error="insufficient_scope", scope="`+missing.Scope()+`"`)
+		}
 	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "5")
 	case http.StatusTooManyRequests:

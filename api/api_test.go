@@ -46,6 +46,8 @@ type site struct {
 	in    *intake.Intake
 
 	gather    *gather.Gatherer
+	users     *access.Manager
+	people    *mpi.Index
 	bulkStops func() // waits until it has
 	// logged is what the API has logged, to be read when nothing is asked any more.
 	logged *bytes.Buffer
@@ -63,6 +65,8 @@ func openWith(t testing.TB, differ func(*region.Region)) *site {
 			{ID: "other", Name: "Other", Role: "system", Organisation: "RX2", System: "other", TokenSHA256: digest("other")},
 			{ID: "doctor", Name: "Dr Ade", Role: "hospital-doctor", Organisation: "RX1", TokenSHA256: digest("doctor")},
 		},
+		Identity: region.Identity{Clients: []region.Client{{ID: "app", Name: "An app of the EPR", Kind: region.ServiceClient, Role: "system", Organisation: "RX1", System: "epr",
+			Scopes: []string{"system/*.cruds", "patient/*.cruds"}}}},
 		Systems: []region.System{{ID: "epr", Organisation: "RX1", Connector: "api", Product: "EPR", Release: region.Release{All: true}, Gives: gives},
 			{ID: "other", Organisation: "RX2", Connector: "api", Release: region.Release{All: true}, Gives: gives}},
 	}
@@ -94,7 +98,7 @@ func openWith(t testing.TB, differ func(*region.Region)) *site {
 	must(t, err)
 	g := gather.New(gather.Options{Region: r, People: people, Kept: db, Audit: log, Stamper: stamper})
 	logged := &bytes.Buffer{}
-	s := &site{t: t, audit: log, db: db, in: in, gather: g, logged: logged}
+	s := &site{t: t, audit: log, db: db, in: in, gather: g, users: users, people: people, logged: logged}
 	srv := httptest.NewServer(api.New(api.Options{Gather: g, Directory: directory.New(directory.Options{Store: db, Region: func() *region.Region { return r }}), Intake: in, Bulk: s.bulkRuns(), Parameters: params, Subscriptions: notices, Access: users, Name: "Test", Version: "test", Logger: slog.New(slog.NewTextHandler(logged, nil))}))
 	s.url = srv.URL + "/fhir"
 	t.Cleanup(func() {

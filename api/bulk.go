@@ -17,6 +17,7 @@ import (
 	"tombolo/bulk"
 	"tombolo/fhir"
 	"tombolo/gather"
+	"tombolo/search/scope"
 )
 
 // Work that takes longer than a request: a system's own record in and out, as NDJSON. FHIR R4 async.html, HL7 Bulk Data Access 2.0.0
@@ -89,6 +90,11 @@ func (s *server) export(w http.ResponseWriter, r *http.Request, session *access.
 			return err
 		}
 		if e.Patients, err = s.members(r.Context(), own, ref, e.Patients); err != nil {
+			return err
+		}
+	}
+	for _, typ := range append([]string{"*"}, e.Types...) {
+		if err := own.Needs(r.Context(), scope.Read, typ); err != nil {
 			return err
 		}
 	}
@@ -243,6 +249,9 @@ func (s *server) importLines(w http.ResponseWriter, r *http.Request, session *ac
 	if err != nil {
 		return err
 	}
+	if err := own.Needs(r.Context(), scope.Update, "*"); err != nil {
+		return err
+	}
 	if !preferences(r).async {
 		return mustBeAsync()
 	}
@@ -281,11 +290,7 @@ func (u *unhurried) Read(b []byte) (int, error) {
 
 // job says how a job stands. HL7 Bulk Data Access 2.0.0 export.html#bulk-data-status-request
 func (s *server) job(w http.ResponseWriter, r *http.Request, session *access.Session) error {
-	own, err := s.o.Gather.Own(r.Context(), session)
-	if err != nil {
-		return err
-	}
-	j, err := s.o.Bulk.Job(r.Context(), own.Source(), r.PathValue("job"))
+	_, j, err := s.jobOf(r, session)
 	if err != nil {
 		return err
 	}
@@ -308,6 +313,23 @@ func (s *server) job(w http.ResponseWriter, r *http.Request, session *access.Ses
 	return nil
 }
 
+// jobOf finds the job that a request names. One that was begun for an application that reaches further than this one is not there for it.
+func (s *server) jobOf(r *http.Request, session *access.Session) (*gather.Own, bulk.Job, error) {
+	own, err := s.o.Gather.Own(r.Context(), session)
+	if err != nil {
+		return nil, bulk.Job{}, err
+	}
+	j, err := s.o.Bulk.Job(r.Context(), own.Source(), r.PathValue("job"))
+	if err != nil {
+		return nil, j, err
+	}
+	covers, err := own.Covers(r.Context(), j.Mandate)
+	if err == nil && !covers {
+		err = bulk.NoSuchJob()
+	}
+	return own, j, err
+}
+
 // manifest lists the files of a job. HL7 Bulk Data Access 2.0.0 export.html#response---output-manifest
 func (s *server) manifest(r *http.Request, j bulk.Job) fhir.M {
 	lists := map[string][]fhir.M{"output": {}, "error": {}}
@@ -325,7 +347,7 @@ func (s *server) manifest(r *http.Request, j bulk.Job) fhir.M {
 }
 
 func (s *server) cancelJob(w http.ResponseWriter, r *http.Request, session *access.Session) error {
-	own, err := s.o.Gather.Own(r.Context(), session)
+	own, _, err := s.jobOf(r, session)
 	if err != nil {
 		return err
 	}
@@ -338,11 +360,7 @@ func (s *server) cancelJob(w http.ResponseWriter, r *http.Request, session *acce
 
 // jobFile streams one of a job's files. Each person's part was audited before it was made; that it is fetched is audited before it is given.
 func (s *server) jobFile(w http.ResponseWriter, r *http.Request, session *access.Session) error {
-	own, err := s.o.Gather.Own(r.Context(), session)
-	if err != nil {
-		return err
-	}
-	j, err := s.o.Bulk.Job(r.Context(), own.Source(), r.PathValue("job"))
+	own, j, err := s.jobOf(r, session)
 	if err != nil {
 		return err
 	}

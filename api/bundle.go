@@ -17,6 +17,7 @@ import (
 	"tombolo/fhir/r4"
 	"tombolo/gather"
 	"tombolo/intake"
+	"tombolo/search/scope"
 )
 
 // maxEntries bounds a Bundle that is sent to be done.
@@ -162,6 +163,24 @@ func (s *server) readConditions(r *http.Request, e *entry, req fhir.Value) (err 
 	return nil
 }
 
+// lacks is the refusal of an entry that no scope lets the application do, whatever is there, before anything of the transaction is done.
+func (e *entry) lacks(reach *scope.Reach) error {
+	var err error
+	switch {
+	case !e.reads:
+		err = e.change.lacks(reach)
+	case !fhir.IsType(e.change.typ): // of the whole system: it answers for itself
+	case fhir.ValidID(e.change.id) && !strings.HasPrefix(e.change.id, "_"):
+		err = reach.Lacks(scope.Read|scope.Search, e.change.typ)
+	default:
+		err = reach.Lacks(scope.Search, e.change.typ)
+	}
+	if i := fhir.IssueOf(err); i != nil {
+		return i.At(e.at + ".request")
+	}
+	return nil
+}
+
 // order is that in which a transaction is done, whatever order it was sent in. FHIR R4 http.html#trules
 var order = map[string]int{"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
 
@@ -182,7 +201,12 @@ func (s *server) transaction(w http.ResponseWriter, r *http.Request, own *gather
 	if id := res.Get("identifier"); key == "" && id.Text("value") != "" {
 		key = "bundle " + id.Text("system") + "|" + id.Text("value")
 	}
-	receipt, err := s.o.Intake.Submit(r.Context(), intake.Submission{Source: own.Source(), Raw: raw, ContentType: "application/fhir+json", Key: key},
+	for _, e := range entries {
+		if err := own.Refused(r.Context(), e.lacks(own.Reach())); err != nil {
+			return err
+		}
+	}
+	receipt, err := s.o.Intake.Submit(r.Context(), intake.Submission{Source: own.Source(), Raw: raw, ContentType: "application/fhir+json", Key: own.Key(key), Reach: own.Reach()},
 		func(tx *intake.Writing) ([]byte, error) {
 			all, err := s.applyAll(r, tx, entries)
 			if err != nil {
@@ -191,7 +215,7 @@ func (s *server) transaction(w http.ResponseWriter, r *http.Request, own *gather
 			return json.Marshal(all)
 		})
 	if err != nil {
-		return err
+		return own.Refused(r.Context(), err)
 	}
 	var all []done
 	if err := json.Unmarshal(receipt.Reply, &all); err != nil {
@@ -323,7 +347,9 @@ func (s *server) tellAll(w http.ResponseWriter, r *http.Request, own *gather.Own
 				if err != nil {
 					return err
 				}
-				part.Resource = got.Body
+				if own.Shows(got) {
+					part.Resource = got.Body
+				}
 			}
 		}
 		if prefer == "OperationOutcome" {

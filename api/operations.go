@@ -16,6 +16,7 @@ import (
 	"tombolo/gather"
 	"tombolo/intake"
 	"tombolo/search"
+	"tombolo/search/scope"
 )
 
 // Operations on what a system itself holds here, and on nothing.
@@ -211,8 +212,17 @@ func (s *server) metaChange(w http.ResponseWriter, r *http.Request, session *acc
 	if err != nil {
 		return err
 	}
-	receipt, err := s.o.Intake.Submit(r.Context(), intake.Submission{Source: own.Source(), Raw: params.Raw(), ContentType: typeFHIRJSON}, func(tx *intake.Writing) ([]byte, error) {
+	as := change1(ref)
+	as.method = "PATCH" // as which it is taken: it builds on what is there
+	if err := own.Refused(r.Context(), as.lacks(own.Reach())); err != nil {
+		return err
+	}
+	sub := intake.Submission{Source: own.Source(), Raw: params.Raw(), ContentType: typeFHIRJSON, Reach: own.Reach()}
+	receipt, err := s.o.Intake.Submit(r.Context(), sub, func(tx *intake.Writing) ([]byte, error) {
 		was, err := tx.Get(r.Context(), ref)
+		if err == nil && !own.Reach().May(scope.Read|scope.Search, was) {
+			err = fhir.Errorf(fhir.NotFound, "%s is not known here", ref)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -227,7 +237,7 @@ func (s *server) metaChange(w http.ResponseWriter, r *http.Request, session *acc
 		return json.Marshal(d)
 	})
 	if err != nil {
-		return err
+		return own.Refused(r.Context(), err)
 	}
 	var d done
 	if err := json.Unmarshal(receipt.Reply, &d); err != nil {
@@ -313,6 +323,9 @@ func (s *server) lastN(w http.ResponseWriter, r *http.Request, session *access.S
 	}
 	q.Base, q.Sort, q.Count = s.base(r), []search.SortKey{{Name: "date", Desc: true}}, 1000
 	own, err := s.o.Gather.Own(r.Context(), session)
+	if err == nil {
+		err = own.Needs(r.Context(), scope.Search, "Observation")
+	}
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"tombolo/fhir"
 	"tombolo/gather"
 	"tombolo/search"
+	"tombolo/search/scope"
 )
 
 // ownSearch is a search on one type over what the system itself holds. FHIR R4 search.html
@@ -26,6 +27,9 @@ func (s *server) searchOwn(w http.ResponseWriter, r *http.Request, session *acce
 		return unknownType(typ)
 	}
 	own, v, custom, err := s.ownQuestion(r, session)
+	if err == nil {
+		err = own.Needs(r.Context(), scope.Search, typ)
+	}
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"tombolo/fhir"
 	"tombolo/gather"
 	"tombolo/search"
+	"tombolo/search/scope"
 )
 
 // Searches across types: of the whole system, and of all of one patient's record. FHIR R4 http.html#search
@@ -35,6 +36,9 @@ func (s *server) searchTypes(w http.ResponseWriter, r *http.Request, session *ac
 	a, warnings, err := s.across(r, v, patient, custom)
 	if err != nil {
 		return allErrors(warnings, err)
+	}
+	if err := a.within(r.Context(), own); err != nil {
+		return err
 	}
 	page, included, err := s.findAcross(r.Context(), own, a)
 	if err != nil {
@@ -86,6 +90,25 @@ func (s *server) across(r *http.Request, v url.Values, patient string, custom se
 		a.queries[typ] = q
 	}
 	return a, warnings, nil
+}
+
+// within leaves out the types of which the application may find nothing; if they were named, it is told.
+func (a *across) within(ctx context.Context, own *gather.Own) error {
+	if err := own.Needs(ctx, scope.Search, "*"); err != nil {
+		return err
+	}
+	var types []string
+	for _, typ := range a.types {
+		err := own.Reach().Lacks(scope.Search, typ)
+		switch {
+		case err == nil:
+			types = append(types, typ)
+		case a.named:
+			return own.Refused(ctx, err)
+		}
+	}
+	a.types = types
+	return nil
 }
 
 // findAcross does a page. Its cursor is the position of the log, the type, and the cursor in that type.

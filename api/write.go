@@ -15,6 +15,7 @@ import (
 	"tombolo/gather"
 	"tombolo/intake"
 	"tombolo/search"
+	"tombolo/search/scope"
 	"tombolo/searchparam"
 	"tombolo/subscription"
 )
@@ -143,11 +144,14 @@ func (s *server) single(w http.ResponseWriter, r *http.Request, session *access.
 	if err != nil {
 		return err
 	}
+	if err := own.Refused(r.Context(), c.lacks(own.Reach())); err != nil {
+		return err
+	}
 	key, err := idempotencyKey(r)
 	if err != nil {
 		return err
 	}
-	sub := intake.Submission{Source: own.Source(), Raw: raw, ContentType: mediaType(r), Key: key}
+	sub := intake.Submission{Source: own.Source(), Raw: raw, ContentType: mediaType(r), Key: own.Key(key), Reach: own.Reach()}
 	receipt, err := s.o.Intake.Submit(r.Context(), sub, func(tx *intake.Writing) ([]byte, error) {
 		d, err := apply(r.Context(), tx, c)
 		if err != nil {
@@ -156,7 +160,7 @@ func (s *server) single(w http.ResponseWriter, r *http.Request, session *access.
 		return json.Marshal(d)
 	})
 	if err != nil {
-		return err
+		return own.Refused(r.Context(), err)
 	}
 	var d done
 	if err := json.Unmarshal(receipt.Reply, &d); err != nil {
@@ -226,8 +230,28 @@ func (s *server) tell(w http.ResponseWriter, r *http.Request, own *gather.Own, d
 	if err != nil {
 		return err
 	}
+	if !own.Shows(got) {
+		w.WriteHeader(d.Status)
+		return nil
+	}
 	write(w, r, d.Status, got.Body)
 	return nil
+}
+
+// letters are what each method does, in the letters of scopes. SMART App Launch 2.2 scopes-and-launch-context.html#scopes-for-requesting-fhir-resources
+var letters = map[string]scope.Can{"POST": scope.Create, "PUT": scope.Update, "PATCH": scope.Update, "DELETE": scope.Delete}
+
+// lacks is the refusal of a change that no scope lets the application make, whatever is there: the method's own letter, the search that a condition is, and, of a patch,
+// which builds on what is there and can test it, reading.
+func (c change) lacks(reach *scope.Reach) error {
+	err := reach.Lacks(letters[c.method], c.typ)
+	if err == nil && c.where != nil {
+		err = reach.Lacks(scope.Search, c.typ)
+	}
+	if err == nil && c.method == "PATCH" {
+		err = reach.Lacks(scope.Read|scope.Search, c.typ)
+	}
+	return err
 }
 
 func (s *server) location(r *http.Request, d done) string {
@@ -329,7 +353,11 @@ func put(ctx context.Context, tx *intake.Writing, c change, status int, r *fhir.
 	if err := subscription.Check(r, tx.System().Notify()); err != nil {
 		return done{}, err
 	}
-	changed, err := tx.Put(ctx, r)
+	write := tx.Put
+	if c.method == "POST" {
+		write = tx.Create
+	}
+	changed, err := write(ctx, r)
 	if err != nil {
 		return done{}, err
 	}
@@ -442,7 +470,7 @@ func applyPatch(ctx context.Context, tx *intake.Writing, c change) (done, error)
 	if err != nil {
 		return done{}, err
 	}
-	if was == nil {
+	if was == nil || !tx.Reach().May(scope.Read|scope.Search, was) {
 		return done{}, fhir.Errorf(fhir.NotFound, "there is nothing to patch")
 	}
 	if err := concurrency(ctx, tx, c, was); err != nil {

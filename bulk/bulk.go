@@ -192,9 +192,14 @@ func (s *Service) Job(ctx context.Context, source, id string) (Job, error) {
 		err = json.Unmarshal(v, &j)
 	}
 	if err == nil && (!ok || !j.Expires.IsZero() && !s.now().Before(j.Expires)) {
-		err = fhir.Errorf(fhir.NotFound, "there is no such job: it was cancelled, or its files have expired")
+		err = NoSuchJob()
 	}
 	return j, err
+}
+
+// NoSuchJob is the answer for a job that is not there, or not for whoever asks.
+func NoSuchJob() error {
+	return fhir.Errorf(fhir.NotFound, "there is no such job: it was cancelled, or its files have expired")
 }
 
 // Cancel ends a job, and takes away what it has made. What was imported stays.

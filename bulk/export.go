@@ -36,7 +36,11 @@ type Filter struct {
 // Export begins one. What it asks for must have been checked: see CheckFilter.
 func (s *Service) Export(ctx context.Context, own *gather.Own, request string, e Export) (Job, error) {
 	if e.Level == "group" || e.Some {
-		mine, err := own.Mine(ctx, e.Patients...)
+		which := own.Mine // a group that may be read names its members
+		if e.Level == "patient" {
+			which = own.Known
+		}
+		mine, err := which(ctx, e.Patients...)
 		if err != nil {
 			return Job{}, err
 		}

@@ -292,7 +292,7 @@ func (x *importing) submit(ctx context.Context, rows []row) error {
 	}
 	var problems []*fhir.Issue
 	var doing gather.Doing
-	receipt, err := x.door.Submit(ctx, intake.Submission{Source: x.own.Source(), Raw: raw.Bytes(), ContentType: "application/fhir+ndjson"}, func(tx *intake.Writing) ([]byte, error) {
+	receipt, err := x.door.Submit(ctx, intake.Submission{Source: x.own.Source(), Raw: raw.Bytes(), ContentType: "application/fhir+ndjson", Reach: x.own.Reach()}, func(tx *intake.Writing) ([]byte, error) {
 		problems, doing = nil, gather.Doing{Kind: "update", Query: "$import " + x.out.job.ID}
 		if err := tx.Prefetch(ctx, refs...); err != nil {
 			return nil, err
@@ -336,4 +336,4 @@ func (x *importing) submit(ctx context.Context, rows []row) error {
 }
 
 // theirs are the faults of a line, and not of this server.
-var theirs = map[fhir.IssueType]bool{fhir.BusinessRule: true, fhir.Conflict: true, fhir.Required: true, fhir.ValueError: true, fhir.Invalid: true, fhir.Structure: true}
+var theirs = map[fhir.IssueType]bool{fhir.BusinessRule: true, fhir.Conflict: true, fhir.Required: true, fhir.ValueError: true, fhir.Invalid: true, fhir.Structure: true, fhir.Forbidden: true}

@@ -1,7 +1,9 @@
 package gather
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"tombolo/fhir"
 	"tombolo/policy"
 	"tombolo/search"
+	"tombolo/search/scope"
 	"tombolo/store"
 )
 
@@ -21,6 +24,7 @@ type Own struct {
 	g      *Gatherer
 	s      *access.Session
 	source string
+	reach  *scope.Reach // of the application that asks; nil: all of it
 }
 
 // A Mandate is what is kept of a session for work that goes on after its request, also after the node has started again: who asked, and for which system.
@@ -31,35 +35,51 @@ type Mandate struct {
 	Purpose                        policy.Purpose
 	System                         string
 	Trace, Device, Address         string
+	// Of an application that acts for the system: which, what it was given ("" with a Client: nothing), and the one person whose record it was launched for.
+	Client, Scopes, Locked string `json:",omitempty"`
 }
 
 // Mandate is what Resume needs to go on for the one whose record this is.
 func (o *Own) Mandate() Mandate {
 	s := o.s
-	return Mandate{User: s.User, Name: s.Name, RoleName: s.RoleName, Role: s.Role, Organisation: s.Organisation, OrganisationName: s.OrganisationName, Purpose: s.Purpose,
+	scopes := ""
+	if s.Scopes != nil {
+		scopes = s.Scopes.String()
+	}
+	return Mandate{Client: s.Client, Scopes: scopes, Locked: s.Locked, User: s.User, Name: s.Name, RoleName: s.RoleName, Role: s.Role, Organisation: s.Organisation, OrganisationName: s.OrganisationName, Purpose: s.Purpose,
 		System: s.System, Trace: s.Trace, Device: s.Device, Address: s.Address}
 }
 
-// Resume decides again whether the system may read and write its record, as the region is now.
+// Resume decides again whether the system may read and write its record, as the region is now, and no further than the application could that asked.
 func (g *Gatherer) Resume(ctx context.Context, m Mandate) (*Own, error) {
-	return g.Own(ctx, &access.Session{User: m.User, Name: m.Name, RoleName: m.RoleName, Role: m.Role, Organisation: m.Organisation, OrganisationName: m.OrganisationName,
-		Purpose: m.Purpose, System: m.System, Trace: m.Trace, Device: m.Device, Address: m.Address})
+	s := &access.Session{User: m.User, Name: m.Name, RoleName: m.RoleName, Role: m.Role, Organisation: m.Organisation, OrganisationName: m.OrganisationName,
+		Purpose: m.Purpose, System: m.System, Trace: m.Trace, Device: m.Device, Address: m.Address, Client: m.Client, Locked: m.Locked}
+	if m.Client != "" {
+		given, _ := scope.Parse(m.Scopes)
+		c, _ := g.o.Region.Client(m.Client) // one that is no longer registered is allowed nothing
+		allowed, _ := scope.Parse(strings.Join(c.Scopes, " "))
+		given = given.Within(allowed)
+		s.Scopes = &given
+	}
+	return g.Own(ctx, s)
 }
 
-// Own decides, before anything is looked at, whether a session may read and write its system's record.
+// Own decides, before anything is looked at, whether a session may read and write its system's record, and how far the application that asks reaches into it.
 func (g *Gatherer) Own(ctx context.Context, s *access.Session) (*Own, error) {
-	if s.Scopes != nil { // they say what of people's records an application may have; nothing here is held to them yet
-		return nil, g.forbid(ctx, s, fhir.Errorf(fhir.Forbidden, "a system keeps its record under its own access token: a token with scopes is for people's records"))
-	}
 	src := policy.Source{System: s.System}
 	if sys, ok := g.o.Region.System(s.System); ok {
 		src.Organisation = sys.Organisation
 	}
 	d := policy.DecideOwn(s.Subject(), src)
-	if d.Permit {
-		return &Own{g, s, s.System}, nil
+	if !d.Permit {
+		return nil, g.forbid(ctx, s, fhir.Errorf(fhir.Forbidden, "this is for a system that keeps its own record here: %s", d.Reasons[0].Text))
 	}
-	return nil, g.forbid(ctx, s, fhir.Errorf(fhir.Forbidden, "this is for a system that keeps its own record here: %s", d.Reasons[0].Text))
+	reach, err := g.reachOf(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	o := &Own{g: g, s: s, source: s.System, reach: reach}
+	return o, o.Needs(ctx, scope.Any, "*")
 }
 
 // Source is the id of the system.
@@ -136,8 +156,11 @@ func notHere(ref fhir.Ref) error { return fhir.Errorf(fhir.NotFound, "%s is not 
 
 // Read gives the current version. NotFound if there never was one, or another system holds it; Deleted if it was deleted.
 func (o *Own) Read(ctx context.Context, ref fhir.Ref) (store.Stored, error) {
+	if err := o.Needs(ctx, scope.Read, ref.Type()); err != nil {
+		return store.Stored{}, err
+	}
 	s, err := o.g.o.Kept.ReadRaw(ctx, ref)
-	if err == nil && s.Source != o.source {
+	if err == nil && !o.has(scope.Read, s) {
 		return store.Stored{}, notHere(ref)
 	}
 	if fhir.Is(err, fhir.Deleted) {
@@ -151,7 +174,7 @@ func (o *Own) Read(ctx context.Context, ref fhir.Ref) (store.Stored, error) {
 
 // gone is how a deletion is told: to those whose it was.
 func (o *Own) gone(ctx context.Context, ref fhir.Ref, deleted error) error {
-	all, err := o.history(ctx, ref)
+	all, err := o.history(ctx, ref, scope.Read)
 	switch {
 	case err != nil:
 		return err
@@ -163,7 +186,24 @@ func (o *Own) gone(ctx context.Context, ref fhir.Ref, deleted error) error {
 
 // Version gives one version.
 func (o *Own) Version(ctx context.Context, ref fhir.Ref, version int) (store.Stored, error) {
+	if err := o.Needs(ctx, scope.Read, ref.Type()); err != nil {
+		return store.Stored{}, err
+	}
 	s, err := o.g.o.Kept.ReadVersionRaw(ctx, ref, version)
+	if fhir.Is(err, fhir.NotFound) { // of what is not here it is not said that it has no such version
+		if all, herr := o.history(ctx, ref, scope.Read); fhir.Is(herr, fhir.NotFound) || herr == nil && len(all) == 0 {
+			err = notHere(ref)
+		}
+	}
+	if err == nil && o.reach != nil { // one that may not be seen as it is now is not there, and nor are its versions
+		all, herr := o.history(ctx, ref, scope.Read)
+		if herr != nil {
+			return store.Stored{}, herr
+		}
+		if !slices.ContainsFunc(all, func(v store.Stored) bool { return v.Version == version }) {
+			return store.Stored{}, notHere(ref)
+		}
+	}
 	if err == nil && s.Source != o.source {
 		return store.Stored{}, notHere(ref)
 	}
@@ -176,9 +216,9 @@ func (o *Own) Version(ctx context.Context, ref fhir.Ref, version int) (store.Sto
 	return s, o.show(ctx, audit.Read, string(ref)+"/_history/"+strconv.Itoa(version), s)
 }
 
-func (o *Own) history(ctx context.Context, ref fhir.Ref) ([]store.Stored, error) {
+func (o *Own) history(ctx context.Context, ref fhir.Ref, can scope.Can) ([]store.Stored, error) {
 	all, err := o.g.o.Kept.History(ctx, ref)
-	return slices.DeleteFunc(all, func(s store.Stored) bool { return s.Source != o.source }), err
+	return o.seen(can, slices.DeleteFunc(all, func(s store.Stored) bool { return s.Source != o.source })), err
 }
 
 // A Span of changes to look at: which versions, newest first.
@@ -196,10 +236,14 @@ func (o *Own) History(ctx context.Context, span Span, query string) (found []sto
 			return nil, 0, err
 		}
 	} else {
+		if err := o.Needs(ctx, scope.Search, cmp.Or(span.Type, "*")); err != nil { // SMART App Launch 2.2: history-type and history-system are of s
+			return nil, 0, err
+		}
+		var failed error
 		changed, after, err := o.g.o.Kept.Before(ctx, span.Before, span.Count, func(e events.Event) bool {
-			return e.Source == o.source && (span.Type == "" || e.Ref.Type() == span.Type) && (span.Keep == nil || span.Keep(store.Stored{Ref: e.Ref, At: e.At}))
+			return e.Source == o.source && (span.Type == "" || e.Ref.Type() == span.Type) && (span.Keep == nil || span.Keep(store.Stored{Ref: e.Ref, At: e.At})) && o.sees(ctx, e, &failed)
 		})
-		if err != nil {
+		if err = errors.Join(err, failed); err != nil {
 			return nil, 0, err
 		}
 		next = after
@@ -219,7 +263,10 @@ func (o *Own) History(ctx context.Context, span Span, query string) (found []sto
 
 func (o *Own) instanceHistory(ctx context.Context, span Span) (found []store.Stored, next events.Seq, err error) {
 	ref := fhir.MakeRef(span.Type, span.ID)
-	all, err := o.history(ctx, ref)
+	if err := o.Needs(ctx, scope.Read, span.Type); err != nil {
+		return nil, 0, err
+	}
+	all, err := o.history(ctx, ref, scope.Read)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -244,7 +291,7 @@ func (o *Own) Searcher() search.Searcher { return ownSearcher{o} }
 type ownSearcher struct{ o *Own }
 
 func (s ownSearcher) Search(ctx context.Context, q search.Query) (*search.Page, error) {
-	q.Source = s.o.source
+	q.Source, q.Within = s.o.source, s.o.reach.Matches(scope.Search)
 	return s.o.g.o.Kept.Search(ctx, q)
 }
 
@@ -253,7 +300,7 @@ func (o *Own) Lookup(ctx context.Context, refs ...fhir.Ref) ([]*fhir.Resource, e
 	var out []*fhir.Resource
 	for _, ref := range refs {
 		s, err := o.g.o.Kept.ReadRaw(ctx, ref)
-		if fhir.Is(err, fhir.NotFound) || fhir.Is(err, fhir.Deleted) || err == nil && s.Source != o.source {
+		if fhir.Is(err, fhir.NotFound) || fhir.Is(err, fhir.Deleted) || err == nil && !o.has(scope.Read|scope.Search, s) {
 			continue
 		}
 		if err != nil {
@@ -299,8 +346,11 @@ var besides = map[string]bool{"Organization": true, "Practitioner": true, "Pract
 // Record gives all that this system holds in one patient's record, the patient first, and what the record names beside it. Like what a Searcher finds, it has not
 // been audited: whoever gives it out calls Show first.
 func (o *Own) Record(ctx context.Context, patient fhir.Ref) ([]*fhir.Resource, error) {
+	if err := o.Needs(ctx, scope.Read, "Patient"); err != nil {
+		return nil, err
+	}
 	first, err := o.g.o.Kept.ReadRaw(ctx, patient)
-	if err == nil && first.Source != o.source {
+	if err == nil && !o.has(scope.Read, first) {
 		err = notHere(patient)
 	}
 	if err != nil {
@@ -319,7 +369,7 @@ func (o *Own) Record(ctx context.Context, patient fhir.Ref) ([]*fhir.Resource, e
 		if err != nil {
 			return nil, err
 		}
-		if !seen[r.Ref()] {
+		if !seen[r.Ref()] && o.reach.May(scope.Read, r) {
 			seen[r.Ref()] = true
 			out = append(out, r)
 		}
@@ -341,7 +391,7 @@ func (o *Own) Record(ctx context.Context, patient fhir.Ref) ([]*fhir.Resource, e
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, more...)
+		out = append(out, slices.DeleteFunc(more, func(r *fhir.Resource) bool { return !o.reach.May(scope.Read, r) })...)
 	}
 	return out, nil
 }

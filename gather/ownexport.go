@@ -11,6 +11,7 @@ import (
 	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/search"
+	"tombolo/search/scope"
 	"tombolo/store"
 )
 
@@ -48,11 +49,11 @@ func (o *Own) exporting(giving Giving) audit.Event {
 
 // as is a resource of this system as it was, or nil if it was not there, or is not wanted.
 func (o *Own) as(ctx context.Context, giving Giving, r *fhir.Resource) (*fhir.Resource, error) {
-	if connector.SourceOf(r) != o.source {
+	if connector.SourceOf(r) != o.source || !o.reach.May(scope.Read, r) {
 		return nil, nil
 	}
 	if at, err := time.Parse(time.RFC3339, r.Text("meta.lastUpdated")); err == nil && at.After(giving.At) {
-		all, err := o.history(ctx, r.Ref())
+		all, err := o.history(ctx, r.Ref(), scope.Read)
 		if err != nil {
 			return nil, err
 		}
@@ -82,6 +83,9 @@ func (o *Own) GiveShared(ctx context.Context, giving Giving, only []fhir.Ref, wr
 		return out, nil, err
 	}
 	give := func(r *fhir.Resource) error {
+		if !o.reach.May(scope.Read, r) {
+			return nil // nor what it names
+		}
 		_, err := fhir.MapReferences(r, func(_ fhir.Value, reference string) ([]byte, bool) {
 			if reference, _, _ = strings.Cut(reference, "/_history/"); besides[fhir.Ref(reference).Type()] {
 				named = append(named, fhir.Ref(reference))
@@ -123,7 +127,7 @@ func (o *Own) GiveShared(ctx context.Context, giving Giving, only []fhir.Ref, wr
 
 // Patients gives the ids of this system's patients, a page at a time, and the cursor of the next page, "" at the end. They are not shown to anybody yet.
 func (o *Own) Patients(ctx context.Context, cursor string, count int) (ids []string, next string, err error) {
-	page, err := o.Searcher().Search(ctx, search.Query{Type: "Patient", Count: count, Cursor: cursor})
+	page, err := o.g.o.Kept.Search(ctx, search.Query{Type: "Patient", Source: o.source, Count: count, Cursor: cursor}) // whatever may be had of their records
 	if err != nil {
 		return nil, "", err
 	}
@@ -135,8 +139,11 @@ func (o *Own) Patients(ctx context.Context, cursor string, count int) (ids []str
 
 // Members are the patients of a Group of this system, in order, each once. FHIR R4 group.html
 func (o *Own) Members(ctx context.Context, group fhir.Ref) ([]string, error) {
+	if err := o.Needs(ctx, scope.Read, "Group"); err != nil {
+		return nil, err
+	}
 	s, err := o.g.o.Kept.ReadRaw(ctx, group)
-	if err == nil && s.Source != o.source {
+	if err == nil && !o.has(scope.Read, s) {
 		err = notHere(group)
 	}
 	if err != nil {
@@ -157,13 +164,22 @@ func (o *Own) Members(ctx context.Context, group fhir.Ref) ([]string, error) {
 	return slices.Compact(ids), nil
 }
 
+// Known are those of these patients whom the application knows to be here.
+func (o *Own) Known(ctx context.Context, ids ...string) ([]string, error) {
+	return o.which(ctx, func(s store.Stored) bool { return o.has(scope.Read|scope.Search, s) }, ids)
+}
+
 // Mine are those of these patients who are this system's.
 func (o *Own) Mine(ctx context.Context, ids ...string) ([]string, error) {
+	return o.which(ctx, func(s store.Stored) bool { return s.Source == o.source }, ids)
+}
+
+func (o *Own) which(ctx context.Context, is func(store.Stored) bool, ids []string) ([]string, error) {
 	var out []string
 	for _, id := range ids {
 		s, err := o.g.o.Kept.ReadRaw(ctx, fhir.MakeRef("Patient", id))
 		switch {
-		case fhir.Is(err, fhir.NotFound) || fhir.Is(err, fhir.Deleted) || err == nil && s.Source != o.source:
+		case fhir.Is(err, fhir.NotFound) || fhir.Is(err, fhir.Deleted) || err == nil && !is(s):
 		case err != nil:
 			return nil, err
 		default:
@@ -201,7 +217,15 @@ func (o *Own) Since(ctx context.Context, since time.Time, mark events.Seq) (from
 				from = e.At
 			}
 			if !seen[e.Ref] && e.Kind == events.Deleted {
-				gone = append(gone, Gone{e.Ref, e.Patient})
+				var all []store.Stored
+				if o.reach != nil {
+					if all, err = o.history(ctx, e.Ref, scope.Read); err != nil {
+						return from, nil, err
+					}
+				}
+				if o.reach == nil || len(all) > 0 {
+					gone = append(gone, Gone{e.Ref, e.Patient})
+				}
 			}
 			seen[e.Ref] = true
 		}

@@ -18,6 +18,7 @@ import (
 	"tombolo/fhir"
 	"tombolo/region"
 	"tombolo/search"
+	"tombolo/search/scope"
 	"tombolo/store"
 )
 
@@ -35,6 +36,8 @@ type Submission struct {
 	// Key is the client's own name for this request, with which it may safely be sent again: an Idempotency-Key, or a Bundle's identifier. ""
 	// means that each request stands for itself.
 	Key string
+	// Reach is how far the application that writes reaches into the system's record; nil: all of it.
+	Reach *scope.Reach
 }
 
 // A Writing is one run of what a Submission does. Everything in it happens, or nothing does. Other systems' resources are not there for it.
@@ -42,6 +45,7 @@ type Writing struct {
 	in     *Intake
 	tx     store.Tx
 	source string
+	reach  *scope.Reach
 	refs   []fhir.Ref
 	homes  []string
 }
@@ -98,7 +102,7 @@ func (in *Intake) submit(ctx context.Context, tx store.Tx, sys *region.System, s
 			return again(data, hash, receipt)
 		}
 	}
-	w := &Writing{in: in, tx: tx, source: sub.Source}
+	w := &Writing{in: in, tx: tx, source: sub.Source, reach: sub.Reach}
 	reply, err := fn(w)
 	if err != nil {
 		return err
@@ -164,14 +168,26 @@ func (w *Writing) System() region.System { return *w.in.system(w.source) }
 // Now is the meta.lastUpdated of what is written.
 func (w *Writing) Now() time.Time { return w.tx.Now() }
 
-// Get returns a resource of this system, with what this Writing has done to it. One of another system is NotFound, as one that is not there.
+// Get returns a resource of this system, with what this Writing has done to it. One of another system is NotFound, as one that is not there, and so is one with which
+// the application may do nothing.
 func (w *Writing) Get(ctx context.Context, ref fhir.Ref) (*fhir.Resource, error) {
+	r, err := w.get(ctx, ref)
+	if err == nil && !w.reach.May(scope.Any, r) {
+		return nil, notHere(ref)
+	}
+	return r, err
+}
+
+func (w *Writing) get(ctx context.Context, ref fhir.Ref) (*fhir.Resource, error) {
 	r, err := w.tx.Get(ctx, ref)
 	if err == nil && connector.SourceOf(r) != w.source {
 		return nil, notHere(ref)
 	}
 	return r, err
 }
+
+// Reach is how far the application that writes reaches.
+func (w *Writing) Reach() *scope.Reach { return w.reach }
 
 func notHere(ref fhir.Ref) error { return fhir.Errorf(fhir.NotFound, "%s is not known here", ref) }
 
@@ -185,17 +201,25 @@ func (w *Writing) Prefetch(ctx context.Context, refs ...fhir.Ref) error {
 	return w.tx.Prefetch(ctx, refs...)
 }
 
-// Put writes a resource of this system; it must have an id. changed is false if it says what is there already.
+// Put writes a resource of this system, as an update does; it must have an id. changed is false if it says what is there already.
 func (w *Writing) Put(ctx context.Context, r *fhir.Resource) (changed bool, err error) {
+	return w.put(ctx, r, scope.Update)
+}
+
+// Create is Put of what was not there, as a create does.
+func (w *Writing) Create(ctx context.Context, r *fhir.Resource) (changed bool, err error) {
+	return w.put(ctx, r, scope.Create)
+}
+
+func (w *Writing) put(ctx context.Context, r *fhir.Resource, can scope.Can) (changed bool, err error) {
 	if _, err := fhir.ParseNHSNumber(r.ID()); err == nil {
 		return false, fhir.Errorf(fhir.BusinessRule, "a person's number must not be an id, which stands in URLs and logs: use another id, and put the number under identifier").At(r.Type() + ".id")
 	}
-	was, err := w.tx.Get(ctx, r.Ref())
-	switch {
-	case err == nil && connector.SourceOf(was) != w.source:
-		return false, fhir.Errorf(fhir.Conflict, "this id cannot be used: choose another, or POST and have one given").At(r.Type() + ".id")
-	case err != nil && !fhir.Is(err, fhir.NotFound) && !fhir.Is(err, fhir.Deleted):
+	if err := w.usable(ctx, r.Ref()); err != nil {
 		return false, err
+	}
+	if !w.reach.May(can, r) { // before anything is looked up of whom it is about
+		return false, w.reach.Refuse(can, r.Type())
 	}
 	patient, err := w.home(ctx, r)
 	if err != nil {
@@ -205,11 +229,50 @@ func (w *Writing) Put(ctx context.Context, r *fhir.Resource) (changed bool, err 
 	if err != nil {
 		return false, err
 	}
+	if !w.reach.May(can, stamped) {
+		return false, w.reach.Refuse(can, r.Type())
+	}
 	changed, err = w.tx.Put(ctx, store.Home{Source: w.source, Patient: patient, Heading: string(dataset.HeadingOf(stamped))}, stamped)
 	if changed {
 		w.did(r.Ref(), patient)
 	}
 	return changed, err
+}
+
+// usable reports whether something may be written under an id. One that another system has, or had, and one of what the application does not know to be there, are
+// refused in the same words.
+func (w *Writing) usable(ctx context.Context, ref fhir.Ref) error {
+	was, err := w.tx.Get(ctx, ref)
+	if fhir.Is(err, fhir.Deleted) {
+		was, err = w.last(ctx, ref)
+	}
+	switch {
+	case fhir.Is(err, fhir.NotFound):
+		return nil
+	case err != nil:
+		return err
+	case was == nil:
+		return nil
+	case connector.SourceOf(was) != w.source || !w.reach.May(scope.Any, was):
+		return fhir.Errorf(fhir.Conflict, "this id cannot be used: choose another, or POST and have one given").At(ref.Type() + ".id")
+	case !w.reach.May(scope.Update, was):
+		return w.reach.Refuse(scope.Update, ref.Type())
+	}
+	return nil
+}
+
+// last is what something was before it was deleted; nil if that is not known, or was done in this Writing.
+func (w *Writing) last(ctx context.Context, ref fhir.Ref) (*fhir.Resource, error) {
+	all, err := w.in.o.Store.History(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range all {
+		if !s.Deleted {
+			return s.Resource()
+		}
+	}
+	return nil, nil
 }
 
 func (w *Writing) did(ref fhir.Ref, patient string) {
@@ -232,7 +295,7 @@ func (w *Writing) home(ctx context.Context, r *fhir.Resource) (string, error) {
 			continue // by identifier, or on another server: nobody's record here
 		}
 		id, _, _ = strings.Cut(id, "/")
-		if _, err := w.Get(ctx, fhir.MakeRef("Patient", id)); err != nil {
+		if _, err := w.get(ctx, fhir.MakeRef("Patient", id)); err != nil { // scopes on what is written say nothing of who it may be about
 			if fhir.Is(err, fhir.NotFound) || fhir.Is(err, fhir.Deleted) {
 				return "", fhir.Errorf(fhir.BusinessRule, "the patient whom this is about is not here: create the Patient first, or in the same transaction").At(r.Type())
 			}
@@ -245,9 +308,15 @@ func (w *Writing) home(ctx context.Context, r *fhir.Resource) (string, error) {
 
 // Delete takes away a resource of this system. A Patient goes only with all that stands in their record.
 func (w *Writing) Delete(ctx context.Context, ref fhir.Ref) error {
+	if ref.Type() == "Patient" && !w.reach.Whole() { // whether it may go depends on all that stands in the record
+		return w.reach.Refuse(scope.Read|scope.Search, "*")
+	}
 	r, err := w.Get(ctx, ref)
 	if err != nil {
 		return err
+	}
+	if !w.reach.May(scope.Delete, r) {
+		return w.reach.Refuse(scope.Delete, ref.Type())
 	}
 	patient := ""
 	if ref.Type() == "Patient" {
@@ -288,9 +357,10 @@ func (w *Writing) empty(ctx context.Context, patientID string) error {
 	return nil
 }
 
-// Find gives the resources of this system that a search on one type finds, with what this Writing has done; at most limit.
+// Find gives the resources of this system that a search on one type finds, with what this Writing has done; at most limit. What the application may not search for is
+// not there.
 func (w *Writing) Find(ctx context.Context, q search.Query, limit int) ([]*fhir.Resource, error) {
-	q.Source, q.Count = w.source, limit
+	q.Source, q.Count, q.Within = w.source, limit, w.reach.Matches(scope.Search)
 	m, err := search.Compile(q)
 	if err != nil {
 		return nil, err
@@ -303,7 +373,7 @@ func (w *Writing) Find(ctx context.Context, q search.Query, limit int) ([]*fhir.
 	}
 	for _, r := range put {
 		touched[r.Ref()] = true
-		if m.Match(r) {
+		if m.Match(r) && w.reach.May(scope.Search, r) {
 			out = append(out, r)
 		}
 	}

@@ -443,19 +443,19 @@ func (c *checker) neighbour(path string, n Neighbour) {
 	}
 }
 
-// keeps checks which system a user of the role system is.
-func (c *checker) keeps(path string, u User) {
-	s, ok := c.r.System(u.System)
+// keeps checks which system a user or a service of the role system is.
+func (c *checker) keeps(path, role, organisation, system string) {
+	s, ok := c.r.System(system)
 	switch {
-	case u.Role != "system" && u.System != "":
-		c.err(path+".system", "only a user of the role system keeps a system's record", "Remove system, or write role: system")
-	case u.Role != "system":
-	case u.System == "":
+	case role != "system" && system != "":
+		c.err(path+".system", "only the role system keeps a system's record", "Remove system, or write role: system")
+	case role != "system":
+	case system == "":
 		c.err(path+".system", "a system reads and writes its own record, and this does not say which system it is", "Add system: the id of one under systems")
 	case !ok:
-		c.err(path+".system", u.System+" is not among the systems", "Add it to systems")
-	case u.Organisation != "" && s.Organisation != u.Organisation:
-		c.err(path+".organisation", u.System+" belongs to "+s.Organisation, "Write organisation: "+s.Organisation)
+		c.err(path+".system", system+" is not among the systems", "Add it to systems")
+	case organisation != "" && s.Organisation != organisation:
+		c.err(path+".organisation", system+" belongs to "+s.Organisation, "Write organisation: "+s.Organisation)
 	}
 }
 
@@ -472,7 +472,7 @@ func (c *checker) user(path string, u User) {
 	case u.Role != "citizen" && u.PersonRef != "":
 		c.err(path+".person", "only a citizen has a record of their own here", "Remove person, or write role: citizen")
 	}
-	c.keeps(path, u)
+	c.keeps(path, u.Role, u.Organisation, u.System)
 	if u.Organisation != "" {
 		c.organisation(path+".organisation", u.Organisation)
 	}

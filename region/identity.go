@@ -62,6 +62,7 @@ type Client struct {
 	Keys         string   // where its public keys are: an https address or a file
 	Role         string   // of a service: what it may see follows from it
 	Organisation string   // of a service: the party to agreements for which it acts
+	System       string   // of a service with the role system: whose own record it reads and writes
 	Exchanges    []string // providers whose ID tokens it may exchange for access
 	Introspects  bool     // it may ask what a token is worth
 }
@@ -161,6 +162,7 @@ var clientShape = block("A registered application or system.",
 	field[Client]{"keys", "where its public keys (a JSON Web Key Set) are: an https address or a file", false, text(func(c *Client) *string { return &c.Keys }, anyText)},
 	field[Client]{"role", "of a service: what it may see follows from it", false, oneOf(func(c *Client) *string { return &c.Role }, "a role", Roles)},
 	field[Client]{"organisation", "of a service: the ODS code of the organisation for which it acts", false, text(func(c *Client) *string { return &c.Organisation }, odsText)},
+	field[Client]{"system", "of a service with the role system: the system whose own record it reads and writes here", false, text(func(c *Client) *string { return &c.System }, idText)},
 	field[Client]{"exchanges", "the providers whose ID tokens it may exchange for access", false, list(func(c *Client) *[]string { return &c.Exchanges }, wordItem)},
 	field[Client]{"introspects", "whether it may ask what a token is worth: true or false", false, yesNo(func(c *Client) *bool { return &c.Introspects })},
 )
@@ -274,6 +276,7 @@ func (c *checker) client(path string, cl Client) {
 		if cl.Role == "" || cl.Organisation == "" {
 			c.err(path+".role", "a service acts in a role for an organisation", "Add role and organisation")
 		}
+		c.keeps(path, cl.Role, cl.Organisation, cl.System)
 		if len(cl.Redirects) > 0 {
 			c.err(path+".redirects", "nobody signs in to a service", "Remove them, or write kind: confidential")
 		}
@@ -284,6 +287,9 @@ func (c *checker) client(path string, cl Client) {
 		if cl.Role != "" {
 			c.err(path+".role", "its users have roles of their own", "Remove role, or write kind: service")
 		}
+	}
+	if cl.Kind != ServiceClient && cl.System != "" {
+		c.err(path+".system", "its users have roles of their own", "Remove system, or write kind: service")
 	}
 	if cl.Kind != PublicClient && cl.Kind != "" && cl.Keys == "" {
 		c.err(path+".keys", "proves itself with a key, and nothing says where its public keys are", "Add keys: https://app.example/jwks.json, or a file")

@@ -40,6 +40,9 @@ type Query struct {
 	// Source, if set, keeps the search inside what one source holds: the id of its system. Like Patient it is the searcher's business.
 	Source string
 
+	// Within, if set, is what of it all may be found: a further condition on each resource, which is the searcher's business too.
+	Within func(*fhir.Resource) bool
+
 	// Base is the service's own base URL, without a slash at the end: absolute references below it mean the same as relative ones.
 	Base string
 

@@ -99,7 +99,7 @@ func (f *finder) page(ctx context.Context) (*search.Page, error) {
 
 // total counts all matches, or answers -1 and says why.
 func (f *finder) total(ctx context.Context) (int, error) {
-	if ranges, ok := search.Counted(f.q); ok && !f.db.IndexIsStale() {
+	if ranges, ok := search.Counted(f.q); ok && f.q.Within == nil && !f.db.IndexIsStale() {
 		if search.Tallied(f.q.Type, ranges[0].Name) {
 			if n, ok, err := f.tallied(ctx, ranges); ok || err != nil {
 				return n, err
@@ -225,7 +225,7 @@ func (f *finder) judge(at place, s Stored, err error, visit func(place, *fhir.Re
 		f.issues = append(f.issues, &i)
 		return true
 	}
-	return !f.m.Match(r) || visit(at, r)
+	return !f.m.Match(r) || f.q.Within != nil && !f.q.Within(r) || visit(at, r)
 }
 
 // A candidate may match.

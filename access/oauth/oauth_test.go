@@ -84,6 +84,7 @@ func start(t testing.TB, o oauth.Options) *site {
 				Scopes: []string{"openid", "profile", "fhirUser", "launch", "launch/patient", "offline_access", "patient/*.rs", "user/Observation.rs"}},
 			{ID: "server-app", Name: "A server app", Kind: region.ConfidentialClient, Redirects: []string{appBack}, Keys: filepath.Join(dir, "app.json"), Scopes: []string{"openid", "user/*.rs"}, Introspects: true},
 			{ID: "service", Name: "A system", Kind: region.ServiceClient, Keys: filepath.Join(dir, "service.json"), Role: "hospital-doctor", Organisation: "RX1", Scopes: []string{"system/Observation.rs", "user/*.rs"}},
+			{ID: "keeper", Name: "A ward app", Kind: region.ServiceClient, Keys: filepath.Join(dir, "service.json"), Role: "system", Organisation: "RX1", System: "rx1-app", Scopes: []string{"system/Observation.cruds"}},
 		}}}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { s.oauth.ServeHTTP(w, q) }))
 	t.Cleanup(srv.Close)
@@ -136,7 +137,7 @@ func proof(raw string, more url.Values) url.Values {
 // proven are the parameters with which a confidential client proves who it is.
 func (s *site) proven(client string, more url.Values) url.Values {
 	key := s.app
-	if client == "service" {
+	if client == "service" || client == "keeper" {
 		key = s.service
 	}
 	return proof(s.assertion(client, key).Sign(s.t), more)
@@ -398,6 +399,13 @@ func TestASystemActsForItself(t *testing.T) {
 	session, err := s.session(a.text("access_token"))
 	if err != nil || session.User != "service" || session.MayBreakGlass() || session.Shows(fhir.New("Condition", "c", fhir.M{})) {
 		t.Errorf("%+v %v", session, err)
+	}
+	v.Set("scope", "system/Observation.cu?category=laboratory")
+	if a = s.post("/oauth/token", s.proven("keeper", v)); a.status != 200 {
+		t.Fatalf("%d %v", a.status, a.body)
+	}
+	if session, err = s.session(a.text("access_token")); err != nil || session.System != "rx1-app" || session.Scopes == nil || session.Scopes.String() != "system/Observation.cu?category=laboratory" {
+		t.Errorf("of a service that acts for a system that keeps its record here: %+v %v", session, err)
 	}
 	for _, scopes := range []string{"", "user/*.rs", "system/Patient.rs", "system/Observation.cud", "openid"} {
 		v.Set("scope", scopes)
