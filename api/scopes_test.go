@@ -237,6 +237,8 @@ func TestWritesAreHeldToScopesBeforeAnythingIsWritten(t *testing.T) {
 		{"labels that are added", lab, []string{"POST Observation/o1/$meta-add", `{"resourceType":"Parameters","parameter":[{"name":"meta","valueMeta":{"tag":[{"code":"x"}]}}]}`}, 200},
 		{"labels of what is hidden", lab, []string{"POST Observation/o2/$meta-add", `{"resourceType":"Parameters","parameter":[{"name":"meta","valueMeta":{"tag":[{"code":"x"}]}}]}`}, 404},
 		{"a patient", lab, []string{"DELETE Patient/p2"}, 403},
+		{"a subscription that would tell more", s.given("system/Subscription.cruds system/Observation.rs?category=laboratory", ""), []string{"PUT Subscription/sub", `{"resourceType":"Subscription","id":"sub","status":"off","reason":"x","criteria":"Observation?status=final","channel":{"type":"rest-hook","endpoint":"https://x.example/"}}`}, 403},
+		{"a subscription within", s.given("system/Subscription.cruds system/Observation.rs", ""), []string{"PUT Subscription/sub", `{"resourceType":"Subscription","id":"sub","status":"off","reason":"x","criteria":"Observation?status=final","channel":{"type":"rest-hook","endpoint":"https://x.example/"}}`}, 201},
 		{"an import", s.given("system/Observation.rs", ""), []string{"POST $import", "{}", "Prefer: respond-async", "Content-Type: application/fhir+ndjson"}, 403},
 		{"a create where only a create is given", reads, []string{"POST Observation", observationJSON("", "laboratory", "m", "p1", "")}, 201},
 		{"an update where none is given", reads, []string{"PUT Observation/o1", observationJSON("o1", "laboratory", "a", "p1", "")}, 403},

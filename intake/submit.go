@@ -221,6 +221,9 @@ func (w *Writing) put(ctx context.Context, r *fhir.Resource, can scope.Can) (cha
 	if !w.reach.May(can, r) { // before anything is looked up of whom it is about
 		return false, w.reach.Refuse(can, r.Type())
 	}
+	if about, _, _ := strings.Cut(r.Text("criteria"), "?"); r.Type() == "Subscription" && !w.reach.All(about) { // which goes on telling when nobody's scopes are looked at any more
+		return false, w.reach.Refuse(scope.Read|scope.Search, about)
+	}
 	patient, err := w.home(ctx, r)
 	if err != nil {
 		return false, err

@@ -83,6 +83,13 @@ func (r *Reach) Refuse(can Can, typ string) error {
 // Whole reports whether all that there is may be seen, of every type and every patient.
 func (r *Reach) Whole() bool { return r == nil || !r.locked && r.set.Whole() }
 
+// All reports whether all of a type may be read and found.
+func (r *Reach) All(typ string) bool {
+	return r == nil || !r.locked && slices.ContainsFunc(r.set.Data, func(d Scope) bool {
+		return d.match == nil && (d.Type == "*" || d.Type == typ) && d.Can&Read != 0 && d.Can&Search != 0
+	})
+}
+
 // Matches is May as a search needs it; nil: everything.
 func (r *Reach) Matches(can Can) func(*fhir.Resource) bool {
 	if r == nil {
