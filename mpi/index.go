@@ -53,10 +53,11 @@ func (x *Index) Handle(ctx context.Context, tx store.Tx, e events.Event) error {
 
 func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error {
 	b := tx.Bucket(Bucket)
-	was, err := getString(ctx, b, "patient/"+e.Ref.ID())
+	known, err := b.MultiGet(ctx, "patient/"+e.Ref.ID(), "review/"+e.Ref.ID(), leftPrefix+e.Ref.ID(), personPrefix+x.firstHome(e.Ref.ID())) // all that will be asked for
 	if err != nil {
 		return err
 	}
+	was := string(known[0])
 	r, err := tx.Get(ctx, e.Ref)
 	if fhir.Is(err, fhir.Deleted) || fhir.Is(err, fhir.NotFound) {
 		return x.unlink(ctx, b, was, e.Ref.ID())
@@ -89,7 +90,7 @@ func (x *Index) patient(ctx context.Context, tx store.Tx, e events.Event) error 
 	if err != nil {
 		return err
 	}
-	if err := x.describe(ctx, b, known(&old), &pt); err != nil {
+	if err := x.describe(ctx, b, asKnown(&old), &pt); err != nil {
 		return err
 	}
 	// What this patient was found by goes first; what is still true of it is written again.
@@ -133,8 +134,8 @@ func together(patients []Patient) bool {
 	return slices.ContainsFunc(patients, func(q Patient) bool { return len(q.Together) > 0 })
 }
 
-// known is the patient as they were, nil if there was none.
-func known(q *Patient) *Patient {
+// asKnown is the patient as they were, nil if there was none.
+func asKnown(q *Patient) *Patient {
 	if q.ID == "" {
 		return nil
 	}
@@ -168,11 +169,13 @@ func (q *Patient) remember(old Patient) {
 // keeps it as doubted, it leads to nobody through them, and somebody is to look. A patient who has become unlike everybody they were
 // linked to is parted from them. merged are other people shown by a superseded number to be the same.
 func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was string, others []Patient, doubted []string, e events.Event) (home string, merged []string, err error) {
-	review, _, err := b.Get(ctx, "review/"+pt.ID)
+	review, looked, err := b.Get(ctx, "review/"+pt.ID)
 	if err != nil {
 		return "", nil, err
 	}
-	b.Delete("review/" + pt.ID)
+	if looked {
+		b.Delete("review/" + pt.ID)
+	}
 	if pt.ReplacedBy != "" {
 		if home, err = getString(ctx, b, "patient/"+pt.ReplacedBy); home != "" || err != nil {
 			return home, nil, err
@@ -241,13 +244,16 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was str
 		x.review(b, e, pt.ID, "has become somebody with another name and birth date than the people this source's record was linked to: it has been parted from them")
 		home = x.stamper.ID("mpi", "Person", pt.ID+"/parted/"+strconv.FormatUint(uint64(e.Seq), 10))
 	default:
-		home = x.stamper.ID("mpi", "Person", pt.ID)
+		home = x.firstHome(pt.ID)
 		if taken := (&Person{}); getJSON(ctx, b, personPrefix+home, taken) == nil && len(taken.Patients) > 0 {
 			home = x.stamper.ID("mpi", "Person", pt.ID+"/again/"+strconv.FormatUint(uint64(e.Seq), 10))
 		}
 	}
 	return home, merged, nil
 }
+
+// firstHome is the person that a patient makes who is nobody known.
+func (x *Index) firstHome(patient string) string { return x.stamper.ID("mpi", "Person", patient) }
 
 // apart reports whether a steward has said that a patient is not one of the others.
 func apart(pt Patient, others []Patient) bool {

@@ -20,7 +20,7 @@ import (
 
 // More keys of the bucket, for people who are found by what they are like:
 //
-//	near/<hash of a match key><patient id> -> nothing
+//	near/<hash of a match key><patient id> -> under keys that many share (see carries), match.Description, packed; else nothing
 //	like/<patient id>                -> match.Description, packed
 //	term/<field>/<value>             -> how many patients have that name or postcode
 //	term                             -> how many patients there are
@@ -90,9 +90,14 @@ func (x *Index) describe(ctx context.Context, b store.TxBucket, was, is *Patient
 	if is == nil {
 		b.Delete(likePrefix + was.ID)
 	} else {
-		b.Put(likePrefix+is.ID, []byte(after.Pack()))
+		packed := []byte(after.Pack())
+		b.Put(likePrefix+is.ID, packed)
 		for _, k := range after.Keys() {
-			b.Put(nearKey(k, is.ID), nil)
+			if carries(k) {
+				b.Put(nearKey(k, is.ID), packed)
+			} else {
+				b.Put(nearKey(k, is.ID), nil)
+			}
 		}
 		for f, v := range after.Terms() {
 			counts[termKey(f, v)]++
@@ -110,6 +115,10 @@ func nearKey(key, patient string) string {
 	var sum [8]byte
 	return nearPrefix + base64.RawURLEncoding.EncodeToString(h.Sum(sum[:0]))[:10] + patient
 }
+
+// carries tells of the keys by which dozens are found in any region of some size, a birthday or a whole postcode in common: what they are like stands there
+// too, so that it need not be looked up for each. (An entry of a store of before carries nothing, and is looked up.)
+func carries(key string) bool { return key != "" && (key[0] == 'b' || key[0] == 'p') }
 
 func termKey(f match.Field, value string) string {
 	return termPrefix + strconv.Itoa(int(f)) + "/" + short(value)
@@ -198,25 +207,43 @@ func candidates(ctx context.Context, b reader, keys []string) (found, error) {
 		return found{}, err
 	}
 	out := found{keys: map[string]bool{}}
+	carried := map[string][]byte{}
 	for i, items := range listed {
 		if len(items) > perKey {
 			continue
 		}
 		for _, item := range items {
-			out.ids = append(out.ids, item.Key[len(prefixes[i]):])
+			id := item.Key[len(prefixes[i]):]
+			out.ids = append(out.ids, id)
 			out.keys[prefixes[i]] = true
+			if len(item.Value) > 0 {
+				carried[id] = item.Value
+			}
 		}
 	}
 	slices.Sort(out.ids)
 	if out.ids = slices.Compact(out.ids); len(out.ids) == 0 {
 		return out, nil
 	}
-	at := make([]string, len(out.ids))
+	out.packed = make([][]byte, len(out.ids))
+	var at []string
+	var of []int
 	for i, id := range out.ids {
-		at[i] = likePrefix + id
+		if out.packed[i] = carried[id]; out.packed[i] == nil {
+			at, of = append(at, likePrefix+id), append(of, i)
+		}
 	}
-	out.packed, err = b.MultiGet(ctx, at...)
-	return out, err
+	if len(at) == 0 {
+		return out, nil
+	}
+	looked, err := b.MultiGet(ctx, at...)
+	if err != nil {
+		return found{}, err
+	}
+	for n, i := range of {
+		out.packed[i] = looked[n]
+	}
+	return out, nil
 }
 
 // counted reads how common what is described is.

@@ -6,6 +6,7 @@
 package standing
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
@@ -18,7 +19,10 @@ import (
 	"tombolo/store"
 )
 
-// Bucket is the name of this room's private key-values: <patient id> -> what stands of the patient, as one JSON document.
+// Bucket is the name of this room's private key-values:
+//
+//	<patient id>       -> what the patient has chosen, as one JSON document
+//	<patient id>/<ref> -> the ties that a resource makes: each by itself, since somebody may have hundreds of visits
 const Bucket = "standing"
 
 // A Tie is a relationship of care that a source knows of.
@@ -38,7 +42,7 @@ func (t Tie) In(at time.Time) bool {
 
 type patient struct {
 	Consents map[string]json.RawMessage `json:"c,omitempty"` // by id
-	Ties     map[fhir.Ref][]Tie         `json:"t,omitempty"` // by the resource that makes them
+	Ties     map[fhir.Ref][]Tie         `json:"t,omitempty"` // of stores of before: by the resource that makes them
 }
 
 // An Index follows the log and answers how things stand. It may be used from many goroutines.
@@ -68,56 +72,98 @@ func (x *Index) Handle(ctx context.Context, tx store.Tx, e events.Event) error {
 	if err != nil && !fhir.Is(err, fhir.Deleted) && !fhir.Is(err, fhir.NotFound) {
 		return err
 	}
-	p.forget(e.Ref)
-	if err == nil {
-		p.take(r)
+	if err != nil {
+		r = nil
 	}
-	if len(p.Consents)+len(p.Ties) == 0 {
-		if ok {
-			b.Delete(e.Patient)
-		}
-		return nil
-	}
-	if data, err = json.Marshal(p); err != nil {
+	changed := p.forget(e.Ref)
+	if typ == "Consent" {
+		changed = p.take(r) || changed
+	} else if err := tie(ctx, b, e.Patient+"/"+string(e.Ref), r); err != nil {
 		return err
 	}
-	b.Put(e.Patient, data)
+	switch {
+	case !changed:
+	case len(p.Consents)+len(p.Ties) == 0:
+		b.Delete(e.Patient)
+	default:
+		if data, err = json.Marshal(p); err != nil {
+			return err
+		}
+		b.Put(e.Patient, data)
+	}
 	return nil
 }
 
-func (p *patient) forget(ref fhir.Ref) {
-	delete(p.Consents, ref.ID())
-	delete(p.Ties, ref)
+// forget takes out what stands by a resource, and reports whether anything did.
+func (p *patient) forget(ref fhir.Ref) bool {
+	_, tied := p.Ties[ref]
+	_, chosen := p.Consents[ref.ID()]
+	if delete(p.Ties, ref); ref.Type() == "Consent" {
+		delete(p.Consents, ref.ID())
+	}
+	return tied || chosen && ref.Type() == "Consent"
 }
 
-func (p *patient) take(r *fhir.Resource) {
-	if r.Type() == "Consent" {
-		if r.Text("status") == "active" {
-			if p.Consents == nil {
-				p.Consents = map[string]json.RawMessage{}
-			}
-			p.Consents[r.ID()] = r.Raw()
-		}
-		return
+// take takes in a Consent, nil if there is none any more, and reports whether it stands.
+func (p *patient) take(r *fhir.Resource) bool {
+	if r == nil || r.Text("status") != "active" {
+		return false
 	}
-	if found := ties[r.Type()](r); len(found) > 0 {
-		for i := range found {
-			found[i].Source = connector.SourceOf(r)
-		}
-		if p.Ties == nil {
-			p.Ties = map[fhir.Ref][]Tie{}
-		}
-		p.Ties[r.Ref()] = found
+	if p.Consents == nil {
+		p.Consents = map[string]json.RawMessage{}
 	}
+	p.Consents[r.ID()] = r.Raw()
+	return true
+}
+
+// tie keeps the ties that a resource makes, nil if there is none any more.
+func tie(ctx context.Context, b store.TxBucket, key string, r *fhir.Resource) error {
+	var found []Tie
+	if r != nil {
+		found = ties[r.Type()](r)
+	}
+	was, ok, err := b.Get(ctx, key)
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		if ok {
+			b.Delete(key)
+		}
+		return nil
+	}
+	for i := range found {
+		found[i].Source = connector.SourceOf(r)
+	}
+	data, err := json.Marshal(found)
+	if err == nil && !bytes.Equal(data, was) {
+		b.Put(key, data)
+	}
+	return err
 }
 
 // Of tells how things stand of the person with these source patients.
 func (x *Index) Of(ctx context.Context, patientIDs ...string) (policy.Standing, []Tie, error) {
 	var out policy.Standing
 	var all []Tie
-	found, err := x.db.View(Bucket).MultiGet(ctx, patientIDs...)
+	v := x.db.View(Bucket)
+	found, err := v.MultiGet(ctx, patientIDs...)
 	if err != nil {
 		return out, nil, err
+	}
+	tied := make([]string, len(patientIDs))
+	for i, id := range patientIDs {
+		tied[i] = id + "/"
+	}
+	for item, err := range v.ScanAll(ctx, tied) {
+		if err != nil {
+			return out, nil, err
+		}
+		var made []Tie
+		if err := json.Unmarshal(item.Value, &made); err != nil {
+			return out, nil, unreadable()
+		}
+		all = append(all, made...)
 	}
 	for _, data := range found {
 		if data == nil {
@@ -125,12 +171,12 @@ func (x *Index) Of(ctx context.Context, patientIDs ...string) (policy.Standing, 
 		}
 		var p patient
 		if err := json.Unmarshal(data, &p); err != nil {
-			return out, nil, fhir.Errorf(fhir.Exception, "what is kept of a person's choices cannot be read: rebuild it")
+			return out, nil, unreadable()
 		}
 		for _, id := range sorted(p.Consents) {
 			r, err := fhir.Parse(p.Consents[id])
 			if err != nil {
-				return out, nil, fhir.Errorf(fhir.Exception, "what is kept of a person's choices cannot be read: rebuild it")
+				return out, nil, unreadable()
 			}
 			out.Take(r)
 		}
@@ -139,6 +185,10 @@ func (x *Index) Of(ctx context.Context, patientIDs ...string) (policy.Standing, 
 		}
 	}
 	return out, all, nil
+}
+
+func unreadable() error {
+	return fhir.Errorf(fhir.Exception, "what is kept of a person's choices and of who cares for them cannot be read: rebuild it")
 }
 
 func sorted[K ~string, V any](m map[K]V) []K {

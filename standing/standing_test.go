@@ -157,3 +157,30 @@ func TestTheOptOutIsAnsweredFromTheChecksFile(t *testing.T) {
 		t.Errorf("where none is configured: %d, %v", got, err)
 	}
 }
+
+// A store in which somebody's ties stand in one document goes on to be read, and what becomes of them is heard of.
+func TestTiesKeptTogetherAreStillRead(t *testing.T) {
+	db, x := open(t)
+	stay := func(id, status string) *fhir.Resource {
+		return fhir.New("Encounter", id, fhir.M{"status": status, "period": fhir.M{"start": noon.AddDate(0, 0, -3).Format(time.RFC3339)}})
+	}
+	if _, err := db.Update(t.Context(), func(tx store.Tx) error {
+		tx.Bucket(standing.Bucket).Put("p1", []byte(`{"t":{"Encounter/a":[{"k":"open-encounter","s":"pas","f":"2026-05-29T12:00:00Z","u":"2027-05-29T12:00:00Z"}]}}`))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	stands := func(what string, want int) {
+		t.Helper()
+		if _, ties, err := x.Of(t.Context(), "p1"); err != nil || len(ties) != want {
+			t.Errorf("%s: %d ties stand (%v), want %d", what, len(ties), err, want)
+		}
+	}
+	stands("as it was", 1)
+	put(t, db, stay("b", "in-progress"))
+	stands("with another", 2)
+	put(t, db, stay("a", "in-progress"))
+	stands("told of again", 2)
+	put(t, db, stay("a", "cancelled"))
+	stands("taken back", 1)
+}

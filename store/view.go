@@ -51,6 +51,15 @@ func (r Reader) Scan(ctx context.Context, prefix string) iter.Seq2[Item, error] 
 	return r.scan(ctx, 0, kv.Prefix(r.part, prefix))
 }
 
+// ScanAll yields the items whose keys start with any of these prefixes, none of which is the beginning of another, in order: in one round trip.
+func (r Reader) ScanAll(ctx context.Context, prefixes []string) iter.Seq2[Item, error] {
+	ranges := make([]kv.Range, 0, len(prefixes))
+	for _, prefix := range slices.Compact(slices.Sorted(slices.Values(prefixes))) {
+		ranges = append(ranges, kv.Prefix(r.part, prefix))
+	}
+	return r.scan(ctx, 0, ranges...)
+}
+
 // ScanFrom yields the items from key on, in order, at most limit (0: all): a page of a long list.
 func (r Reader) ScanFrom(ctx context.Context, key string, limit int) iter.Seq2[Item, error] {
 	return r.scan(ctx, limit, kv.Range{Part: r.part, From: key})

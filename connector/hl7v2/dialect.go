@@ -3,6 +3,7 @@ package hl7v2
 import (
 	"context"
 	"crypto/sha256"
+	"log/slog"
 	"os"
 	"time"
 )
@@ -39,12 +40,18 @@ func (f *Feed) keepUp(ctx context.Context) {
 
 // reread looks at the file once. Messages that come after it are read by what it says.
 func (f *Feed) reread() {
-	d := &f.dialect
+	if o := f.dialect.changed(f.given, f.o.Logger); o != nil {
+		f.reads.Store(o)
+	}
+}
+
+// changed looks at the file once: the options with the dialect as it now is, nil if it is as it was or there is a mistake in it.
+func (d *dialectFile) changed(given Options, log *slog.Logger) *Options {
 	data, err := os.ReadFile(d.file)
 	sum := sha256.Sum256(data)
 	if err == nil && sum == d.sum {
 		d.told = ""
-		return
+		return nil
 	}
 	var m *Mapping
 	if err == nil {
@@ -53,14 +60,13 @@ func (f *Feed) reread() {
 	if err != nil {
 		if err.Error() != d.told {
 			d.told = err.Error()
-			f.o.Logger.Error("a feed's mapping cannot be read; the one before stays in force", "source", f.o.Source, "file", d.file, "error", err)
+			log.Error("a feed's mapping cannot be read; the one before stays in force", "source", given.Source, "file", d.file, "error", err)
 		}
-		return
+		return nil
 	}
-	o := f.given
-	o.Mapping = m
-	o = o.withDefaults()
-	f.reads.Store(&o)
 	d.sum, d.told = sum, ""
-	f.o.Logger.Info("a feed's mapping has changed", "source", f.o.Source, "file", d.file, "mapping", m.Name)
+	given.Mapping = m
+	o := given.withDefaults()
+	log.Info("a feed's mapping has changed", "source", given.Source, "file", d.file, "mapping", m.Name)
+	return &o
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"tombolo/connector"
 	"tombolo/fhir"
@@ -53,8 +54,15 @@ func (w *Outward) set(name, value string) (known bool, err error) {
 
 // An Outbound tells one system, in HL7 v2, what resources say: written as Write does, sent one message at a time and not let go of before its fate is
 // known, each under a control id that the same content always has, so that what is sent twice is taken once.
+//
+// A changed MappingFile is read before the next resource is written, within Reread; of one with a mistake in it the log tells, and the one before stays in force.
 type Outbound struct {
-	o Options
+	given Options // before defaults
+
+	writing sync.Mutex // guards what is written by
+	o       Options
+	dialect dialectFile
+	looked  time.Time // at the mapping file
 
 	mu     sync.Mutex // one message at a time, in order
 	sender *Sender
@@ -64,6 +72,7 @@ var _ connector.Sender = (*Outbound)(nil)
 
 // NewOutbound makes the sending side of a feed. It connects when first needed.
 func NewOutbound(o Options) (*Outbound, error) {
+	given := o
 	o = o.withDefaults()
 	w := o.Wire
 	w.Address = o.Outward.Address
@@ -73,13 +82,14 @@ func NewOutbound(o Options) (*Outbound, error) {
 	}
 	host, _, _ := w.target()
 	c := &Client{Addr: host, Timeout: o.FrameTimeout, Dial: func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) }}
-	return &Outbound{o: o, sender: &Sender{Client: c, Attempts: o.Outward.Attempts, Again: o.Outward.Again}}, nil
+	return &Outbound{given: given, o: o, dialect: newDialect(o), looked: o.Now(), sender: &Sender{Client: c, Attempts: o.Outward.Attempts, Again: o.Outward.Again}}, nil
 }
 
 // Send implements connector.Sender. Of a Bundle that gives several messages, those before one that was refused have been taken: sent again, they
 // are known by their control ids.
 func (b *Outbound) Send(ctx context.Context, r *fhir.Resource) error {
-	msgs, err := Write(r, b.o, b.o.Outward.Letterhead)
+	o := b.current()
+	msgs, err := Write(r, o, o.Outward.Letterhead)
 	if err != nil {
 		return err
 	}
@@ -91,13 +101,26 @@ func (b *Outbound) Send(ctx context.Context, r *fhir.Resource) error {
 	return nil
 }
 
+// current is what is written by now.
+func (b *Outbound) current() Options {
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	if now := b.o.Now(); b.dialect.file != "" && now.Sub(b.looked) >= b.dialect.every {
+		b.looked = now
+		if o := b.dialect.changed(b.given, b.o.Logger); o != nil {
+			b.o = *o
+		}
+	}
+	return b.o
+}
+
 // SendMessage sends a message as it is, and gives its acknowledgement; see Sender.Send for its errors.
 func (b *Outbound) SendMessage(ctx context.Context, msg []byte) (Ack, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ack, err := b.sender.Send(ctx, msg)
 	if i := fhir.IssueOf(err); i != nil {
-		return ack, i.From(b.o.Source)
+		return ack, i.From(b.given.Source)
 	}
 	return ack, err
 }

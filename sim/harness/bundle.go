@@ -46,7 +46,7 @@ func (b Bundle) Bytes() []byte {
 			"subject": fhir.Reference{Reference: string(b.patient())}, "valueInteger": b.N}))
 	}
 	n := b.N / perPatient
-	patient := fhir.New("Patient", b.patient().ID(), fhir.M{"name": []fhir.M{{"family": fmt.Sprintf("Family%d", n%997)}}, "gender": "female", "birthDate": born(b.Writer, n).Format(time.DateOnly)})
+	patient := fhir.New("Patient", b.patient().ID(), fhir.M{"name": []fhir.M{{"family": family(n)}}, "gender": "female", "birthDate": born(b.Writer, n).Format(time.DateOnly)})
 	return fhir.New("Bundle", "", fhir.M{"type": "transaction", "entry": []fhir.M{put(patient), value(b.own()), value(b.latest())}}).Raw()
 }
 

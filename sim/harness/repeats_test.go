@@ -94,7 +94,7 @@ func TestMemoryStaysFlat(t *testing.T) {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(1 << 30)) // of which the store keeps an eighth of what it reads: full early on
 	addr, _ := inside(t, Place{Dir: t.TempDir()})
 	senders := NewSenders(connections)
-	began, sent := time.Now(), 0
+	began, sent, took := time.Now(), 0, processorTime()
 	send := func(n int) (heap, resident int64) {
 		for done := 0; done+connections <= n; { // in steps, so that what the senders remember is not what is measured
 			acked, err := sendAll(t, senders, addr, connections, min(step, n-done)/connections)
@@ -113,7 +113,10 @@ func TestMemoryStaysFlat(t *testing.T) {
 		return int64(m.HeapAlloc), residentBytes()
 	}
 	heap0, rss0 := send(n / 4)
+	first := (processorTime() - took) / time.Duration(max(sent, 1))
+	took, sent0 := processorTime(), sent
 	heap1, rss1 := send(n - n/4)
+	t.Logf("processor a message, sending it included: %s in the first quarter, then %s", first, (processorTime()-took)/time.Duration(max(sent-sent0, 1)))
 	t.Logf("heap %.1f MiB, then %.1f; resident %.0f MiB, then %.0f", mib(heap0), mib(heap1), mib(rss0), mib(rss1))
 	// The store's own buffers and caches, of a fixed size, may fill meanwhile: what is left is far less than the messages would take if they stayed. The
 	// soak sends ten million against the same bounds. The race detector never gives back what it keeps beside each address that was ever in use, so what
@@ -154,4 +157,17 @@ func residentBytes() int64 {
 		return pages * int64(os.Getpagesize())
 	}
 	return 0
+}
+
+// processorTime is what this process has used of the processor so far; 0 where that cannot be told.
+func processorTime() time.Duration {
+	data, _ := os.ReadFile("/proc/self/stat") // proc(5): the 14th and 15th fields, in hundredths of a second
+	_, after, _ := strings.Cut(string(data), ") ")
+	f := strings.Fields(after)
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(f[11], 10, 64)
+	system, _ := strconv.ParseInt(f[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond
 }

@@ -1,0 +1,31 @@
+package harness
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+// What a message costs does not grow with how often its patient has come: a few patients, each with hundreds of visits.
+func TestAFurtherVisitCostsNoMoreThanAnEarlierOne(t *testing.T) {
+	const connections, patients = 8, 2
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("SKIPPED: this system does not say what a process has used of the processor")
+	}
+	each := rounds(t, 4_000, 60_000) / connections
+	addr, _ := inside(t, Place{Dir: t.TempDir()})
+	senders := &Senders{newOutbox(connections, func(sender, n int) Message { return admission(sender, n, patients) })}
+	var costs []time.Duration
+	for range 5 {
+		took := processorTime()
+		acked, err := sendAll(t, senders, addr, connections, each/5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		costs = append(costs, (processorTime()-took)/time.Duration(acked))
+	}
+	t.Logf("processor a message, by fifths: %v", costs)
+	if first, last := costs[0], costs[len(costs)-1]; last > 2*first {
+		t.Errorf("a message of the last visits took %s of processor, one of the first %s", last, first)
+	}
+}
