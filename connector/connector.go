@@ -55,6 +55,10 @@ type Delivery struct {
 	Renamed map[fhir.Ref]fhir.Ref
 	// Delete names resources, by the source's own ids, that the source has taken back.
 	Delete []fhir.Ref
+	// Units are the organisational units that made Content, where nothing in it says so: codes of dataset.SystemUnit. NamesUnits: the protocol's messages
+	// name them, so that none in Units means that this one left them out. (HL7 v2 PV1-3, MSH-4.)
+	Units      []string
+	NamesUnits bool
 	// Patient is the source's own id of the patient; "" if the delivery is nobody's (an organisation list).
 	Patient string
 

@@ -10,8 +10,8 @@ import (
 
 // discloser labels everything that one source says of the person, all of it together since one entry's sensitivity is also that of what
 // belongs to it, and then decides on each. What it returns gives the entry as it may be shown under a heading, its labels written into
-// it, or nil. besides are entries that are not to be shown whatever they are.
-func (op *opening) discloser(l *lane, content, besides []*fhir.Resource) func(i int, h dataset.Heading) *fhir.Resource {
+// it, or nil. besides are entries that are not to be shown whatever they are, units those that made what is in content.
+func (op *opening) discloser(l *lane, content, besides []*fhir.Resource, units []*policy.Units) func(i int, h dataset.Heading) *fhir.Resource {
 	_, sensitive, _ := op.g.o.Agreed.InForce()
 	labels := sensitive.Labels(slices.Concat(content, besides))
 	filters := map[dataset.Heading]*policy.Filter{}
@@ -30,9 +30,19 @@ func (op *opening) discloser(l *lane, content, besides []*fhir.Resource) func(i 
 		if x.NeedsItems() {
 			item = policy.ItemOf(content[i], labels[i])
 		}
-		if !x.Permits(item) {
+		switch {
+		case units != nil:
+			item.Units = units[i]
+		case l.facts.Source.Divided(): // it could not be told
+			item.Units = policy.Unknown
+		}
+		ok, stage := x.Decide(item)
+		if !ok {
 			return nil
 		}
-		return policy.Labelled(content[i], labels[i])
+		if stage != "" && h != "" && l.Stage != "testers" {
+			l.Stage = stage
+		}
+		return staged(policy.Labelled(content[i], labels[i]), stage)
 	}
 }

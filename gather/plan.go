@@ -134,6 +134,7 @@ func (op *opening) planSystem(sys region.System) *lane {
 		l.Issue = fhir.Errorf(fhir.Suppressed, "%s does not share this with you", l.Name).From(l.Source)
 		return l
 	}
+	l.divide()
 	l.patients = op.person.PatientIDs(sys.ID)
 	if pt, ok := op.person.At(sys.ID); ok {
 		l.original = pt.Original
@@ -153,7 +154,7 @@ func (op *opening) planSystem(sys region.System) *lane {
 // person. A practice is asked if the person is registered there, or is known there, or if no practice is known at all.
 func (op *opening) notAsked(l *lane, org region.Organisation) string {
 	switch {
-	case len(l.patients) > 0:
+	case len(l.patients) > 0, l.InPart != nil && l.Way != "live": // where less than all is released, that it has sent nothing would tell too
 		return ""
 	case l.Way != "live":
 		return "has sent nothing about this person"

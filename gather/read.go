@@ -51,7 +51,7 @@ func (g *Gatherer) Read(ctx context.Context, s *access.Session, ref fhir.Ref) (*
 		if fhir.NeedsPatient(r.Type()) {
 			return nil, g.deny(ctx, s, "", fhir.Identifier{}, nil)
 		}
-		if !s.Shows(r) {
+		if !s.Shows(r) || !g.sharedWith(ctx, s, r) {
 			return nil, g.deny(ctx, s, "", fhir.Identifier{}, notThisSession)
 		}
 		return r, nil // an organisation or practitioner is nobody's record
@@ -130,7 +130,7 @@ func (g *Gatherer) among(ctx context.Context, op *opening, l *lane, h dataset.He
 	if at < 0 {
 		at, all = len(all), append(all, r)
 	}
-	return op.discloser(l, all, nil)(at, h), ctx.Err()
+	return op.discloser(l, all, nil, g.units(ctx, l, all))(at, h), ctx.Err()
 }
 
 // A Document is content that can be opened.

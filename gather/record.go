@@ -73,6 +73,8 @@ type Lane struct {
 	Warnings     []*fhir.Issue // withheld items, data in transit, parts not mapped
 	Headings     map[dataset.Heading]dataset.State
 	Part         map[dataset.Heading]bool // headings under which there may be more than it gave, although it gave something
+	InPart       map[dataset.Heading]bool `json:",omitempty"` // headings of which not every unit's entries are released to the user
+	Stage        string                   `json:",omitempty"` // how far the release of what a tester sees here has come; "" if it is released to whoever asks
 }
 
 // A Section is one heading of the joined record.

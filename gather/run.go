@@ -122,6 +122,7 @@ type answered struct {
 	lane    *lane
 	took    time.Duration
 	content []*fhir.Resource
+	units   []*policy.Units  // that made what is in content and then besides; nil: it is all the same
 	besides []*fhir.Resource // what else it has sent, which is not to be shown, and which may make sensitive what is
 	states  map[dataset.Heading]dataset.State
 	issue   *fhir.Issue // nil: answered in full
@@ -151,10 +152,14 @@ func (g *Gatherer) ask(ctx context.Context, op *opening, l *lane) (a answered) {
 	if len(l.patients) > 0 {
 		g.readKept(ctx, l, &a)
 	}
-	if l.Way == "stored" || a.issue != nil {
-		return a
+	if l.Way != "stored" && a.issue == nil {
+		g.askLive(ctx, op, l, &a)
 	}
-	g.askLive(ctx, op, l, &a)
+	if l.facts.Source.Divided() {
+		late, done := context.WithTimeout(context.WithoutCancel(ctx), lastWords/2) // an earlier answer comes when the lane's own time is over
+		defer done()
+		a.units = g.units(late, l, slices.Concat(a.content, a.besides))
+	}
 	return a
 }
 
@@ -393,6 +398,7 @@ func (op *opening) take(a answered) {
 	switch {
 	case a.notHere:
 		l.State = NotHere
+		l.cover()
 		return
 	case a.issue != nil && len(a.content) == 0 && len(a.states) == 0:
 		l.State, l.Issue = Failed, a.issue
@@ -427,7 +433,7 @@ func (op *opening) take(a answered) {
 	}
 	l.Part = a.part
 	l.support = map[fhir.Ref]*fhir.Resource{}
-	shown := op.discloser(l, a.content, a.besides)
+	shown := op.discloser(l, a.content, a.besides, a.units)
 	for i, r := range a.content {
 		if !supporting[r.Type()] {
 			continue
@@ -464,6 +470,10 @@ func (op *opening) take(a answered) {
 		}
 	}
 	op.recount(l)
+	if l.InPart != nil {
+		l.support = referred(l.support, l.members)
+		l.cover()
+	}
 }
 
 // practice is the registered GP practice that a source's Patient names, as an entry of its own heading.
@@ -492,6 +502,9 @@ func (op *opening) recount(l *lane) {
 		case l.Headings[h] == dataset.Present:
 			// Everything it gave here was withheld: as if it were not there, and for those from whom things may be withheld never "none".
 			l.Headings[h] = op.honest(dataset.NoneRecorded)
+		}
+		if n == 0 && l.InPart[h] {
+			l.Headings[h] = dataset.NotShared
 		}
 		if n == 0 && (l.State == Partly || l.State == Earlier) && l.Headings[h] == dataset.NoneRecorded {
 			l.Headings[h] = dataset.NotKnown

@@ -62,6 +62,8 @@ func (op *opening) section(info dataset.Info) Section {
 			s.Unknown = append(s.Unknown, l.Name)
 		case st == dataset.NotShared:
 			s.NotShared = append(s.NotShared, l.Name)
+		case l.InPart[info.Heading]: // what it gave is what is released
+			s.NotShared = append(s.NotShared, l.Name)
 		case st == dataset.NoneRecorded:
 			none++
 		}
@@ -110,7 +112,7 @@ func (r *Record) Complete(h dataset.Heading) bool {
 		if !gives || l.Silent() {
 			continue
 		}
-		if l.State != Answered || l.Part[h] || st == dataset.NotKnown || st == dataset.NotShared {
+		if l.State != Answered || l.Part[h] || l.InPart[h] || st == dataset.NotKnown || st == dataset.NotShared {
 			return false
 		}
 	}

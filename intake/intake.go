@@ -209,7 +209,7 @@ func (in *Intake) stamp(d *connector.Delivery) ([]*fhir.Resource, *fhir.Issue) {
 		if err != nil {
 			return nil, fhir.IssueOf(err)
 		}
-		out = append(out, s)
+		out = append(out, withUnits(s, d.Units))
 	}
 	// Identity first: what follows the log can then place all else.
 	slices.SortStableFunc(out, func(a, b *fhir.Resource) int { return cmp.Compare(rank(a), rank(b)) })
@@ -326,6 +326,9 @@ func (in *Intake) put(ctx context.Context, tx store.Tx, sys *region.System, d *c
 			if r, err = order.over(ctx, tx, r); err != nil {
 				return nil, err
 			}
+		}
+		if r, err = stillOf(ctx, tx, d, r); err != nil {
+			return nil, err
 		}
 		home := order.home(r, patientID)
 		if r.Type() == "Encounter" && order.ordered(r) {

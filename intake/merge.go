@@ -178,6 +178,9 @@ func under(path, parent string) bool {
 // parts are elements whose own elements are told of one by one: when a visit began, and when it ended.
 var parts = map[string]bool{"Encounter.period": true, "Encounter.hospitalization": true}
 
+// tagPaths are the two kinds of tags, each told of by itself.
+var tagPaths = map[string]func(system string) bool{"meta.tag": notOfUnit, "meta.unit": ofUnit}
+
 // elements are a resource's elements by path, without id and what Stamp says in meta. A patient's identifiers are told of by system.
 func elements(r *fhir.Resource) map[string]json.RawMessage {
 	out := map[string]json.RawMessage{}
@@ -186,8 +189,15 @@ func elements(r *fhir.Resource) map[string]json.RawMessage {
 		case k == "resourceType" || k == "id":
 		case k == "meta":
 			for p := range e.Children() {
-				if p.Key() == "security" || p.Key() == "tag" {
-					out["meta."+p.Key()] = p.Raw()
+				switch p.Key() {
+				case "security":
+					out["meta.security"] = p.Raw()
+				case "tag": // which unit it is of is told of by itself: other tags do not take it away
+					for path, want := range tagPaths {
+						if tags := tagsOf(r, want); len(tags) > 0 {
+							out[path] = fhir.JSON(tags)
+						}
+					}
 				}
 			}
 		case parts[r.Type()+"."+k]:
@@ -219,8 +229,21 @@ func joined(r *fhir.Resource, from map[string]json.RawMessage) *fhir.Resource {
 			inner["meta"] = append(inner["meta"], fhir.Member{Name: p.Key(), Raw: p.Raw()})
 		}
 	}
+	var tags []json.RawMessage
+	for _, path := range slices.Sorted(maps.Keys(tagPaths)) {
+		var some []json.RawMessage
+		if raw, ok := from[path]; ok && json.Unmarshal(raw, &some) == nil {
+			tags = append(tags, some...)
+		}
+	}
+	if tags != nil {
+		inner["meta"] = append(inner["meta"], fhir.Member{Name: "tag", Raw: fhir.JSON(tags)})
+	}
 	var identifiers []fhir.Member
 	for path, raw := range from {
+		if tagPaths[path] != nil {
+			continue
+		}
 		parent, part, ok := strings.Cut(path, ".")
 		switch {
 		case strings.HasPrefix(path, "identifier|"):

@@ -157,6 +157,9 @@ func (n *Node) shared(ctx context.Context, to publishing, p *mpi.Person) (held m
 		}
 		f.Source = policy.SourceOf(sys, agreed)
 		f.Item = &policy.Item{Labels: f.Source.Labels}
+		if f.Source.Divided() { // pointers are counted by heading: it is pointed to what every unit's release lets them see
+			f.Item.Units = policy.Unknown
+		}
 		for h, way := range sys.Gives {
 			if way == region.Live && org.Kind == region.KindGP && p.Practice != "" && p.Practice != org.ODS {
 				continue

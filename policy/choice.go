@@ -46,6 +46,7 @@ type Item struct {
 	Authors []string
 	Codes   []string  // "system|code"
 	When    fhir.Span // of the event, not of its recording; zero: not known
+	Units   *Units    // that made it; nil: the system's organisation
 }
 
 // An answer of a choice to a question.

@@ -98,7 +98,7 @@ func list[T ~string](what []T) string {
 }
 
 // Compare tells what a changed file would open and close, from the day given and on each later day on which one of the two changes by itself
-// because an agreement begins or ends. A change that stands already is not told again for a later day.
+// because an agreement, a stage of release or its sign-off begins or ends. A change that stands already is not told again for a later day.
 func Compare(was, is *region.Region, at time.Time) []Change {
 	var out []Change
 	told := map[string]bool{}
@@ -118,7 +118,7 @@ func Compare(was, is *region.Region, at time.Time) []Change {
 	return out
 }
 
-// boundaries are the days after at on which an agreement of any of the files begins or ends.
+// boundaries are the days after at on which an agreement or a stage of release of any of the files begins or ends.
 func boundaries(at time.Time, files ...*region.Region) []time.Time {
 	var out []time.Time
 	for _, r := range files {
@@ -126,6 +126,15 @@ func boundaries(at time.Time, files ...*region.Region) []time.Time {
 			for _, t := range []time.Time{a.From, a.Until} {
 				if t.After(at) {
 					out = append(out, t)
+				}
+			}
+		}
+		for i := range r.Systems {
+			for _, st := range r.Systems[i].Release.Stages {
+				for _, t := range []time.Time{st.From, st.SignOff.Until, st.SignOff.Withdrawn} {
+					if t.After(at) {
+						out = append(out, t)
+					}
 				}
 			}
 		}
@@ -209,7 +218,7 @@ func Agreed(r *region.Region) string {
 		}
 	}
 	for _, s := range r.Systems {
-		fmt.Fprintf(&b, "system %s of %s release %+v labels %v summary %q\n", s.ID, s.Organisation, s.Release, s.Labels, s.Options["summary-care-record"])
+		fmt.Fprintf(&b, "system %s of %s release %s labels %v summary %q\n%s", s.ID, s.Organisation, releaseText(&s.Release), s.Labels, s.Options["summary-care-record"], stageTexts(&s))
 	}
 	for _, a := range r.Agreements {
 		headings, until := "all", ""

@@ -132,6 +132,8 @@ type Source struct {
 	Gives        map[dataset.Heading]region.Way
 	Labels       Labels // what everything from there bears, unless it says more itself
 	Summary      bool   // it is the Summary Care Record
+	// Within are the bodies that an organisation of the region file is part of, and whether it is one; nil: none is known.
+	Within func(ods string) (above []string, known bool)
 }
 
 // Facts are all that a decision rests on.
@@ -196,6 +198,8 @@ type Decision struct {
 	Version     string // of the rules, and after a slash of the agreements
 	// Agreement is the id of the agreement that allowed another organisation's data, "" if none was needed.
 	Agreement string
+	// Stage is, of a permit that rests on being a tester, how far the release has come for others: testers, organisations. Testers are told.
+	Stage string
 }
 
 // Has reports whether the decision carries the obligation.

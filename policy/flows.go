@@ -113,6 +113,9 @@ func name(r *region.Region, ods string) string {
 }
 
 func released(r region.Release) string {
+	if len(r.Stages) > 0 {
+		return "in stages, by unit and heading: see below"
+	}
 	switch {
 	case r.Off:
 		return "nobody: switched off"

@@ -141,21 +141,6 @@ func headingRule(f *Facts, _ *Decision) (string, string, verdict) {
 	return "", "", silent
 }
 
-// A system's data is switched on in stages, so that its safety is looked at before everybody relies on it.
-func releaseRule(f *Facts, _ *Decision) (string, string, verdict) {
-	if f.Source == nil {
-		return "", "", silent
-	}
-	r := f.Source.Release
-	switch {
-	case r.Off:
-		return "release", "this system's data is not switched on", refuse
-	case r.All, r.Testers && f.Subject.Role.info().Tester, slices.ContainsFunc(r.ODS, f.Subject.of):
-		return "", "", silent
-	}
-	return "release", "this system's data is not yet switched on for this user", refuse
-}
-
 func agreementRule(f *Facts, d *Decision) (string, string, verdict) {
 	if f.Source == nil {
 		return "", "", silent

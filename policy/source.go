@@ -9,7 +9,12 @@ func SourceOf(sys region.System, agreed *region.Region) *Source {
 		out.Kind = org.Kind
 	}
 	if now, ok := agreed.System(sys.ID); ok && now.Organisation == sys.Organisation {
-		out.Release = now.Release
+		if out.Release = now.Release; out.Divided() {
+			out.Within = func(ods string) ([]string, bool) {
+				_, known := agreed.Organisation(ods)
+				return agreed.Above(ods), known
+			}
+		}
 		out.Summary = now.Options["summary-care-record"] == "yes"
 		for _, l := range now.Labels {
 			out.Labels |= Label("", l)

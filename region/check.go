@@ -157,9 +157,7 @@ func (c *checker) organisation(path, ods string) bool {
 
 func (c *checker) system(path string, s System) {
 	known := c.organisation(path+".organisation", s.Organisation)
-	for i, ods := range s.Release.ODS {
-		c.organisation(fmt.Sprintf("%s.release[%d]", path, i), ods)
-	}
+	c.release(path, s)
 	if kind, ok := Connector(s.Connector); ok {
 		c.connector(path, s, kind)
 	}

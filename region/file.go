@@ -106,6 +106,7 @@ var policyShape = block("The agreements' version and author, and what else decid
 	field[Region]{"reason", "what was changed and why", false, text(func(r *Region) *string { return &r.Policy.Reason }, anyText)},
 	field[Region]{"opt_outs", "a file of the NHS numbers that may be used for research and planning, as the National Data Opt-Out check answers; without it nobody's may", false, text(func(r *Region) *string { return &r.Policy.OptOuts }, anyText)},
 	field[Region]{"code_lists", "a folder of sensitive code lists, beside those built in", false, text(func(r *Region) *string { return &r.Policy.CodeLists }, anyText)},
+	field[Region]{"signed_releases", "true if no system may be released to more than testers without a clinical-safety sign-off", false, yesNo(func(r *Region) *bool { return &r.Policy.SignedReleases })},
 	field[Region]{"sensitive", "what is done with each set of sensitive codes: restrict, withhold or show; restrict if not given", false, sensitiveReader},
 )
 
@@ -163,7 +164,7 @@ var systemShape = withDefaults(block("One installed product at one organisation:
 	field[System]{"asid", "its accredited system id, for GP Connect", false, text(func(s *System) *string { return &s.ASID }, anyText)},
 	field[System]{"gives", "the headings it gives, each pushed (it sends) or live (we ask); a consumer gives none", false, givesReader},
 	field[System]{"deadline", "how long it may take to answer; 2s if not given", false, duration(func(s *System) *time.Duration { return &s.Deadline }, 50*time.Millisecond, time.Minute)},
-	field[System]{"release", "for whom its data is switched on: off, testers, all, or a list of ODS codes; all if not given", false, releaseReader},
+	field[System]{"release", "for whom its data is switched on: off, testers, all, a list of ODS codes, or a list of stages by unit and heading; all if not given", false, releaseReader},
 	field[System]{"labels", "security labels that everything it gives bears, besides its own", false, list(func(s *System) *[]string { return &s.Labels }, oneOf(func(s *string) *string { return s }, "a security label", SourceLabels))},
 	field[System]{"options", "settings of its connector", false, options(func(s *System) *map[string]string { return &s.Options })},
 	field[System]{"tls", "certificates for asking it", false, tlsShape(func(s *System) *TLS { return &s.TLS })},
@@ -215,39 +216,6 @@ func readGives(d *decoder, n ast.Node, path string, s *System) {
 func readWay(d *decoder, n ast.Node, path string) (Way, bool) {
 	s, ok := d.scalar(n, path, "push or live")
 	return Way(s), ok && d.known(n, path, "a way of giving", s, []string{string(Push), string(Live)})
-}
-
-var releaseReader = reader[System]{
-	read: func(d *decoder, n ast.Node, path string, s *System) {
-		const want = "off, testers, all, or a list of ODS codes"
-		if _, ok := n.(*ast.SequenceNode); ok {
-			s.Release = Release{}
-			list(func(s *System) *[]string { return &s.Release.ODS }, odsItem).read(d, n, path, s)
-			if len(s.Release.ODS) == 0 {
-				s.Release.Off = true
-			}
-			return
-		}
-		word, ok := d.scalar(n, path, want)
-		if !ok {
-			return
-		}
-		switch word {
-		case "off", "false", "no": // some editors quote or change off, which older YAML takes for false
-			s.Release = Release{Off: true}
-		case "testers":
-			s.Release = Release{Testers: true}
-		case "all":
-			s.Release = Release{All: true}
-		default:
-			// What was meant is not known, so nobody is shown anything.
-			s.Release = Release{Off: true}
-			d.known(n, path, "a release: "+want, word, []string{"off", "testers", "all"})
-		}
-	},
-	schema: func() schema {
-		return schema{"oneOf": []schema{{"enum": []any{"off", "testers", "all", false}}, {"type": "array", "items": odsItem.schema()}}}
-	},
 }
 
 var odsItem = text(func(s *string) *string { return s }, odsText)

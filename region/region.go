@@ -125,12 +125,6 @@ type GPConnect struct {
 	Address      string // public base URL of the listener for systems; "" for any. A token's aud is held to it
 }
 
-// A Release says for whom a system's data is switched on.
-type Release struct {
-	Off, Testers, All bool
-	ODS               []string // only users of these organisations
-}
-
 // An Agreement is a dated, machine-readable data sharing agreement.
 type Agreement struct {
 	ID          string
@@ -226,6 +220,8 @@ type Policy struct {
 	OptOuts   string            // a file of the NHS numbers that may be used for research and planning, as the MESH check service answers; "" for none
 	CodeLists string            // a folder of sensitive code lists, beside those built in; "" for none
 	Sensitive map[string]string // by set: restrict, withhold or show
+	// SignedReleases: a system released to more than testers bears a clinical-safety sign-off.
+	SignedReleases bool
 }
 
 // Above are the bodies that an organisation is part of, nearest first; of one that was succeeded, its successor and the bodies which that is part of. One that is

@@ -135,6 +135,7 @@ func trace(m *Message, raw []byte, o Options) (*Message, []connector.Delivery, e
 		}
 		x.localSegments(segs)
 		d.Patient, d.Order = x.patient, x.order()
+		d.Units, d.NamesUnits = x.units(), true
 		out = append(out, d)
 		if made += len(d.Content); made >= maxContent || len(out) > maxPatients {
 			return m, nil, fhir.Errorf(fhir.TooCostly, "the message holds more than %d patients or %d entries: send it in parts", maxPatients, maxContent).At("PID")
