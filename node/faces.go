@@ -47,6 +47,7 @@ func (n *Node) Desk(ctx context.Context, _ *access.Session) (*web.DeskState, err
 		out.Quarantine = append(out.Quarantine, heldRow(q))
 	}
 	agreed, sensitive, _ := n.agreed.InForce()
+	out.Stages = policy.StageLines(agreed, n.c.Now())
 	for _, l := range sensitive.Lists() {
 		does := cmp.Or(map[string]string{"withhold": "withheld from everybody", "show": "shown like anything else"}[agreed.Policy.Sensitive[l.Set]], "for clinicians only")
 		if policy.Statutory(l.Set) {

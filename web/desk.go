@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tombolo/access"
+	"tombolo/policy"
 )
 
 // Desk is what operators see. It never holds anything of a person's record.
@@ -24,8 +25,9 @@ type DeskState struct {
 	Followers  []Follower
 	Lists      []CodeList // by which what is sensitive is known
 	Locators   []LocatorState
-	Registered []RegisteredState // at this region's own locator, by custodian
-	Notices    []NoticeState     // systems' Subscriptions, those in trouble first
+	Registered []RegisteredState  // at this region's own locator, by custodian
+	Stages     []policy.StageLine // of each system's release
+	Notices    []NoticeState      // systems' Subscriptions, those in trouble first
 }
 
 // A LocatorState is a record locator above the region's, as operators see it: how it is asked, and how far it has been told.

@@ -129,6 +129,9 @@ func newChip(l *gather.Lane) chip {
 	if l.Issue != nil {
 		c.Problem = sentence(strings.TrimSpace(strings.TrimPrefix(l.Issue.Text, l.Name))) // the chip begins with the name
 	}
+	if l.Stage != "" {
+		c.Warnings = append(c.Warnings, "Some of this you see as a tester: it is released to "+l.Stage+" only.")
+	}
 	for _, w := range l.Warnings {
 		if w.Text != "" && !slices.Contains(c.Warnings, w.Text) {
 			c.Warnings = append(c.Warnings, w.Text)

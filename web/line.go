@@ -40,6 +40,9 @@ func (t teller) line(h dataset.Heading, e *gather.Entry) line {
 	if lane := t.earlier(e); lane != nil {
 		l.Told.Marks = append(l.Told.Marks, mark{"As answered " + sayTime(lane.AsOf), toneWarn})
 	}
+	if m, staged := stageMark(e); staged {
+		l.Told.Marks = append(l.Told.Marks, m)
+	}
 	l.supplement()
 	if len(l.Sources) == 0 {
 		l.Sources = []string{"source not given"}

@@ -17,6 +17,7 @@ import (
 	"tombolo/access"
 	"tombolo/fhir"
 	"tombolo/gather"
+	"tombolo/policy"
 	"tombolo/sim/cast"
 )
 
@@ -44,6 +45,7 @@ func (fakeDesk) Desk(context.Context, *access.Session) (*DeskState, error) {
 		Events:     40112, Followers: []Follower{{"mpi", 40112, 0}, {"locator", 40100, 12}},
 		Locators: []LocatorState{{ID: "nrl", Name: "National Record Locator", State: "failing", Problem: "the locator answered Service Unavailable", Asked: true, Told: true, There: 1204, In: 12, Out: 1,
 			Types: []RegisteredState{{"Clinical summary", 1200}, {"Mental health crisis plan", 4}}}}, Registered: []RegisteredState{{"North Mental Health", 17}},
+		Stages: policy.StageLines(stagedRegion, today),
 		Notices: []NoticeState{{System: "rx1-app", ID: "new-results", Owner: "Severn Acute Trust", State: "failing", Problem: "it answered 503 Service Unavailable", Events: 412, Waits: 9, Since: today.Add(-2 * time.Hour)},
 			{System: "rx1-app", ID: "admissions", Owner: "Severn Acute Trust", State: "ok", Events: 12}},
 	}, nil

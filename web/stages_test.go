@@ -1,0 +1,32 @@
+package web
+
+import (
+	"testing"
+	"time"
+
+	"tombolo/dataset"
+	"tombolo/region"
+)
+
+// stagedRegion has a system as a whole, and one in stages of which one is to come, one is over and one is closed.
+var stagedRegion = func() *region.Region {
+	signed := region.SignOff{By: "Dr A. Officer", Role: "Clinical Safety Officer", On: today.AddDate(0, -3, 0), Standard: "DCB0160", HazardLog: "HL-0042"}
+	withdrawn := signed
+	withdrawn.Withdrawn = today.AddDate(0, 0, -2)
+	day := func(n int) time.Time { return today.AddDate(0, 0, n) }
+	gives := map[dataset.Heading]region.Way{dataset.Results: region.Push, dataset.Documents: region.Push}
+	return &region.Region{Systems: []region.System{
+		{ID: "m85001-gp", Gives: gives, Release: region.Release{All: true}},
+		{ID: "rx1-pas", Gives: gives, Release: region.Staged(
+			region.Stage{Testers: true, From: day(-60)}, region.Stage{All: true, From: day(-30), SignOff: signed},
+			region.Stage{Testers: true, From: day(-20), Units: []string{"RX1HQ/WARD7", "RX1HQ/WARD8"}, Headings: []dataset.Heading{dataset.Documents}, Users: []string{"dr-marsh"}, Roles: []string{"nurse"}},
+			region.Stage{ODS: []string{"RX1", "M85001"}, From: day(7), Units: []string{"RX1HQ/WARD7"}, Headings: []dataset.Heading{dataset.Documents}, SignOff: signed},
+			region.Stage{All: true, From: day(-10), Units: []string{"WARD9"}, SignOff: withdrawn})},
+	}}
+}()
+
+func TestTheDeskShowsHowFarEachReleaseHasCome(t *testing.T) {
+	ops := newReader(t, newSite(t, newFake()), "ops")
+	ops.get("/desk").wants(t, "Release", "RX1HQ/WARD7, RX1HQ/WARD8; Documents", "testers: dr-marsh, nurse", "users of RX1, M85001", "Not yet", "Over", "Closed: its sign-off does not hold",
+		"Dr A. Officer, Clinical Safety Officer, 2026-08-22, DCB0160, HL-0042", "withdrawn 2026-11-20", "none recorded", "29 November 2026")
+}
