@@ -113,8 +113,11 @@ type Asker interface {
 type Question struct {
 	Identifiers []fhir.Identifier // how the person may be known there, national numbers first
 	Patient     string            // the source's own patient id, if a pointer told us; may be empty
-	Headings    []dataset.Heading // what may be asked; a source is never asked for more
-	Requester   Requester
+	// About is a Patient that describes them, for an index that is asked who they are there; nil for all others, and where they may not be described.
+	About     *fhir.Resource
+	Wanted    []string          // of an index: the systems of the identifiers that are wanted; none: any
+	Headings  []dataset.Heading // what may be asked; a source is never asked for more
+	Requester Requester
 }
 
 // A Requester is who is really asking, for sources that want it in their audit (GP Connect's JWT claims, IUA).

@@ -55,6 +55,9 @@ func (g *Gatherer) disclosure(op *opening, rec *Record, kind audit.Kind) audit.E
 		if l.Issue != nil {
 			s += ", " + string(l.Issue.Type)
 		}
+		if l.Index != "" {
+			s += ", its index was asked " + l.Index
+		}
 		e.What = append(e.What, s)
 	}
 	return e

@@ -248,9 +248,14 @@ func (c *caller) guarded(ctx context.Context, q connector.Question, answers chan
 // sameQuestion is the key under which two questions are one. Who asks is part of it: the source remembers each of them. The request's trace is not.
 func sameQuestion(q connector.Question) [32]byte {
 	q.Requester.TraceID = ""
+	about := q.About
+	q.About = nil
 	text, err := json.Marshal(q)
 	if err != nil {
 		panic("gather: a question is plain data: " + err.Error())
+	}
+	if about != nil {
+		text = append(text, about.Raw()...)
 	}
 	return sha256.Sum256(text)
 }

@@ -135,7 +135,11 @@ func limitsOf(r *region.Region, id string) region.Asking {
 	if s, ok := r.System(id); ok {
 		return s.Limits
 	}
+	id, index := neighbourOf(id)
 	n, _ := r.Neighbour(id)
+	if index {
+		return n.Index.Limits
+	}
 	return n.Limits
 }
 

@@ -30,18 +30,18 @@ type opening struct {
 // A lane is one source's part while it is being gathered. Only the goroutine that runs the opening touches it.
 type lane struct {
 	Lane
-	key      string // the system's or neighbour's id, whatever the lane is called
-	system   region.System
-	speaks   string            // of a neighbour: its kind
-	numbers  []string          // of a neighbour: by which it is asked
-	facts    policy.Facts      // with this source
-	permits  []dataset.Heading // what may be asked of it
-	patients []string          // this server's ids of the person's patients there
-	live     string            // and of the patient whom it answered about
-	original string            // the source's own id of the patient, if known
-	deadline time.Duration
-	members  map[dataset.Heading][]Member
-	support  map[fhir.Ref]*fhir.Resource
+	key       string // the system's or neighbour's id, whatever the lane is called
+	system    region.System
+	speaks    string            // of a neighbour: its kind
+	neighbour region.Neighbour  // that it is; zero for others
+	facts     policy.Facts      // with this source
+	permits   []dataset.Heading // what may be asked of it
+	patients  []string          // this server's ids of the person's patients there
+	live      string            // and of the patient whom it answered about
+	original  string            // the source's own id of the patient, if known
+	deadline  time.Duration
+	members   map[dataset.Heading][]Member
+	support   map[fhir.Ref]*fhir.Resource
 }
 
 // plan decides for each system and heading, and then whom to ask how. A source that is refused is not looked at further: whether
@@ -168,7 +168,7 @@ func (op *opening) notAsked(l *lane, org region.Organisation) string {
 
 // planNeighbour decides about another region's record as about any source's, where it is party to an agreement; its own node decides again.
 func (op *opening) planNeighbour(n region.Neighbour) *lane {
-	l := &lane{key: n.ID, speaks: n.Kind, numbers: n.Numbers, deadline: op.g.deadline(n.Deadline), members: map[dataset.Heading][]Member{}, facts: op.facts}
+	l := &lane{key: n.ID, speaks: n.Kind, neighbour: n, deadline: op.g.deadline(n.Deadline), members: map[dataset.Heading][]Member{}, facts: op.facts}
 	l.Lane = Lane{Source: n.ID, Name: n.Name, Kind: neighbourLane, Way: neighbourLane, State: Asking, Headings: map[dataset.Heading]dataset.State{}}
 	if l.Name == "" {
 		l.Name = n.ID
@@ -194,7 +194,7 @@ func (op *opening) planNeighbour(n region.Neighbour) *lane {
 	case len(l.permits) == 0:
 		l.State = NotAsked
 		l.Issue = fhir.Errorf(fhir.Informational, "%s was not asked: it gives nothing of what was asked for", l.Name).From(l.Source)
-	case len(op.known(l)) == 0:
+	case len(op.known(l)) == 0 && !op.identifiable(n):
 		l.State = NotAsked
 		l.Issue = fhir.Errorf(fhir.Informational, "%s was not asked: it can be asked by a national number only, and none is known", l.Name).From(l.Source)
 	}
@@ -207,11 +207,11 @@ var numberSystems = map[string]string{"nhs": fhir.SystemNHSNumber, "chi": fhir.S
 // known is how a lane's source may know the person: by the numbers that its region file entry names, in that order, or by any.
 func (op *opening) known(l *lane) []fhir.Identifier {
 	all := op.identifiers()
-	if len(l.numbers) == 0 {
+	if len(l.neighbour.Numbers) == 0 {
 		return all
 	}
 	var out []fhir.Identifier
-	for _, n := range l.numbers {
+	for _, n := range l.neighbour.Numbers {
 		for _, id := range all {
 			if id.System == numberSystems[n] {
 				out = append(out, id)

@@ -69,6 +69,7 @@ type Lane struct {
 	AsOf         time.Time     // for stored data: when the newest of what is shown came; in the state Earlier: when the oldest of it was answered
 	Count        int           // entries given
 	Map          string        // name and version of the mapping of a live answer
+	Index        string        // of a neighbour whose index was asked who this is there: by what
 	Issue        *fhir.Issue   // nil when all is well
 	Warnings     []*fhir.Issue // withheld items, data in transit, parts not mapped
 	Headings     map[dataset.Heading]dataset.State

@@ -134,6 +134,7 @@ type answered struct {
 	earlier time.Time                         // when content was answered, if not now
 	gives   map[dataset.Heading]dataset.State // of a neighbour: the headings that its region gives at all
 	warn    []*fhir.Issue
+	index   string // what a neighbour's index was asked by
 }
 
 // ask runs one lane to its end. It touches nothing that others touch.
@@ -197,6 +198,13 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 	q := op.question(l)
 	if !l.elsewhere() {
 		q.Headings = slices.DeleteFunc(slices.Clone(q.Headings), func(h dataset.Heading) bool { return l.system.Gives[h] != region.Live })
+	}
+	q, err := g.identify(ctx, op, l, q, a)
+	if err != nil {
+		if a.notHere = fhir.Is(err, fhir.NotFound); !a.notHere {
+			a.issue = unidentified(l, err)
+		}
+		return
 	}
 	ans, err := source.ask(ctx, q)
 	if err != nil {
@@ -394,7 +402,7 @@ func explain(l *lane, err error) *fhir.Issue {
 // take folds an answer into its lane.
 func (op *opening) take(a answered) {
 	l := a.lane
-	l.Took, l.Warnings, l.live, l.Map = a.took, a.warn, a.live, a.mapped
+	l.Took, l.Warnings, l.live, l.Map, l.Index = a.took, a.warn, a.live, a.mapped, a.index
 	switch {
 	case a.notHere:
 		l.State = NotHere

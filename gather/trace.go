@@ -47,10 +47,18 @@ const traceLimit = time.Second
 // traceWindow is how long a trace by this session takes: 0 if it may trace nobody. It depends on the session alone.
 func (g *Gatherer) traceWindow(s *access.Session) time.Duration {
 	info, _ := s.Role.Info()
-	if g.o.Learn == nil || !info.Clinical {
+	if !info.Clinical {
 		return 0
 	}
 	var longest time.Duration
+	if g.tracesThere(s) {
+		for n := range g.indexed {
+			longest = max(longest, g.deadline(n.Index.Deadline))
+		}
+	}
+	if g.o.Learn == nil {
+		return min(longest, traceLimit)
+	}
 	for _, sys := range g.o.Region.Systems {
 		if _, ok := g.o.Askers[sys.ID]; ok && g.mayTrace(s, sys) {
 			longest = max(longest, g.deadline(sys.Deadline))
@@ -63,20 +71,26 @@ func (g *Gatherer) traceWindow(s *access.Session) time.Duration {
 }
 
 // trace looks for somebody the index does not know at the live sources that the session may ask for demographics. Whoever holds
-// them is learned, and the index is asked again.
+// them is learned, and the index is asked again. Neighbours' indexes are asked beside them under which national number this is somebody known here.
 func (g *Gatherer) trace(ctx context.Context, s *access.Session, id fhir.Identifier, window time.Duration) (string, error) {
 	tctx, cancel := context.WithTimeout(ctx, window)
 	defer cancel()
 	var wg sync.WaitGroup
+	there := ""
+	wg.Go(func() { there = g.traceThere(tctx, s, id) })
 	for _, sys := range g.o.Region.Systems {
 		source, ok := g.callers[sys.ID]
-		if !ok || !g.mayTrace(s, sys) {
+		if !ok || g.o.Learn == nil || !g.mayTrace(s, sys) {
 			continue
 		}
 		wg.Go(func() { g.traceAt(tctx, s, sys, source, id) })
 	}
 	wg.Wait()
-	return g.o.People.Resolve(ctx, id)
+	person, err := g.o.People.Resolve(ctx, id)
+	if fhir.Is(err, fhir.NotFound) && there != "" {
+		return there, nil
+	}
+	return person, err
 }
 
 func (g *Gatherer) mayTrace(s *access.Session, sys region.System) bool {

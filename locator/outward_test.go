@@ -92,3 +92,34 @@ func TestALocatorIsAskedOnceForAWhile(t *testing.T) {
 		}
 	})
 }
+
+// What depends on who asks is believed for those alone who ask alike.
+func TestAnIndexIsBelievedForWhoeverAsksAlike(t *testing.T) {
+	asked := 0
+	c := locator.NewCache(asker(func(context.Context, connector.Question) (*connector.Answer, error) {
+		asked++
+		return nil, fhir.Errorf(fhir.NotFound, "nobody")
+	}), time.Hour, nil).ForEach()
+	ask := func(q connector.Question) int {
+		if _, err := c.Ask(t.Context(), q); !fhir.Is(err, fhir.NotFound) {
+			t.Error(err)
+		}
+		return asked
+	}
+	q := connector.Question{Identifiers: []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: "a"}}, Requester: connector.Requester{UserID: "ade", OrganisationODS: "RX1", Role: "gp", Purpose: "TREAT"}}
+	if first := ask(q); first != 1 || ask(q) != first {
+		t.Errorf("the same question was asked %d times", asked)
+	}
+	colleague := q
+	colleague.Requester.UserID = "lee"
+	if ask(colleague) != 1 {
+		t.Error("a colleague's question was asked again")
+	}
+	for i, change := range []func(*connector.Question){func(q *connector.Question) { q.Requester.Role = "nurse" }, func(q *connector.Question) { q.Requester.OrganisationODS = "RX2" },
+		func(q *connector.Question) { q.Requester.Purpose = "ETREAT" }, func(q *connector.Question) { q.Wanted = []string{"x"} }, func(q *connector.Question) { q.About = fhir.New("Patient", "", fhir.M{"gender": "female"}) }} {
+		other := q
+		if change(&other); ask(other) != 2+i {
+			t.Errorf("another question (%d) was not asked", i)
+		}
+	}
+}

@@ -15,7 +15,10 @@ import (
 	"tombolo/connector/gpconnect"
 	"tombolo/connector/hl7v2"
 	"tombolo/connector/neighbour"
+	"tombolo/connector/pixm"
 	"tombolo/fhir"
+	"tombolo/gather"
+	"tombolo/locator"
 	"tombolo/region"
 )
 
@@ -68,6 +71,11 @@ func (n *Node) connect() (map[string]connector.Asker, error) {
 			return nil, fmt.Errorf("neighbour %s: %w", nb.ID, err)
 		}
 		askers[nb.ID] = a
+		if nb.Index.Address != "" {
+			if askers[gather.IndexOf(nb.ID)], err = n.index(nb); err != nil {
+				return nil, fmt.Errorf("neighbour %s: index: %w", nb.ID, err)
+			}
+		}
 	}
 	return askers, n.locators(askers)
 }
@@ -93,6 +101,27 @@ func (n *Node) neighbour(nb region.Neighbour) (connector.Asker, error) {
 		return fhirapi.NewSummaries(o)
 	}
 	return fhirapi.New(o)
+}
+
+// index is how a neighbour is asked who somebody is there, with a memory of what it said.
+func (n *Node) index(nb region.Neighbour) (connector.Asker, error) {
+	c, err := n.asking(nb.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	o := pixm.Options{Source: gather.IndexOf(nb.ID), Address: nb.Index.Address, Ways: nb.Index.Asks, Get: nb.Index.Get, HTTP: c, MaxBytes: nb.Index.Limits.Bytes}
+	token, assert := n.c.Secret(nb.Token), n.asserting(nb)
+	switch {
+	case assert != nil && nb.Kind == region.KindTombolo:
+		o.Token = assert
+	case token != "":
+		o.Token = func(context.Context, connector.Requester) (string, error) { return token, nil }
+	}
+	x, err := pixm.New(o)
+	if err != nil {
+		return nil, err
+	}
+	return locator.NewCache(x, nb.Index.Cache, n.c.Now).ForEach(), nil
 }
 
 // Sender is what tells a system what has changed here; ok is false if the region file gives it no address to be told at (options: {send-to: …}).

@@ -435,6 +435,12 @@ func (c *checker) neighbour(path string, n Neighbour) {
 	if n.Kind != KindTombolo && n.Keys != "" {
 		c.err(path+".keys", "only another Tombolo signs for its users", "Remove keys, or write kind: tombolo")
 	}
+	if n.Index.Address != "" {
+		c.address(path+".index.address", n.Index.Address)
+		if n.OnlyAsks {
+			c.warn(path+".index", n.ID+" is not asked, and so neither is its index", "Remove index, or only-asks")
+		}
+	}
 	c.tls(path, n.Address, n.TLS)
 	if n.Token == "" && n.Keys == "" && n.TLS.Certificate == "" {
 		c.warn(path+".token", n.ID+" is asked without a credential", "Write token: the environment variable or file that holds it")

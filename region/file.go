@@ -272,10 +272,23 @@ var neighbourShape = block("Another region's record system.",
 	field[Neighbour]{"tls", "certificates for asking it", false, tlsShape(func(n *Neighbour) *TLS { return &n.TLS })},
 	field[Neighbour]{"gives", "the headings that it gives; all that its kind can if not given", false, list(func(n *Neighbour) *[]dataset.Heading { return &n.Gives }, oneOf(func(h *dataset.Heading) *dataset.Heading { return h }, "a heading of the shared data set", headings))},
 	field[Neighbour]{"numbers", "the national numbers by which it knows people, the best first: nhs, chi, hcn; each that is known is tried if not given", false, list(func(n *Neighbour) *[]string { return &n.Numbers }, oneOf(func(s *string) *string { return s }, "a national number", Numbers))},
+	field[Neighbour]{"index", "where it is asked who somebody is there, if no number is known by which it knows them", false, indexShape},
 	field[Neighbour]{"deadline", "how long it may take to answer; 2s if not given", false, duration(func(n *Neighbour) *time.Duration { return &n.Deadline }, 50*time.Millisecond, time.Minute)},
 	field[Neighbour]{"limits", "how it may be asked", false, askingShape(func(n *Neighbour) *Asking { return &n.Limits })},
 	field[Neighbour]{"options", "settings", false, options(func(n *Neighbour) *map[string]string { return &n.Options })},
 )
+
+var indexShape = withDefaults(block("A neighbour's identity index: IHE PIXm and PDQm. The neighbour's own credential goes with each question.",
+	field[Neighbour]{"address", "its FHIR base URL: https://record.wye.example/identity", true, text(func(n *Neighbour) *string { return &n.Index.Address }, anyText)},
+	field[Neighbour]{"asks", "how it is asked, one after the other: pix, by identifier; match and search, by name, birth date and where the person lives, which it is told then; [pix] if not given", false, list(func(n *Neighbour) *[]string { return &n.Index.Asks }, oneOf(func(s *string) *string { return s }, "a way of asking an index", IndexWays))},
+	field[Neighbour]{"wanted", "the systems of the identifiers by which the neighbour is asked then; those of its numbers if not given", false, list(func(n *Neighbour) *[]string { return &n.Index.Wanted }, wordItem)},
+	field[Neighbour]{"get", "true if it takes $ihe-pix by GET alone: people's numbers stand in its URLs then, and in the logs of whatever is on the way", false, yesNo(func(n *Neighbour) *bool { return &n.Index.Get })},
+	field[Neighbour]{"deadline", "how long it may take to answer, of the neighbour's own deadline; 1s if not given", false, duration(func(n *Neighbour) *time.Duration { return &n.Index.Deadline }, 50*time.Millisecond, time.Minute)},
+	field[Neighbour]{"cache", "for how long its answer about a person is believed; 10m if not given", false, duration(func(n *Neighbour) *time.Duration { return &n.Index.Cache }, time.Millisecond, 24*time.Hour)},
+	field[Neighbour]{"limits", "how it may be asked; 20 questions a second if not given", false, askingShape(func(n *Neighbour) *Asking { return &n.Index.Limits })},
+), func(n *Neighbour) {
+	n.Index.Deadline, n.Index.Cache, n.Index.Limits.PerSecond = DefaultIndexDeadline, DefaultIndexCache, DefaultIndexPerSecond
+})
 
 var userShape = block("Somebody who may sign in at a small site.",
 	field[User]{"id", "a short id; it stands in the audit log", true, text(func(u *User) *string { return &u.ID }, idText)},

@@ -153,6 +153,33 @@ type Neighbour struct {
 	Limits                     Asking
 	Gives                      []dataset.Heading // none: all that its kind can give
 	Numbers                    []string          // by which it knows people, the best first; none: each that is known
+	Index                      Index             // where it can be asked who somebody is there; no Address: nowhere
+}
+
+// An Index is where a neighbour tells who somebody is there: IHE PIXm and PDQm.
+type Index struct {
+	Address  string        // FHIR base URL
+	Asks     []string      // IndexWays; pix alone if none
+	Wanted   []string      // systems of the identifiers by which the neighbour is asked then; none: those of its numbers, or whichever there are
+	Get      bool          // it takes $ihe-pix by GET alone
+	Deadline time.Duration // part of the neighbour's own
+	Cache    time.Duration // how long an answer about a person is believed
+	Limits   Asking
+}
+
+// IndexWays are the ways in which an index is asked: by identifier, by description for a match, by description for who is described exactly so.
+var IndexWays = []string{"pix", "match", "search"}
+
+// Usual settings of an index.
+const (
+	DefaultIndexDeadline  = time.Second
+	DefaultIndexCache     = 10 * time.Minute
+	DefaultIndexPerSecond = 20
+)
+
+// Describes reports whether an index is told what is known of somebody, and not only by which numbers they go.
+func (x Index) Describes() bool {
+	return slices.Contains(x.Asks, "match") || slices.Contains(x.Asks, "search")
 }
 
 // summarised are the headings of an International Patient Summary.
