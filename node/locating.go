@@ -42,7 +42,7 @@ func (n *Node) locatorFaces(mux *http.ServeMux) error {
 	sealing := key.Sum(nil)
 	for _, side := range []nrlface.Side{nrlface.Producer, nrlface.Consumer} {
 		base := strings.TrimRight(n.c.Region.Locator.Address, "/") + NRLRoot(side)
-		face, err := nrlface.New(nrlface.Options{Side: side, Registry: &registered{n}, Session: n.application, Application: applicationOf, Permit: permits(n.c.Region.Locator),
+		face, err := nrlface.New(nrlface.Options{Side: side, Registry: &registered{n}, Session: n.application, Application: applicationOf, Permit: permits(n.c.Region),
 			Settings: settings, Base: base, Key: sealing, Now: n.c.Now, Logger: n.c.Logger})
 		if err != nil {
 			return err
@@ -70,7 +70,8 @@ func applicationOf(s *access.Session) string {
 }
 
 // permits is what the region file lets an application do for an organisation.
-func permits(l region.Locator) func(nrlface.Side, string, string) nrlface.Permission {
+func permits(reg *region.Region) func(nrlface.Side, string, string) nrlface.Permission {
+	l := reg.Locator
 	return func(side nrlface.Side, app, ods string) nrlface.Permission {
 		i := slices.IndexFunc(l.Applications, func(a region.Application) bool { return a.ID == app && a.Organisation == ods })
 		if i < 0 {
@@ -81,7 +82,13 @@ func permits(l region.Locator) func(nrlface.Side, string, string) nrlface.Permis
 		if side == nrlface.Consumer {
 			codes = a.Consumes
 		}
-		return nrlface.Permission{Types: typeIDs(codes), Dates: a.Dates, Loose: a.Loose}
+		out := nrlface.Permission{Types: typeIDs(codes), Dates: a.Dates, Loose: a.Loose}
+		for _, o := range reg.Organisations {
+			if o.ODS != ods && reg.Current(o.ODS) == ods {
+				out.Succeeds = append(out.Succeeds, o.ODS)
+			}
+		}
+		return out
 	}
 }
 
@@ -147,7 +154,7 @@ func (x *registered) Update(ctx context.Context, by nrlface.Caller, id string, p
 		return err
 	}
 	return x.n.Registry.Update(ctx, id, func(was locator.Registered) (json.RawMessage, error) {
-		if was.Custodian != by.Organisation {
+		if !by.Owns(was.Custodian) {
 			return nil, fhir.Errorf(fhir.NotFound, "there is no such pointer")
 		}
 		return json.RawMessage(p.Raw()), nil
@@ -184,7 +191,7 @@ func (x *registered) Get(ctx context.Context, by nrlface.Caller, id string) (nrl
 	if err != nil {
 		return nrl.Pointer{}, err
 	}
-	if by.Side == nrlface.Producer && kept.Custodian != by.Organisation {
+	if by.Side == nrlface.Producer && !by.Owns(kept.Custodian) {
 		return nrl.Pointer{}, fhir.Errorf(fhir.NotFound, "there is no such pointer")
 	}
 	p, err := read(kept)
@@ -237,13 +244,21 @@ func (x *registered) Find(ctx context.Context, by nrlface.Caller, q nrl.Query) (
 		if err != nil {
 			return nil, err
 		}
-		own := kept.Custodian == by.Organisation
-		if !q.Wants(p) || by.Side == nrlface.Producer && !own || by.Side == nrlface.Consumer && !may(kept, p) {
+		own := by.Owns(kept.Custodian)
+		if !x.wants(q, p) || by.Side == nrlface.Producer && !own || by.Side == nrlface.Consumer && !may(kept, p) {
 			continue
 		}
 		out = append(out, underNumber(p, q.Subject.Digits()))
 	}
 	return out, nil
+}
+
+// wants reports whether a pointer answers a search. What an organisation registered that has been succeeded is its successor's.
+func (x *registered) wants(q nrl.Query, p nrl.Pointer) bool {
+	if q.Custodian != "" && x.n.c.Region.Current(p.Custodian()) == q.Custodian {
+		q.Custodian = p.Custodian()
+	}
+	return q.Wants(p)
 }
 
 // underNumber is a pointer under the number by which its person was asked for.

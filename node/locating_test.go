@@ -604,6 +604,45 @@ func TestAPointerIsToldUnderPolicy(t *testing.T) {
 	}
 }
 
+// What an organisation registered that another has succeeded is the successor's: to find, to change, to take away; and whoever asks for the successor's is told of it.
+func TestWhatWasRegisteredIsTheSuccessors(t *testing.T) {
+	d := openLocator(t, "%s", strings.Replace(pointed, "{ods: RZZ, name: Elsewhere, kind: other}", "{ods: RZZ, name: Elsewhere, kind: other, succeeded_by: Y05868}", 1))
+	produce := func(ods, method, path string, changes fhir.M) (int, string) {
+		q := nrlAsk{as: "mh.example", side: "producer", method: method, path: path, ods: ods}
+		if changes != nil {
+			q.body = pointerBody(t, changes)
+		}
+		status, _, body := d.ask(t, q)
+		return status, body
+	}
+	theirs := fhir.M{"id": "RZZ-1", "custodian.identifier.value": "RZZ"}
+	if status, body := produce("RZZ", "PUT", "/DocumentReference", theirs); status != 201 {
+		t.Fatal(status, body)
+	}
+	if status, body := produce("Y05868", "GET", "/DocumentReference/RZZ-1", nil); status != 200 || !strings.Contains(body, "RZZ-1") {
+		t.Errorf("the successor reads it: %d %s", status, body)
+	}
+	if status, body := produce("Y05868", "PUT", "/DocumentReference/RZZ-1", fhir.M{"id": "RZZ-1", "custodian.identifier.value": "RZZ", "description": "of May"}); status != 200 {
+		t.Errorf("the successor changes it: %d %s", status, body)
+	}
+	for custodian, want := range map[string]int{"Y05868": 1, "RZZ": 1, "RX1": 0} {
+		status, _, body := d.ask(t, nrlAsk{as: "cad.example", side: "consumer", method: "POST", path: "/DocumentReference/_search", ods: "RYA",
+			body: `{"subject:identifier":"https://fhir.nhs.uk/Id/nhs-number|9999999999","custodian:identifier":"https://fhir.nhs.uk/Id/ods-organization-code|` + custodian + `"}`})
+		if total, _, _ := told(t, body); status != 200 || total != want {
+			t.Errorf("of %s: %d pointers, want %d (%d)", custodian, total, want, status)
+		}
+	}
+	if status, body := produce("RYA", "DELETE", "/DocumentReference/RZZ-1", nil); status == 200 {
+		t.Errorf("another organisation takes it away: %d %s", status, body)
+	}
+	if status, body := produce("Y05868", "DELETE", "/DocumentReference/RZZ-1", nil); status != 200 || !strings.Contains(body, "has been deleted") {
+		t.Errorf("the successor takes it away: %d %s", status, body)
+	}
+	if status, body := produce("Y05868", "PUT", "/DocumentReference", fhir.M{"id": "RZZ-2", "custodian.identifier.value": "RZZ"}); status != 422 {
+		t.Errorf("nobody registers for an organisation that is no more but itself: %d %s", status, body)
+	}
+}
+
 func patientWith(nhs string, more fhir.M) *fhir.Resource {
 	m := fhir.M{"identifier": []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: nhs}}, "name": []fhir.HumanName{{Family: "Taylor", Given: []string{"Ann"}}}, "birthDate": "1948-03-12"}
 	for k, v := range more {

@@ -148,7 +148,7 @@ func (n *Node) shared(ctx context.Context, to publishing, p *mpi.Person) (held m
 	for _, sys := range agreed.Systems {
 		org, _ := agreed.Organisation(sys.Organisation)
 		ids := p.PatientIDs(sys.ID)
-		if len(ids) == 0 {
+		if len(ids) == 0 || sys.Connector == "pds" { // a register says who somebody is, and holds no record of them
 			continue
 		}
 		pointers, err := n.Locator.Of(ctx, ids...)
@@ -161,7 +161,7 @@ func (n *Node) shared(ctx context.Context, to publishing, p *mpi.Person) (held m
 			f.Item.Units = policy.Unknown
 		}
 		for h, way := range sys.Gives {
-			if way == region.Live && org.Kind == region.KindGP && p.Practice != "" && p.Practice != org.ODS {
+			if way == region.Live && org.Kind == region.KindGP && p.Practice != "" && agreed.Current(p.Practice) != agreed.Current(org.ODS) {
 				continue
 			}
 			if f.Heading = h; !policy.Decide(f).Permit {

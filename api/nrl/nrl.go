@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,7 @@ type Permission struct {
 	Types []string // system|code; none: nothing
 	// Dates lets the producer say when a pointer was made. Loose lets it replace pointers that are not here.
 	Dates, Loose bool
+	Succeeds     []string // ODS codes of organisations that the one it acts for has succeeded: what they registered is its own
 }
 
 // A Caller is who asks, proven, and for whom.
@@ -47,6 +49,11 @@ type Caller struct {
 	Organisation string // ODS code, of the header
 	Side         Side
 	Permission
+}
+
+// Owns reports whether what an organisation registered is the caller's: its own, or its predecessor's.
+func (c Caller) Owns(ods string) bool {
+	return ods == c.Organisation || slices.Contains(c.Succeeds, ods)
 }
 
 // A Registry keeps pointers, under policy and audit. Errors are issues of type NotFound (which is also every refusal that depends on whose pointer it is),
@@ -254,7 +261,7 @@ func (s *server) instance(r *request) (*answer, error) {
 
 // read gives one pointer. A producer reads its own alone.
 func (s *server) read(r *request, id string) (*answer, error) {
-	if s.o.Side == Producer && nrl.Custodian(id) != r.by.Organisation {
+	if s.o.Side == Producer && !r.by.Owns(nrl.Custodian(id)) {
 		return nil, nrl.NotYours("The requested DocumentReference cannot be read because it belongs to another organisation")
 	}
 	p, err := s.o.Registry.Get(r.Context(), r.by, id)

@@ -115,7 +115,7 @@ func (s *server) replaced(r *request, p nrl.Pointer) ([]string, error) {
 		switch {
 		case rel.ID == "":
 			return nil, wrong("No identifier value provided for relatesTo target")
-		case nrl.Custodian(rel.ID) != r.by.Organisation:
+		case !r.by.Owns(nrl.Custodian(rel.ID)):
 			return nil, wrong("The relatesTo target identifier value does not include the expected ODS code for this organisation")
 		}
 		if !r.by.Loose {
@@ -155,7 +155,7 @@ func (s *server) update(r *request, id string) (*answer, error) {
 	if bad := nrl.Check(p, s.o.Settings); bad != nil {
 		return nil, bad
 	}
-	if nrl.Custodian(id) != r.by.Organisation {
+	if !r.by.Owns(nrl.Custodian(id)) {
 		return nil, nrl.NotYours("The id of the provided DocumentReference does not include the expected ODS code for this organisation")
 	}
 	was, err := s.o.Registry.Get(r.Context(), r.by, id)
@@ -188,7 +188,7 @@ func same(a, b fhir.Value) bool {
 
 // remove deletes a pointer of the producer's own. One that is not there is deleted already.
 func (s *server) remove(r *request, id string) (*answer, error) {
-	if nrl.Custodian(id) != r.by.Organisation {
+	if !r.by.Owns(nrl.Custodian(id)) {
 		return nil, nrl.NotYours("The requested DocumentReference cannot be deleted because it belongs to another organisation")
 	}
 	err := s.o.Registry.Delete(r.Context(), r.by, id)
