@@ -16,6 +16,7 @@ import (
 // everything is Patient/$everything: the joined record of one person. FHIR R4 patient-operation-everything.html
 func (s *server) everything(w http.ResponseWriter, r *http.Request, session *access.Session) error {
 	var types []string
+	explain := false
 	for name, values := range r.URL.Query() {
 		switch name {
 		case "_type":
@@ -26,11 +27,18 @@ func (s *server) everything(w http.ResponseWriter, r *http.Request, session *acc
 				types = append(types, t)
 			}
 		case "_format":
+		case "explain":
+			if !s.o.Gather.MayExplain(session) { // to them there is no such parameter
+				return unknownOfEverything(name)
+			}
+			if explain = strings.Join(values, ",") == "true"; !explain && strings.Join(values, ",") != "false" {
+				return fhir.Errorf(fhir.ValueError, "true or false").At(name)
+			}
 		default:
-			return fhir.Errorf(fhir.NotSupported, "$everything does not take this parameter here: leave it out").At(name)
+			return unknownOfEverything(name)
 		}
 	}
-	rec, err := s.o.Gather.Record(r.Context(), session, r.PathValue("id"), gather.Ask{Query: "$everything " + strings.Join(types, ",")})
+	rec, err := s.o.Gather.Record(r.Context(), session, r.PathValue("id"), gather.Ask{Query: "$everything " + strings.Join(types, ",") + explained(explain), Explain: explain})
 	if err != nil {
 		return err
 	}
@@ -44,6 +52,18 @@ func (s *server) everything(w http.ResponseWriter, r *http.Request, session *acc
 	return nil
 }
 
+func unknownOfEverything(name string) error {
+	return fhir.Errorf(fhir.NotSupported, "$everything does not take this parameter here: leave it out").At(name)
+}
+
+// explained marks in the audit log that the plan was shown too.
+func explained(yes bool) string {
+	if yes {
+		return " explain"
+	}
+	return ""
+}
+
 // A gatherRequest is what $gather takes: identifier (Identifier, or "system|value", or ten digits of an NHS number), any
 // number of heading, purpose (v3-PurposeOfUse code or this program's word), and reason to open a record in an emergency.
 type gatherRequest struct {
@@ -53,9 +73,11 @@ type gatherRequest struct {
 	reason     string
 	alert      policy.AlertType // SCR-AlertType and SCR-AlertReason of an emergency; an access alert in an emergency if not given
 	why        policy.AlertReason
+	explain    bool
 }
 
-func parseGather(params fhir.Value) (q gatherRequest, err error) {
+// parseGather reads the parameters. explain is known to those only who may have a plan explained.
+func parseGather(params fhir.Value, explains bool) (q gatherRequest, err error) {
 	for p := range params.All("parameter") {
 		name := p.Text("name")
 		switch name {
@@ -89,6 +111,12 @@ func parseGather(params fhir.Value) (q gatherRequest, err error) {
 			q.alert = policy.AlertType(p.Text("valueCode"))
 		case "alertReason":
 			q.why = policy.AlertReason(p.Text("valueCode"))
+		case "explain":
+			if explains {
+				q.explain = p.Get("valueBoolean").Bool()
+				break
+			}
+			fallthrough
 		default:
 			return q, fhir.Errorf(fhir.NotSupported, "$gather takes identifier, heading, purpose, reason, alertType and alertReason").At(name)
 		}
@@ -116,7 +144,7 @@ func (s *server) gather(w http.ResponseWriter, r *http.Request, session *access.
 	if err != nil {
 		return err
 	}
-	q, err := parseGather(params)
+	q, err := parseGather(params, s.o.Gather.MayExplain(session))
 	if err != nil {
 		return err
 	}
@@ -140,7 +168,7 @@ func (s *server) gather(w http.ResponseWriter, r *http.Request, session *access.
 		}
 	}
 	rec, err := s.o.Gather.Record(r.Context(), session, personID, gather.Ask{
-		Headings: q.headings, Query: "$gather", NoNeighbours: fromNeighbour || r.Header.Get("Tombolo-Hops") != ""})
+		Headings: q.headings, Query: "$gather" + explained(q.explain), Explain: q.explain, NoNeighbours: fromNeighbour || r.Header.Get("Tombolo-Hops") != ""})
 	if err != nil {
 		return err
 	}

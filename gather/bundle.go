@@ -78,6 +78,9 @@ func (r *Record) Searchset(base, self string, want func(*fhir.Resource) bool, al
 			w.Add(o, "outcome")
 		}
 	}
+	if p := r.plan(); p != nil {
+		w.Add(p, "outcome")
+	}
 	also = append(also, &fhir.Issue{Type: fhir.Informational, Severity: fhir.Information, Text: r.Notice})
 	w.Add(fhir.Outcome(also...).With("extension", r.states()), "outcome")
 	return w.Bytes()

@@ -21,6 +21,7 @@ import (
 	"tombolo/mpi"
 	"tombolo/mpi/match"
 	"tombolo/policy"
+	"tombolo/probe"
 	"tombolo/region"
 	"tombolo/search"
 	"tombolo/standing"
@@ -98,6 +99,10 @@ type Options struct {
 	Learn func(ctx context.Context, source string, patient *fhir.Resource) error
 	// Saw is told what a live source answered about one of its patients: how many entries under each heading about which it answered. nil: nobody is.
 	Saw func(ctx context.Context, source, patient string, counts map[dataset.Heading]int) error
+	// Heard tells when a source that sends was last heard, zero if that is not known. nil: it never is.
+	Heard func(source string) time.Time
+	// Probed is what was found of each source (probe.Ledger). nil: none was probed.
+	Probed func() map[string]*probe.Result
 	// Even is by how much of time a refusal is answered: at once after so much, or twice as much …; 0: as soon as it is known.
 	Even   time.Duration
 	Now    func() time.Time
@@ -176,6 +181,8 @@ func unknown() *fhir.Issue {
 type Ask struct {
 	Headings []dataset.Heading // none: all
 	Query    string            // what was asked for, for the audit; never shown
+	// Explain has the record bring its plan, for a session that MayExplain. It changes nothing else of the record.
+	Explain bool
 	// NoNeighbours keeps the question here: it came from a neighbour, and would go round in circles.
 	NoNeighbours bool
 }

@@ -47,12 +47,15 @@ func (op *opening) planLocator(key, name string, deadline time.Duration) *lane {
 		if h := info.Heading; h != dataset.Demographics && h != dataset.GPPractice && op.wanted(h) && (role.Headings == nil || slices.Contains(role.Headings, h)) {
 			l.permits = append(l.permits, h)
 			l.Headings[h] = dataset.NotKnown
+			c := op.choice(l, h, policy.Decision{})
+			c.Way, c.Why = locatorLane, WhyLocator
 		}
 	}
 	switch {
 	case op.decision.Has(policy.WithholdLocation):
 		for h := range l.Headings {
 			l.Headings[h] = dataset.NotShared
+			l.choices[h].Way, l.choices[h].Why = "", WhyPolicy
 		}
 		l.State, l.permits = Refused, nil
 		l.Issue = fhir.Errorf(fhir.Suppressed, "%s: who else holds something would tell where this person is seen, so it was not asked", l.Name).From(l.Source)

@@ -41,6 +41,10 @@ type lane struct {
 	original  string            // the source's own id of the patient, if known
 	deadline  time.Duration
 	members   map[dataset.Heading][]Member
+	choices   map[dataset.Heading]*Choice // the plan
+	lacking   []dataset.Heading           // not asked for, since a probe found that they are not given
+	outdated  []dataset.Heading           // whose source was not heard as lately as the rule wants
+	said      []*fhir.Issue               // what the plan means for whoever reads the record
 	support   map[fhir.Ref]*fhir.Resource
 }
 
@@ -121,13 +125,23 @@ func (op *opening) planSystem(sys region.System) *lane {
 			continue
 		}
 		l.facts.Heading = h
-		if !policy.Decide(l.facts).Permit {
-			l.Headings[h] = dataset.NotShared
+		d := policy.Decide(l.facts)
+		c := op.choice(l, h, d)
+		if !d.Permit {
+			l.Headings[h], c.Why = dataset.NotShared, WhyPolicy
 			continue
 		}
 		l.Headings[h] = dataset.NotKnown
+		if !op.choose(l, h, way, c) {
+			continue
+		}
 		l.permits = append(l.permits, h)
-		live = live || way == region.Live
+		live = live || c.Way == "live"
+	}
+	op.tells(l)
+	if len(l.permits) == 0 && len(l.lacking) > 0 {
+		l.State, l.Way, l.Issue, l.Warnings, l.said = Failed, "live", l.said[0], nil, nil
+		return l
 	}
 	if len(l.permits) == 0 {
 		l.State = Refused
@@ -144,7 +158,7 @@ func (op *opening) planSystem(sys region.System) *lane {
 	}
 	l.State = Asking
 	if why := op.notAsked(l, org); why != "" {
-		l.State = NotAsked
+		l.State, l.Warnings = NotAsked, nil
 		l.Issue = fhir.Errorf(fhir.Informational, "%s %s", l.Name, why).From(l.Source)
 	}
 	return l
@@ -180,14 +194,32 @@ func (op *opening) planNeighbour(n region.Neighbour) *lane {
 		if !op.wanted(info.Heading) || !n.MayGive(info.Heading) || role.Headings != nil && !slices.Contains(role.Headings, info.Heading) {
 			continue
 		}
-		if l.facts.Heading = info.Heading; l.facts.Source != nil && !policy.Decide(l.facts).Permit {
-			l.Headings[info.Heading] = dataset.NotShared
+		lacking := lacks(op.g.probed(l.key), info.Heading)
+		if lacking && n.Kind == region.KindTombolo {
+			continue // as if it had answered that its own sources do not give it
+		}
+		d := policy.Decision{Permit: true}
+		if l.facts.Heading = info.Heading; l.facts.Source != nil {
+			d = policy.Decide(l.facts)
+		}
+		c := op.choice(l, info.Heading, d)
+		if !d.Permit {
+			l.Headings[info.Heading], c.Why = dataset.NotShared, WhyPolicy
 			continue
 		}
+		if lacking {
+			l.Headings[info.Heading], c.Why = dataset.NotKnown, WhyNotProvided
+			l.lacking = append(l.lacking, info.Heading)
+			continue
+		}
+		c.Way, c.Why = neighbourLane, WhyNeighbour
 		l.permits = append(l.permits, info.Heading)
 		l.Headings[info.Heading] = dataset.NotKnown
 	}
+	op.tells(l)
 	switch {
+	case len(l.permits) == 0 && len(l.lacking) > 0:
+		l.State, l.Issue, l.Warnings, l.said = Failed, l.said[0], nil, nil
 	case len(l.permits) == 0 && len(l.Headings) > 0:
 		l.State = Refused
 		l.Issue = fhir.Errorf(fhir.Suppressed, "%s does not share this with you", l.Name).From(l.Source)
@@ -237,6 +269,11 @@ func (op *opening) identifiers() []fhir.Identifier {
 
 func (op *opening) question(l *lane) connector.Question {
 	return connector.Question{Identifiers: op.known(l), Patient: l.original, Headings: l.permits, Requester: requester(op.session, op.facts.Purpose)}
+}
+
+// RequesterOf is how a source is told who asks, for a session and a purpose.
+func RequesterOf(s *access.Session, purpose policy.Purpose) connector.Requester {
+	return requester(s, purpose)
 }
 
 func requester(s *access.Session, purpose policy.Purpose) connector.Requester {

@@ -17,8 +17,9 @@ type Record struct {
 	Took     time.Duration
 	// Supporting are what entries refer to and is nobody's record by itself: products, specimens, practitioners, organisations.
 	Supporting map[fhir.Ref]*fhir.Resource
-	Notice     string // the constant sentence that some information may be withheld
-	BrokeGlass bool   // opened against an objection, in an emergency
+	Notice     string   // the constant sentence that some information may be withheld
+	Plan       []Choice // how each heading of each source was come by; nil unless it was asked for by somebody who may know
+	BrokeGlass bool     // opened against an objection, in an emergency
 }
 
 // A Person is who the record is about, as the identity index knows them.

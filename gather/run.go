@@ -24,19 +24,27 @@ func (op *opening) run(ctx context.Context) iter.Seq[bool] {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		answers := make(chan answered, len(op.lanes))
-		waiting := 0
-		var longest time.Duration
-		for _, l := range op.lanes {
-			if l.State != Asking {
-				continue
+		waiting, began := 0, time.Now()
+		send := func(lanes []*lane) (longest time.Duration) {
+			for _, l := range lanes {
+				waiting++
+				longest = max(longest, l.deadline)
+				go func() { answers <- op.g.ask(ctx, op, l) }()
 			}
-			waiting++
-			longest = max(longest, l.deadline)
-			go func() { answers <- op.g.ask(ctx, op, l) }()
+			return longest
 		}
+		var first []*lane
+		for _, l := range op.lanes {
+			if l.State == Asking && !l.neighbour.LastResort {
+				first = append(first, l)
+			}
+		}
+		longest := send(first)
 		if waiting == 0 {
-			yield(true)
-			return
+			if longest = send(op.secondWave(0)); waiting == 0 {
+				yield(true)
+				return
+			}
 		}
 		// A source whose connector does not obey its deadline is given up here.
 		end := time.NewTimer(longest + lastWords)
@@ -44,13 +52,11 @@ func (op *opening) run(ctx context.Context) iter.Seq[bool] {
 		for waiting > 0 {
 			select {
 			case a := <-answers:
-				op.take(a)
-				waiting--
+				waiting -= op.taken(a)
 				for more := true; more && waiting > 0; { // those that came at the same time
 					select {
 					case a := <-answers:
-						op.take(a)
-						waiting--
+						waiting -= op.taken(a)
 					default:
 						more = false
 					}
@@ -61,7 +67,8 @@ func (op *opening) run(ctx context.Context) iter.Seq[bool] {
 				waiting = 0
 			}
 			if waiting == 0 {
-				op.giveUp()
+				op.giveUp(ctx.Err() != nil)
+				end.Reset(send(op.secondWave(time.Since(began))) + lastWords)
 			}
 			if !yield(waiting == 0) {
 				return
@@ -73,10 +80,19 @@ func (op *opening) run(ctx context.Context) iter.Seq[bool] {
 // lastWords is what an answer that came just in time may still take to be checked and stamped.
 const lastWords = 100 * time.Millisecond
 
-// giveUp closes the lanes that are still open when time is up.
-func (op *opening) giveUp() {
+// taken takes an answer in, unless its lane was given up before it came. It gives how many lanes it closes.
+func (op *opening) taken(a answered) int {
+	if a.lane.State != Asking {
+		return 0
+	}
+	op.take(a)
+	return 1
+}
+
+// giveUp closes the lanes that are still open when time is up: all of them, or all but those that are yet to be asked.
+func (op *opening) giveUp(all bool) {
 	for _, l := range op.lanes {
-		if l.State == Asking {
+		if l.State == Asking && (all || !l.neighbour.LastResort || l.choices[l.permits[0]].Why == WhyMissing) {
 			l.State, l.Took = Failed, op.g.o.Now().Sub(op.start)
 			if l.Issue = late(l); l.Kind == locatorLane {
 				l.Issue = unlocated(l, l.Issue)
@@ -154,7 +170,9 @@ func (g *Gatherer) ask(ctx context.Context, op *opening, l *lane) (a answered) {
 		g.readKept(ctx, l, &a)
 	}
 	if l.Way != "stored" && a.issue == nil {
+		kept := a.besides
 		g.askLive(ctx, op, l, &a)
+		l.standIn(&a, kept)
 	}
 	if l.facts.Source.Divided() {
 		late, done := context.WithTimeout(context.WithoutCancel(ctx), lastWords/2) // an earlier answer comes when the lane's own time is over
@@ -176,7 +194,7 @@ func (g *Gatherer) readKept(ctx context.Context, l *lane, a *answered) {
 		if r.Type() == "Binary" {
 			continue // opened through its DocumentReference
 		}
-		if supporting[r.Type()] || h != "" && l.system.Gives[h] == region.Push && slices.Contains(l.permits, h) {
+		if supporting[r.Type()] || h != "" && l.system.Gives[h].Sends() && !l.isLive(h) && slices.Contains(l.permits, h) {
 			a.content = append(a.content, r)
 		} else {
 			a.besides = append(a.besides, r)
@@ -197,7 +215,7 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 	}
 	q := op.question(l)
 	if !l.elsewhere() {
-		q.Headings = slices.DeleteFunc(slices.Clone(q.Headings), func(h dataset.Heading) bool { return l.system.Gives[h] != region.Live })
+		q.Headings = slices.DeleteFunc(slices.Clone(q.Headings), func(h dataset.Heading) bool { return !l.isLive(h) })
 	}
 	q, err := g.identify(ctx, op, l, q, a)
 	if err != nil {
@@ -402,10 +420,10 @@ func explain(l *lane, err error) *fhir.Issue {
 // take folds an answer into its lane.
 func (op *opening) take(a answered) {
 	l := a.lane
-	l.Took, l.Warnings, l.live, l.Map, l.Index = a.took, a.warn, a.live, a.mapped, a.index
+	l.Took, l.Warnings, l.live, l.Map, l.Index = a.took, slices.Concat(l.said, a.warn), a.live, a.mapped, a.index
 	switch {
 	case a.notHere:
-		l.State = NotHere
+		l.State, l.Warnings = NotHere, a.warn
 		l.cover()
 		return
 	case a.issue != nil && len(a.content) == 0 && len(a.states) == 0:
@@ -440,6 +458,12 @@ func (op *opening) take(a answered) {
 		l.Headings[h] = op.honest(st)
 	}
 	l.Part = a.part
+	for _, h := range l.outdated {
+		if l.Part == nil {
+			l.Part = map[dataset.Heading]bool{}
+		}
+		l.Part[h] = true
+	}
 	l.support = map[fhir.Ref]*fhir.Resource{}
 	shown := op.discloser(l, a.content, a.besides, a.units)
 	for i, r := range a.content {

@@ -17,8 +17,8 @@ func (op *opening) record() *Record {
 	rec := &Record{Person: op.banner(), At: now, Took: now.Sub(op.start), Notice: Notice, Supporting: map[fhir.Ref]*fhir.Resource{}, BrokeGlass: op.decision.Has(policy.AlertPrivacy)}
 	rec.Person.Withheld = !op.session.Shows(rec.Person.Resource())
 	for _, l := range op.lanes {
-		if l.Kind == string(region.KindGP) && l.Silent() && op.decision.Has(policy.WithholdLocation) {
-			continue // where they are not registered tells where they may be
+		if op.hides(l) {
+			continue
 		}
 		c := l.Lane
 		c.Headings = make(map[dataset.Heading]dataset.State, len(l.Headings))
@@ -38,7 +38,16 @@ func (op *opening) record() *Record {
 			rec.Sections = append(rec.Sections, op.section(info))
 		}
 	}
+	if op.ask.Explain && op.g.MayExplain(op.session) {
+		rec.Plan = op.explained()
+	}
 	return rec
+}
+
+// hides reports whether that a source was considered at all would tell where somebody is whose whereabouts are withheld: where they are not registered tells
+// where they may be.
+func (op *opening) hides(l *lane) bool {
+	return l.Kind == string(region.KindGP) && l.Silent() && op.decision.Has(policy.WithholdLocation)
 }
 
 // section joins one heading over all lanes. Its state is present if anything is; else it is the worst that any

@@ -96,7 +96,7 @@ func (g *Gatherer) trace(ctx context.Context, s *access.Session, id fhir.Identif
 func (g *Gatherer) mayTrace(s *access.Session, sys region.System) bool {
 	live := false
 	for _, way := range sys.Gives {
-		live = live || way == region.Live
+		live = live || way.Asked()
 	}
 	agreed, _, data := g.o.Agreed.InForce()
 	return live && policy.Decide(policy.Facts{

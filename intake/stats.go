@@ -31,6 +31,16 @@ func (s *stats) add(source string, at time.Time, change func(*Stat)) {
 	s.by[source] = st
 }
 
+// Heard is when a source last sent anything that was taken or known again, zero if it has not since this process started.
+func (in *Intake) Heard(source string) time.Time {
+	in.stats.mu.Lock()
+	defer in.stats.mu.Unlock()
+	if st := in.stats.by[source]; st.Accepted+st.Duplicates > 0 {
+		return st.Last
+	}
+	return time.Time{}
+}
+
 // Stats are the counts by source.
 func (in *Intake) Stats() map[string]Stat {
 	in.stats.mu.Lock()

@@ -62,6 +62,9 @@ func (c *Cache) key(q connector.Question) [32]byte {
 	return key
 }
 
+// Asked is the asker behind what is remembered.
+func (c *Cache) Asked() connector.Asker { return c.asker }
+
 // keyOf is the person in a question, hashed: numbers do not lie about in memory, nor in a dump of it.
 func keyOf(q connector.Question) [32]byte {
 	h := sha256.New()

@@ -98,7 +98,7 @@ func (n *Node) sourceState(s region.System, stats map[string]intake.Stat, open b
 	}
 	ways := slices.Sorted(maps.Values(s.Gives))
 	way := "sends"
-	if slices.Contains(ways, region.Live) {
+	if slices.ContainsFunc(ways, region.Way.Asked) {
 		way = "is asked"
 	}
 	st := stats[s.ID]

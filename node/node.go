@@ -31,6 +31,7 @@ import (
 	"tombolo/locator"
 	"tombolo/mpi"
 	"tombolo/pki"
+	"tombolo/probe"
 	"tombolo/region"
 	"tombolo/searchparam"
 	"tombolo/standing"
@@ -97,10 +98,13 @@ type Node struct {
 	Standing *standing.Index
 	Params   *searchparam.Index
 	Notices  *subscription.Service
+	Probes   *probe.Prober
 	Watch    *watch.Watcher
 
 	heads   http.Handler // the audit log's signed heads; nil if this node signs none
 	keepers []keeper
+
+	ledger *probe.Ledger // what was found of each source
 
 	auditFeed *feed // nil if the audit log goes nowhere else
 
@@ -173,9 +177,13 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := n.publish(); err != nil {
 		return n, err
 	}
+	if err := n.probing(ctx); err != nil {
+		return n, err
+	}
 	n.Gather = gather.New(gather.Options{Region: c.Region, Agreed: n.agreed, OptOuts: standing.Register{File: n.optOuts, Now: c.Now}, People: n.People, Standing: n.Standing, Kept: n.store, Audit: n.Audit,
-		Askers: askers, Stamper: n.stamper, Learn: n.learn, Saw: n.saw, Even: cmp.Or(c.even, evenly), Now: c.Now, Logger: c.Logger})
+		Askers: askers, Stamper: n.stamper, Learn: n.learn, Saw: n.saw, Heard: n.heard, Probed: n.ledger.All, Even: cmp.Or(c.even, evenly), Now: c.Now, Logger: c.Logger})
 
+	n.probes(askers)
 	n.Bulk = bulk.New(bulk.Options{Store: n.store, Gather: n.Gather, Intake: n.Intake, Await: n.Await, Node: n.name, Now: c.Now, Logger: c.Logger})
 
 	if err := n.definitions(); err != nil {

@@ -161,7 +161,7 @@ func (n *Node) shared(ctx context.Context, to publishing, p *mpi.Person) (held m
 			f.Item.Units = policy.Unknown
 		}
 		for h, way := range sys.Gives {
-			if way == region.Live && org.Kind == region.KindGP && p.Practice != "" && agreed.Current(p.Practice) != agreed.Current(org.ODS) {
+			if way.Asked() && org.Kind == region.KindGP && p.Practice != "" && agreed.Current(p.Practice) != agreed.Current(org.ODS) {
 				continue
 			}
 			if f.Heading = h; !policy.Decide(f).Permit {

@@ -21,8 +21,9 @@ import (
 
 // An Upkeep is something to be done to a store as a whole: the tombolo store commands.
 type Upkeep struct {
-	Do  string `json:"do"`            // verify, reindex, stats, pointers, backup or restore
-	Dir string `json:"dir,omitempty"` // of a backup
+	Do    string    `json:"do"`            // verify, reindex, stats, pointers, backup or restore; of a node that runs, probe
+	Dir   string    `json:"dir,omitempty"` // of a backup
+	Probe *ProbeAsk `json:"probe,omitempty"`
 }
 
 // Kept says what came of an Upkeep.
@@ -218,13 +219,21 @@ func (n *Node) upkeep(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).Flush()
 	}
 	n.c.Logger.Info("store upkeep", "do", u.Do)
-	k, err := maintain(r.Context(), n.c, n.store, u, func(p store.Progress) { say(line{Progress: &p}) })
+	k, err := n.does(r.Context(), u, func(p store.Progress) { say(line{Progress: &p}) })
 	if err != nil {
 		n.c.Logger.Warn("store upkeep did not come to its end", "do", u.Do, "error", err)
 		say(line{Error: strings.TrimSpace(err.Error())})
 		return
 	}
 	say(line{Kept: &k})
+}
+
+// does does what is asked of a node that runs.
+func (n *Node) does(ctx context.Context, u Upkeep, tell func(store.Progress)) (Kept, error) {
+	if u.Do == "probe" && u.Probe != nil {
+		return n.probeKept(ctx, *u.Probe)
+	}
+	return maintain(ctx, n.c, n.store, u, tell)
 }
 
 // renewIndex makes an index that another version of the program made anew, while the node works.

@@ -22,9 +22,10 @@ func WriteFlows(w io.Writer, r *region.Region, at time.Time) error {
 	for _, s := range r.Systems {
 		var pushed, live []string
 		for _, h := range headingsOf(s) {
-			if s.Gives[h] == region.Live {
+			if s.Gives[h].Asked() {
 				live = append(live, string(h))
-			} else {
+			}
+			if s.Gives[h].Sends() {
 				pushed = append(pushed, string(h))
 			}
 		}

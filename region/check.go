@@ -29,6 +29,8 @@ func CheckAt(r *Region, at time.Time) []Problem {
 	c.audit()
 	c.identity()
 	c.locator()
+	c.probing()
+	c.explains()
 	if g := c.r.GPConnect; g.Organisation != "" {
 		c.organisation("gpconnect.organisation", g.Organisation)
 		c.address("gpconnect.address", g.Address)
@@ -195,9 +197,9 @@ func (c *checker) connector(path string, s System, kind ConnectorKind) {
 			break // told once, of all of them
 		}
 		switch at := path + ".gives." + string(h); {
-		case s.Gives[h] == Live && !kind.Asked:
+		case s.Gives[h].Asked() && !kind.Asked:
 			c.err(at, fmt.Sprintf("%s cannot be given live: a system that speaks %s sends, and cannot be asked", h, kind.Name), fmt.Sprintf("Write %s: push", h))
-		case s.Gives[h] == Push && !kind.Pushes:
+		case s.Gives[h].Sends() && !kind.Pushes:
 			c.warn(at, fmt.Sprintf("%s will not arrive by itself: a system that speaks %s is asked, and sends nothing", h, kind.Name),
 				fmt.Sprintf("Write %s: live, unless it is brought in by tombolo import", h))
 		}

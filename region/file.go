@@ -71,11 +71,21 @@ var fileShape = block("A region: who is in it, what each system gives and how, w
 	field[Region]{"locator", "the region's own record locator (NRL), and the national ones that it asks and tells", false, locatorShape},
 	field[Region]{"policy", "who answers for the agreements as they stand here, and what else deciding needs", false, policyShape},
 	field[Region]{"gathering", "how this node gathers records", false, gatheringShape},
+	field[Region]{"probing", "how it is found out what each source can really give (tombolo probe)", false, probingShape},
 )
 
 var gatheringShape = block("How this node gathers records.",
 	field[Region]{"deadline", "after which a record is shown with what there is, whatever its sources are allowed; 10s if not given", false, duration(func(r *Region) *time.Duration { return &r.Gathering.Deadline }, 50*time.Millisecond, time.Minute)},
+	field[Region]{"fresh", "by heading, how lately a source that sends must have been heard for what it sent to count as up to date, such as {allergies: 1h}", false, freshReader},
 	field[Region]{"at_once", "how many records are gathered at the same time before others are asked to come again; 1024 if not given", false, number(func(r *Region) *int { return &r.Gathering.AtOnce }, 1, 1<<20)},
+)
+
+var probingShape = block("How it is found out what each source can really give: its headings, how deep, how fast and how fresh.",
+	field[Region]{"as", "the id of the user as whom sources are asked about a test patient, for their audit and their decision", false, text(func(r *Region) *string { return &r.Probing.As }, idText)},
+	field[Region]{"patients", "test patients, each an NHS number or SYSTEM|VALUE; a source is asked about the first whom it knows. Never a real person's", false, list(func(r *Region) *[]string { return &r.Probing.Patients }, text(func(s *string) *string { return s }, anyText))},
+	field[Region]{"every", "how often all sources are probed; only when somebody says so if not given", false, duration(func(r *Region) *time.Duration { return &r.Probing.Every }, time.Minute, 90*24*time.Hour)},
+	field[Region]{"holds", "for how long what was found counts when a gathering is planned; 720h if not given", false, duration(func(r *Region) *time.Duration { return &r.Probing.Holds }, time.Minute, 365*24*time.Hour)},
+	field[Region]{"tries", "how often each question is asked, to tell the speed; 3 if not given", false, number(func(r *Region) *int { return &r.Probing.Tries }, 1, 100)},
 )
 
 // askingShape reads how one source may be asked.
@@ -107,6 +117,7 @@ var policyShape = block("The agreements' version and author, and what else decid
 	field[Region]{"opt_outs", "a file of the NHS numbers that may be used for research and planning, as the National Data Opt-Out check answers; without it nobody's may", false, text(func(r *Region) *string { return &r.Policy.OptOuts }, anyText)},
 	field[Region]{"code_lists", "a folder of sensitive code lists, beside those built in", false, text(func(r *Region) *string { return &r.Policy.CodeLists }, anyText)},
 	field[Region]{"signed_releases", "true if no system may be released to more than testers without a clinical-safety sign-off", false, yesNo(func(r *Region) *bool { return &r.Policy.SignedReleases })},
+	field[Region]{"explain", "roles and national RBAC activities (B0360 …) that may have the plan of a gathering explained; nobody if not given", false, list(func(r *Region) *[]string { return &r.Policy.Explain }, text(func(s *string) *string { return s }, anyText))},
 	field[Region]{"sensitive", "what is done with each set of sensitive codes: restrict, withhold or show; restrict if not given", false, sensitiveReader},
 )
 
@@ -162,7 +173,7 @@ var systemShape = withDefaults(block("One installed product at one organisation:
 	field[System]{"drop", "folder in which its files appear", false, text(func(s *System) *string { return &s.Drop }, anyText)},
 	field[System]{"mapping", "how its files are read: a mapping file's path, relative to the region file, or builtin:NAME", false, text(func(s *System) *string { return &s.Mapping }, anyText)},
 	field[System]{"asid", "its accredited system id, for GP Connect", false, text(func(s *System) *string { return &s.ASID }, anyText)},
-	field[System]{"gives", "the headings it gives, each pushed (it sends) or live (we ask); a consumer gives none", false, givesReader},
+	field[System]{"gives", "the headings it gives, each push (it sends), live (we ask) or both (what it sent is taken while it was heard lately, else we ask); a consumer gives none", false, givesReader},
 	field[System]{"deadline", "how long it may take to answer; 2s if not given", false, duration(func(s *System) *time.Duration { return &s.Deadline }, 50*time.Millisecond, time.Minute)},
 	field[System]{"release", "for whom its data is switched on: off, testers, all, a list of ODS codes, or a list of stages by unit and heading; all if not given", false, releaseReader},
 	field[System]{"labels", "security labels that everything it gives bears, besides its own", false, list(func(s *System) *[]string { return &s.Labels }, oneOf(func(s *string) *string { return s }, "a security label", SourceLabels))},
@@ -200,7 +211,7 @@ func withDefaults[T any](r reader[T], defaults func(*T)) reader[T] {
 
 var givesReader = reader[System]{
 	read:   readGives,
-	schema: func() schema { return wordsSchema(headingNames, schema{"enum": []Way{Push, Live}}) },
+	schema: func() schema { return wordsSchema(headingNames, schema{"enum": []Way{Push, Live, Both}}) },
 }
 
 // readGives reads "gives: {allergies: live}".
@@ -214,8 +225,8 @@ func readGives(d *decoder, n ast.Node, path string, s *System) {
 }
 
 func readWay(d *decoder, n ast.Node, path string) (Way, bool) {
-	s, ok := d.scalar(n, path, "push or live")
-	return Way(s), ok && d.known(n, path, "a way of giving", s, []string{string(Push), string(Live)})
+	s, ok := d.scalar(n, path, "push, live or both")
+	return Way(s), ok && d.known(n, path, "a way of giving", s, []string{string(Push), string(Live), string(Both)})
 }
 
 var odsItem = text(func(s *string) *string { return s }, odsText)
@@ -269,6 +280,7 @@ var neighbourShape = block("Another region's record system.",
 	field[Neighbour]{"keys", "where the public keys are by which it signs for its users: an https address or a file; without, its users may not ask us", false, text(func(n *Neighbour) *string { return &n.Keys }, anyText)},
 	field[Neighbour]{"organisation", "the ODS code as which it is party to our agreements", false, text(func(n *Neighbour) *string { return &n.Organisation }, odsText)},
 	field[Neighbour]{"only-asks", "true if it asks us and we do not ask it", false, yesNo(func(n *Neighbour) *bool { return &n.OnlyAsks })},
+	field[Neighbour]{"last_resort", "true if it is asked only for what this region's own sources leave open", false, yesNo(func(n *Neighbour) *bool { return &n.LastResort })},
 	field[Neighbour]{"tls", "certificates for asking it", false, tlsShape(func(n *Neighbour) *TLS { return &n.TLS })},
 	field[Neighbour]{"gives", "the headings that it gives; all that its kind can if not given", false, list(func(n *Neighbour) *[]dataset.Heading { return &n.Gives }, oneOf(func(h *dataset.Heading) *dataset.Heading { return h }, "a heading of the shared data set", headings))},
 	field[Neighbour]{"numbers", "the national numbers by which it knows people, the best first: nhs, chi, hcn; each that is known is tried if not given", false, list(func(n *Neighbour) *[]string { return &n.Numbers }, oneOf(func(s *string) *string { return s }, "a national number", Numbers))},

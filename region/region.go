@@ -27,6 +27,7 @@ type Region struct {
 	Policy        Policy
 	Limits        Limits
 	Gathering     Gathering
+	Probing       Probing
 	Definitions   []string // FHIR packages, folders and files of profiles that $validate is to know; relative to the region file
 	Directory     Directory
 
@@ -64,6 +65,12 @@ type Organisation struct {
 	SucceededBy string
 }
 
+// Asked reports whether it is a way in which a source is asked.
+func (w Way) Asked() bool { return w == Live || w == Both }
+
+// Sends reports whether it is a way in which a source sends.
+func (w Way) Sends() bool { return w == Push || w == Both }
+
 // A Way in which a system gives a heading.
 type Way string
 
@@ -71,6 +78,7 @@ type Way string
 const (
 	Push Way = "push" // it sends, we keep
 	Live Way = "live" // we ask when somebody looks
+	Both Way = "both" // it sends, and can be asked: what it sent is taken while it was heard lately (Gathering.Fresh), else we ask
 )
 
 // A System is one installed product at one organisation: a source.
@@ -147,6 +155,7 @@ type Neighbour struct {
 	Options map[string]string
 	// What makes it one whose users may ask us: who it says it is, where its public keys are, and the party to our agreements that it is.
 	Issuer, Keys, Organisation string
+	LastResort                 bool // it is asked only for what this region's own sources leave open
 	OnlyAsks                   bool // it asks us, and is not asked
 	TLS                        TLS
 	Deadline                   time.Duration // how long it may take to answer; 2 s if not given
@@ -213,7 +222,19 @@ type Asking struct {
 // Gathering is how this node gathers records. Zero values are the usual.
 type Gathering struct {
 	Deadline time.Duration // after which a record is shown with what there is, whatever a source is allowed; 10 s
-	AtOnce   int           // records gathered at the same time, before others are asked to come again; 1024
+	// Fresh is, by heading, how lately a source that sends must have been heard for what it sent to be up to date. A heading that is not here: the usual, where it
+	// could be asked for instead; else without limit.
+	Fresh  map[dataset.Heading]time.Duration
+	AtOnce int // records gathered at the same time, before others are asked to come again; 1024
+}
+
+// Probing is how this region finds out what each source can really give. Zero values are the usual.
+type Probing struct {
+	As       string        // id of the user as whom sources are asked, for their audit and their decision
+	Patients []string      // test patients, each an NHS number or SYSTEM|VALUE; a source is asked about the first whom it knows
+	Every    time.Duration // how often all sources are probed; 0: only when somebody says so
+	Holds    time.Duration // for how long what was found counts in planning; 30 days
+	Tries    int           // questions of each kind, from which the speed is told; 3
 }
 
 // A User may sign in at a small site that has no identity provider.
@@ -243,6 +264,7 @@ var DefaultLimits = Limits{Attempts: 60, Opens: 600, ClientOpens: 12000}
 type Policy struct {
 	Version   string            // changed with every change of what is shared
 	Author    string            // who answers for it
+	Explain   []string          // roles and national RBAC activities (B0360 …) that may have a gathering explained; none: nobody
 	Reason    string            // what was changed, and why
 	OptOuts   string            // a file of the NHS numbers that may be used for research and planning, as the MESH check service answers; "" for none
 	CodeLists string            // a folder of sensitive code lists, beside those built in; "" for none

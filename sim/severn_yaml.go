@@ -108,6 +108,10 @@ policy:
   author: Ines Duarte, Caldicott Guardian of the board
   reason: the region begins
 
+probing:
+  as: gp
+  patients: ["{{.CitizenNHS}}", "9990001561"]
+
 agreements:
   - id: severn-direct-care
     parties: [M85001, M85002, RX1, RW4, RY5, "918", RYA, QSV]

@@ -67,7 +67,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(demoCommand(), serveCommand(), checkCommand(), importCommand(), hl7Command(), auditCommand(), policyCommand(), exportCommand(), conformCommand(), storeCommand(), sbomCommand(), benchCommand())
+	root.AddCommand(demoCommand(), serveCommand(), checkCommand(), importCommand(), hl7Command(), auditCommand(), policyCommand(), exportCommand(), conformCommand(), probeCommand(), storeCommand(), sbomCommand(), benchCommand())
 	for _, c := range root.Commands() {
 		refuseExtra(c)
 	}

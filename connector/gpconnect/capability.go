@@ -22,6 +22,21 @@ func (c *Client) Capability(ctx context.Context, by connector.Requester) (fhir.V
 	return v, nil
 }
 
+var _ connector.Describer = (*Client)(nil)
+
+// Describe is what the practice's system says of itself.
+func (c *Client) Describe(ctx context.Context, by connector.Requester) (connector.Description, error) {
+	v, err := c.Capability(ctx, by)
+	if err != nil {
+		return connector.Description{}, err
+	}
+	d := connector.ReadCapability(v)
+	if k := readCapability(v); k.minor >= 0 {
+		d.Speaks = "GP Connect 1." + strconv.Itoa(k.minor)
+	}
+	return d, nil
+}
+
 // A capability is what is known of what a practice's system can do.
 type capability struct {
 	at    time.Time

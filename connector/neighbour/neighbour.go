@@ -44,7 +44,7 @@ type Options struct {
 // A Neighbour is a connector.Asker.
 type Neighbour struct {
 	o   Options
-	url string
+	url string // of its FHIR API
 }
 
 var _ connector.Asker = (*Neighbour)(nil)
@@ -64,7 +64,7 @@ func New(o Options) (*Neighbour, error) {
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	o.HTTP = client
-	return &Neighbour{o, strings.TrimSuffix(u.String(), "/") + "/fhir/$gather"}, nil
+	return &Neighbour{o, strings.TrimSuffix(u.String(), "/") + "/fhir"}, nil
 }
 
 // Ask gathers at the neighbour.
@@ -78,7 +78,7 @@ func (n *Neighbour) Ask(ctx context.Context, q connector.Question) (*connector.A
 	}
 	params = append(params, fhir.M{"name": "purpose", "valueCode": q.Requester.Purpose})
 	body := fhir.New("Parameters", "", fhir.M{"parameter": params}).Raw()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.url+"/$gather", bytes.NewReader(body))
 	if err != nil {
 		return nil, fhir.Errorf(fhir.Exception, "the request could not be made")
 	}
