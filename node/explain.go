@@ -40,6 +40,7 @@ type Explained struct {
 	Role              policy.Role
 	System            string
 	Heading           dataset.Heading
+	Unit              string // where the system's release depends on which unit made something; "": one that no stage names
 	Decision          policy.Decision
 }
 
@@ -152,7 +153,20 @@ func (n *Node) explain(ask ExplainAsk, r *region.Region, f policy.Facts, who str
 				continue
 			}
 			f.Heading = h
-			out.Rows = append(out.Rows, Explained{Who: who, Organisation: f.Subject.Organisation, Role: f.Subject.Role, System: sys.ID, Heading: h, Decision: policy.Decide(f)})
+			units := []string{""}
+			if !region.Undivided(h) {
+				units = append(units, f.Source.Release.Units()...)
+			}
+			for _, unit := range units {
+				f.Item = nil
+				switch {
+				case unit != "":
+					f.Item = &policy.Item{Units: policy.OfUnit(unit)}
+				case len(units) > 1:
+					f.Item = &policy.Item{}
+				}
+				out.Rows = append(out.Rows, Explained{Who: who, Organisation: f.Subject.Organisation, Role: f.Subject.Role, System: sys.ID, Heading: h, Unit: unit, Decision: policy.Decide(f)})
+			}
 		}
 	}
 }

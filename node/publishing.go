@@ -22,6 +22,7 @@ import (
 // How often pointers are kept up with what changes, and everybody is looked at again.
 const (
 	publishPause = time.Second
+	agreedEvery  = 15 * time.Second // whether what is agreed has changed
 	resweepEvery = 6 * time.Hour
 )
 
@@ -65,9 +66,27 @@ func (n *Node) publish() error {
 		turn := n.lease("publish-" + nat.ID)
 		n.keepers = append(n.keepers,
 			keeper{publishPause, "keep the pointers at " + nat.ID + " up to date", inTurn(turn, p.catchUp)},
+			keeper{agreedEvery, "see whether what may be told to " + nat.ID + " has changed", inTurn(turn, n.whenAgreed(p.Sweep))},
 			keeper{resweepEvery, "look at everybody's pointers at " + nat.ID, inTurn(turn, p.Sweep)})
 	}
 	return nil
+}
+
+// whenAgreed does something once each time that what is agreed has changed, and each day, since agreements, stages of release and sign-offs begin and end by day.
+func (n *Node) whenAgreed(do func(context.Context) error) func(context.Context) error {
+	done := ""
+	return func(ctx context.Context) error {
+		_, _, data := n.agreed.InForce()
+		is := data.Version + " " + n.c.Now().In(fhir.London).Format(time.DateOnly)
+		if is == done {
+			return nil
+		}
+		if err := do(ctx); err != nil {
+			return err
+		}
+		done = is
+		return nil
+	}
 }
 
 // catchUp does pass after pass while there is something to do and it is surely this node's turn.

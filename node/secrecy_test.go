@@ -53,6 +53,12 @@ func (c *clock) now() time.Time { return time.Unix(0, c.at.Load()).UTC() }
 // holding starts a node that stamps with a fixed key.
 func holding(t testing.TB, c *clock, even time.Duration) *Node {
 	t.Helper()
+	return holdingIn(t, c, even, secretive())
+}
+
+// holdingIn is holding in another region.
+func holdingIn(t testing.TB, c *clock, even time.Duration, r *region.Region) *Node {
+	t.Helper()
 	data := t.TempDir()
 	engine, err := pebble.Open(pebble.Options{Dir: filepath.Join(data, "store")})
 	if err != nil {
@@ -71,7 +77,7 @@ func holding(t testing.TB, c *clock, even time.Duration) *Node {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	n, err := New(t.Context(), Config{Region: secretive(), Data: data, Base: "https://north.example/fhir", Now: c.now, Listen: "127.0.0.1:0", even: even})
+	n, err := New(t.Context(), Config{Region: r, Data: data, Base: "https://north.example/fhir", Now: c.now, Listen: "127.0.0.1:0", even: even})
 	if err != nil {
 		t.Fatal(err)
 	}

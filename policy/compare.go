@@ -21,6 +21,7 @@ type Reach struct {
 	Purpose      Purpose
 	System       string
 	Heading      dataset.Heading
+	Unit         string // where the system's release depends on which unit made something; "": one that no stage names
 }
 
 // staff are the roles and purposes for which files open anything.
@@ -38,9 +39,37 @@ func staff() iter.Seq2[Role, Purpose] {
 
 // Reaches are all that a file opens on a day, each with the agreement that does, "" for an organisation's own.
 func Reaches(r *region.Region, at time.Time) iter.Seq2[Reach, string] {
+	return reaches(r, at, unitsOf(r))
+}
+
+// unitsOf are the units that stages of files name, by system.
+func unitsOf(files ...*region.Region) map[string][]string {
+	out := map[string][]string{}
+	for _, r := range files {
+		for i := range r.Systems {
+			id := r.Systems[i].ID
+			out[id] = append(out[id], r.Systems[i].Release.Units()...)
+		}
+	}
+	for id := range out {
+		slices.Sort(out[id])
+		out[id] = slices.Compact(out[id])
+	}
+	return out
+}
+
+// reaches is Reaches where units of systems are told apart.
+func reaches(r *region.Region, at time.Time, units map[string][]string) iter.Seq2[Reach, string] {
 	return func(yield func(Reach, string) bool) {
 		for _, sys := range r.Systems {
 			src := SourceOf(sys, r)
+			items := map[string]*Item{"": nil}
+			if of := units[sys.ID]; len(of) > 0 {
+				items[""] = &Item{}
+				for _, u := range of {
+					items[u] = &Item{Units: OfUnit(u)}
+				}
+			}
 			for _, org := range r.Organisations {
 				f := Facts{Subject: Subject{Organisation: org.ODS, Above: r.Above(org.ODS)}, Relationships: []Relationship{KnownHere}, Source: src,
 					Agreements: r.Agreements, At: at, Person: Person{OptOut: MayBeUsed}}
@@ -51,8 +80,14 @@ func Reaches(r *region.Region, at time.Time) iter.Seq2[Reach, string] {
 							continue
 						}
 						f.Heading = info.Heading
-						if d := Decide(f); d.Permit && !yield(Reach{org.ODS, role, purpose, sys.ID, info.Heading}, d.Agreement) {
-							return
+						for unit, item := range items {
+							if unit != "" && region.Undivided(info.Heading) {
+								continue
+							}
+							f.Item = item
+							if d := Decide(f); d.Permit && !yield(Reach{org.ODS, role, purpose, sys.ID, info.Heading, unit}, d.Agreement) {
+								return
+							}
 						}
 					}
 				}
@@ -70,6 +105,7 @@ type Change struct {
 	Roles        []Role
 	Purposes     []Purpose
 	Headings     []dataset.Heading
+	Unit         string // whose data; "" if the release does not depend on units, or of one that no stage names
 	Agreement    string // the one that opens it now, or that did
 }
 
@@ -86,7 +122,11 @@ func (c Change) String() string {
 	if c.Agreement != "" {
 		by = " (agreement " + c.Agreement + ")"
 	}
-	return fmt.Sprintf("%s%s: %s of %s, for %s, see %s of %s%s", when, verb, list(c.Roles), c.Organisation, list(c.Purposes), list(c.Headings), c.System, by)
+	of := c.System
+	if c.Unit != "" {
+		of = c.Unit + " at " + c.System
+	}
+	return fmt.Sprintf("%s%s: %s of %s, for %s, see %s of %s%s", when, verb, list(c.Roles), c.Organisation, list(c.Purposes), list(c.Headings), of, by)
 }
 
 func list[T ~string](what []T) string {
@@ -144,10 +184,12 @@ func boundaries(at time.Time, files ...*region.Region) []time.Time {
 }
 
 func compareOn(was, is *region.Region, at time.Time) []Change {
-	before, after := maps.Collect(Reaches(was, at)), maps.Collect(Reaches(is, at))
+	units := unitsOf(was, is)
+	before, after := maps.Collect(reaches(was, at, units)), maps.Collect(reaches(is, at, units))
 	type cell struct {
 		opens           bool
 		org, system, by string
+		unit            string
 		role            Role
 		purpose         Purpose
 	}
@@ -155,7 +197,7 @@ func compareOn(was, is *region.Region, at time.Time) []Change {
 	note := func(opens bool, in, other map[Reach]string) {
 		for r, by := range in {
 			if _, both := other[r]; !both {
-				k := cell{opens, r.Organisation, r.System, by, r.Role, r.Purpose}
+				k := cell{opens, r.Organisation, r.System, by, r.Unit, r.Role, r.Purpose}
 				headings[k] = append(headings[k], r.Heading)
 			}
 		}
@@ -167,12 +209,13 @@ func compareOn(was, is *region.Region, at time.Time) []Change {
 	type line struct {
 		opens           bool
 		org, system, by string
+		unit            string
 		headings        string
 	}
 	byPurpose := map[line]map[Purpose][]Role{}
 	for k, hs := range headings {
 		slices.SortFunc(hs, func(a, b dataset.Heading) int { return cmp.Compare(order[a], order[b]) })
-		l := line{k.opens, k.org, k.system, k.by, list(hs)}
+		l := line{k.opens, k.org, k.system, k.by, k.unit, list(hs)}
 		if byPurpose[l] == nil {
 			byPurpose[l] = map[Purpose][]Role{}
 		}
@@ -189,7 +232,7 @@ func compareOn(was, is *region.Region, at time.Time) []Change {
 		}
 		for key, ps := range same {
 			slices.Sort(ps)
-			c := Change{Opens: l.opens, Organisation: l.org, System: l.system, Agreement: l.by, Roles: who[key], Purposes: ps}
+			c := Change{Opens: l.opens, Organisation: l.org, System: l.system, Unit: l.unit, Agreement: l.by, Roles: who[key], Purposes: ps}
 			for h := range strings.SplitSeq(l.headings, ", ") {
 				c.Headings = append(c.Headings, dataset.Heading(h))
 			}

@@ -33,7 +33,7 @@ func TestWhatAChangeOpensAndClosesIsAllOfIt(t *testing.T) {
 		for _, role := range c.Roles {
 			for _, p := range c.Purposes {
 				for _, h := range c.Headings {
-					seen[c.Opens][Reach{c.Organisation, role, p, c.System, h}] = true
+					seen[c.Opens][Reach{c.Organisation, role, p, c.System, h, c.Unit}] = true
 				}
 			}
 		}

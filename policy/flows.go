@@ -38,6 +38,7 @@ func WriteFlows(w io.Writer, r *region.Region, at time.Time) error {
 			}
 		}
 	}
+	writeStages(&b, r, at)
 	b.WriteString("\n## Between organisations\n\n| agreement | between | what for | personal data | who | basis | in force |\n|---|---|---|---|---|---|---|\n")
 	for _, a := range r.Agreements {
 		headings := "all headings"
@@ -151,4 +152,19 @@ func headingsOf(s region.System) []dataset.Heading {
 		}
 	}
 	return out
+}
+
+// writeStages writes how far the release of each system that goes by stages has come.
+func writeStages(b *strings.Builder, r *region.Region, at time.Time) {
+	begun := false
+	for _, l := range StageLines(r, at) {
+		if sys, _ := r.System(l.System); len(sys.Release.Stages) == 0 {
+			continue
+		}
+		if !begun {
+			b.WriteString("\n## Released in stages\n\n| system | units | headings | released to | testers | since | state | clinical-safety sign-off |\n|---|---|---|---|---|---|---|---|\n")
+			begun = true
+		}
+		row(b, l.System, orID(strings.Join(l.Units, ", "), "every unit"), orID(list(l.Headings), "all headings"), l.To, l.Testers, l.From.Format(time.DateOnly), l.State, l.Signed)
+	}
 }

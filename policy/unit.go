@@ -9,6 +9,9 @@ import (
 	"tombolo/region"
 )
 
+// OfUnit are the units of what one unit made, written as a code of dataset.SystemUnit.
+func OfUnit(code string) *Units { return &Units{[][]string{way(code)}} }
+
 // SystemStage is this program's own code system for meta.tag: what a tester sees before others do bears the stage of its release.
 const SystemStage = "https://tombolo.dev/CodeSystem/release-stage"
 

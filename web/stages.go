@@ -53,7 +53,7 @@ func (r stageRow) Since() string {
 	if r.From.IsZero() {
 		return "not dated"
 	}
-	return r.From.Format("2 January 2006")
+	return r.From.Format("02-Jan-2006")
 }
 
 // By is who signed it off, and that nobody did where somebody should have.

@@ -28,5 +28,5 @@ var stagedRegion = func() *region.Region {
 func TestTheDeskShowsHowFarEachReleaseHasCome(t *testing.T) {
 	ops := newReader(t, newSite(t, newFake()), "ops")
 	ops.get("/desk").wants(t, "Release", "RX1HQ/WARD7, RX1HQ/WARD8; Documents", "testers: dr-marsh, nurse", "users of RX1, M85001", "Not yet", "Over", "Closed: its sign-off does not hold",
-		"Dr A. Officer, Clinical Safety Officer, 2026-08-22, DCB0160, HL-0042", "withdrawn 2026-11-20", "none recorded", "29 November 2026")
+		"Dr A. Officer, Clinical Safety Officer, 2026-08-22, DCB0160, HL-0042", "withdrawn 2026-11-20", "none recorded", "29-Nov-2026")
 }

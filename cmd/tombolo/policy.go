@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -20,7 +21,7 @@ import (
 
 func policyCommand() *cobra.Command {
 	c := &cobra.Command{Use: "policy", Short: "Who may see what, by which agreement, and what a change would open"}
-	c.AddCommand(policyExplain(), policySimulate(), policyFlows())
+	c.AddCommand(policyExplain(), policySimulate(), policyFlows(), policyStages())
 	return c
 }
 
@@ -139,7 +140,7 @@ func writeExplanation(out io.Writer, e *node.Explanation, ask node.ExplainAsk, r
 			continue
 		}
 		shown++
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", g.who+" of "+organisation(e.Region, g.Organisation), g.headings, "held by "+holder(e.Region, g.System), inWords(g.Decision))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", g.who+" of "+organisation(e.Region, g.Organisation), g.headings, "held by "+holder(e.Region, g.System)+madeBy(g.Unit), inWords(g.Decision))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -161,7 +162,7 @@ type group struct {
 
 // together puts headings, and then roles, of which the same is said on one line.
 func together(rows []node.Explained) []group {
-	type key struct{ who, org, system, said string }
+	type key struct{ who, org, system, unit, said string }
 	var order []key
 	first := map[key]node.Explained{}
 	headings := map[key][]string{}
@@ -171,7 +172,7 @@ func together(rows []node.Explained) []group {
 		if r.Who != "" {
 			who = r.Who
 		}
-		k := key{who, r.Organisation, r.System, inWords(r.Decision)}
+		k := key{who, r.Organisation, r.System, r.Unit, inWords(r.Decision)}
 		if _, ok := first[k]; !ok {
 			first[k] = r
 			order = append(order, k)
@@ -182,7 +183,7 @@ func together(rows []node.Explained) []group {
 	at := map[string]int{}
 	for _, k := range order {
 		hs := strings.Join(headings[k], ", ")
-		same := strings.Join([]string{k.org, k.system, k.said, hs}, "\x00")
+		same := strings.Join([]string{k.org, k.system, k.unit, k.said, hs}, "\x00")
 		if i, ok := at[same]; ok {
 			out[i].who += ", " + k.who
 			continue
@@ -209,6 +210,14 @@ func holder(r *region.Region, id string) string {
 		return o.Name + " (" + id + ")"
 	}
 	return id
+}
+
+// madeBy is which unit made it, where that decides.
+func madeBy(unit string) string {
+	if unit == "" {
+		return ""
+	}
+	return ", made by " + unit
 }
 
 func inWords(d policy.Decision) string {
@@ -288,4 +297,44 @@ func policyFlows() *cobra.Command {
 			return policy.WriteFlows(c.OutOrStdout(), r, time.Now())
 		},
 	}
+}
+
+func policyStages() *cobra.Command {
+	var on string
+	c := &cobra.Command{
+		Use: "stages FILE", Short: "How far the release of each system's units and headings has come, and who signed it off",
+		Long: "Lists what of each system is switched on for whom: off, testers, organisations or all, since when, and under which clinical-safety\n" +
+			"sign-off. Of stages that speak of the same data the most specific counts. docs/federation.md says what a unit is.",
+		Example: "  tombolo policy stages region.yaml\n  tombolo policy stages region.yaml --on 2026-06-01",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			at := time.Now()
+			if on != "" {
+				var err error
+				if at, err = time.ParseInLocation(time.DateOnly, on, fhir.London); err != nil {
+					return usagef("--on is a day, such as 2026-05-01")
+				}
+			}
+			r, _, err := mustRegion(c, args[0])
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "SYSTEM\tUNITS\tHEADINGS\tRELEASED TO\tTESTERS\tSINCE\tSTATE\tSIGNED OFF BY")
+			for _, l := range policy.StageLines(r, at) {
+				headings := make([]string, len(l.Headings))
+				for i, h := range l.Headings {
+					headings[i] = string(h)
+				}
+				since := "-"
+				if !l.From.IsZero() {
+					since = l.From.Format(time.DateOnly)
+				}
+				fmt.Fprintln(w, strings.Join([]string{l.System, cmp.Or(strings.Join(l.Units, ", "), "every"), cmp.Or(strings.Join(headings, ", "), "every"), l.To, cmp.Or(l.Testers, "-"), since, l.State, cmp.Or(l.Signed, "-")}, "\t"))
+			}
+			return w.Flush()
+		},
+	}
+	c.Flags().StringVar(&on, "on", "", "the day, such as 2026-05-01; today if not given")
+	return c
 }
