@@ -39,8 +39,10 @@ const maxUp = 8
 // People and devices are no units. elsewhere gives what is nobody's record: organisations, locations; nil if it is not there.
 func UnitsOf(rs []*fhir.Resource, elsewhere func(fhir.Ref) *fhir.Resource) []*Units {
 	u := &unitReader{byRef: make(map[fhir.Ref]*fhir.Resource, len(rs)), elsewhere: elsewhere, made: map[fhir.Ref]*found{}, kept: map[string]*Units{}, provenances: map[fhir.Ref][]*fhir.Resource{}, holders: map[fhir.Ref][]*fhir.Resource{}}
-	for _, r := range rs {
-		u.byRef[r.Ref()] = r
+	refs := make([]fhir.Ref, len(rs))
+	for i, r := range rs {
+		refs[i] = r.Ref()
+		u.byRef[refs[i]] = r
 		for _, path := range holding[r.Type()] {
 			for v := range r.Value().All(path) {
 				u.holders[bare(v.Str())] = append(u.holders[bare(v.Str())], r)
@@ -54,7 +56,7 @@ func UnitsOf(rs []*fhir.Resource, elsewhere func(fhir.Ref) *fhir.Resource) []*Un
 	}
 	out := make([]*Units, len(rs))
 	for i, r := range rs {
-		out[i] = u.intern(u.of(r, 0))
+		out[i] = u.intern(u.of(refs[i], r, 0))
 	}
 	return out
 }
@@ -79,7 +81,11 @@ type unitReader struct {
 }
 
 // found is what something says of units.
-type found struct{ chains [][]string }
+type found struct {
+	chains   [][]string
+	units    *Units // the same, once they are made one
+	interned bool
+}
 
 func (f *found) silent() bool { return len(f.chains) == 0 }
 
@@ -96,15 +102,20 @@ func (u *unitReader) intern(f *found) *Units {
 	if f.silent() {
 		return nil
 	}
+	if f.interned {
+		return f.units
+	}
+	f.interned = true
 	var b strings.Builder
 	for _, c := range f.chains {
 		b.WriteString("\x01" + strings.Join(c, "\x00"))
 	}
-	if k, ok := u.kept[b.String()]; ok {
-		return k
+	k, ok := u.kept[b.String()]
+	if !ok {
+		k = &Units{f.chains}
+		u.kept[b.String()] = k
 	}
-	k := &Units{f.chains}
-	u.kept[b.String()] = k
+	f.units = k
 	return k
 }
 
@@ -121,15 +132,12 @@ var unitPaths = map[string][]string{
 	"Account": {"owner"}, "PractitionerRole": {"organization", "location"}, "Schedule": {"actor"}, "Specimen": {"collection.collector"},
 }
 
-// encounterPaths are where resources name the encounter that they belong to.
-var encounterPaths = []string{"encounter", "context", "context.encounter", "partOf"}
-
-func (u *unitReader) of(r *fhir.Resource, depth int) *found {
-	if was, ok := u.made[r.Ref()]; ok {
+func (u *unitReader) of(ref fhir.Ref, r *fhir.Resource, depth int) *found {
+	if was, ok := u.made[ref]; ok {
 		return was
 	}
 	out := &found{}
-	u.made[r.Ref()] = out // whatever refers to itself, by whatever way, ends here
+	u.made[ref] = out // whatever refers to itself, by whatever way, ends here
 	if depth > maxUp {
 		out.add(Unknown.chains...)
 		return out
@@ -142,7 +150,7 @@ func (u *unitReader) of(r *fhir.Resource, depth int) *found {
 	if out.silent() {
 		u.said(r, out)
 	}
-	for _, p := range u.provenances[r.Ref()] {
+	for _, p := range u.provenances[ref] {
 		if !out.silent() {
 			break
 		}
@@ -152,20 +160,30 @@ func (u *unitReader) of(r *fhir.Resource, depth int) *found {
 			}
 		}
 	}
-	for _, path := range encounterPaths {
-		if !out.silent() {
-			break
-		}
-		for v := range r.Value().All(path) {
-			u.encounter(v, out, depth)
-		}
+	if out.silent() {
+		u.visited(r, out, depth)
 	}
 	if out.silent() {
-		for _, h := range u.holders[r.Ref()] {
-			out.add(u.of(h, depth+1).chains...)
+		for _, h := range u.holders[ref] {
+			out.add(u.of(h.Ref(), h, depth+1).chains...)
 		}
 	}
 	return out
+}
+
+// visited adds the units of the encounters that a resource names: by its encounter, its context, or what the context names.
+func (u *unitReader) visited(r *fhir.Resource, out *found, depth int) {
+	for m := range r.Value().Children() {
+		switch m.Key() {
+		case "encounter", "partOf":
+			u.encounter(m, out, depth)
+		case "context":
+			u.encounter(m, out, depth)
+			for e := range m.All("encounter") {
+				u.encounter(e, out, depth)
+			}
+		}
+	}
 }
 
 // holding are the elements that name what a resource is made of.
@@ -196,7 +214,7 @@ func (u *unitReader) encounter(v fhir.Value, out *found, depth int) {
 		return
 	}
 	if e := u.find(ref); e != nil {
-		out.add(u.of(e, depth+1).chains...)
+		out.add(u.of(ref, e, depth+1).chains...)
 		return
 	}
 	out.add(Unknown.chains...)
