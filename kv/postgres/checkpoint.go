@@ -26,7 +26,9 @@ import (
 // psql and zstd to be read, and no pg_dump of the server's version.
 const (
 	checkpointFile   = "checkpoint.json"
-	checkpointFormat = "tombolo postgres checkpoint 1"
+	checkpointFormat = "tombolo postgres checkpoint 2"
+	// checkpointBefore is of before values were packed; it is read as well.
+	checkpointBefore = "tombolo postgres checkpoint 1"
 )
 
 type checkpoint struct {
@@ -215,7 +217,7 @@ func readCheckpoint(dir string) (*checkpoint, error) {
 	if err := json.Unmarshal(text, c); err != nil {
 		return nil, fmt.Errorf("%s is damaged: %w", checkpointFile, err)
 	}
-	if c.Format != checkpointFormat {
+	if c.Format != checkpointFormat && c.Format != checkpointBefore {
 		return nil, fmt.Errorf("its format is %.60q, and this program reads %q", c.Format, checkpointFormat)
 	}
 	for _, t := range checkpointTables {

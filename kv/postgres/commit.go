@@ -38,11 +38,12 @@ func newQueue() queue { return queue{turn: make(chan struct{}, 1)} }
 
 // A commit is one caller's batch and what became of it.
 type commit struct {
-	batch kv.Batch
-	size  int
-	at    kv.Position
-	err   error
-	done  chan struct{}
+	batch  kv.Batch
+	packed [][]byte // what is put, as it stands in its rows
+	size   int
+	at     kv.Position
+	err    error
+	done   chan struct{}
 }
 
 // Commit applies b. Commits that arrive while one is on its way to the server go together in the next transaction, each still
@@ -58,7 +59,10 @@ func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
 	if len(b.Put)+len(b.Delete)+len(b.Add)+len(b.Append) == 0 {
 		return e.confirm(ctx, b.Expect)
 	}
-	c := &commit{batch: b, size: batchSize(b), done: make(chan struct{})}
+	c := &commit{batch: b, packed: make([][]byte, len(b.Put)), size: batchSize(b), done: make(chan struct{})}
+	for i, en := range b.Put { // here, where each caller does it for itself
+		c.packed[i] = packed(en.Value)
+	}
 	e.queue.mu.Lock()
 	e.queue.waiting = append(e.queue.waiting, c)
 	e.queue.mu.Unlock()
@@ -128,7 +132,10 @@ func (e *Engine) commitGroup(ctx context.Context, group []*commit) error {
 		if len(g.members) == 0 {
 			return nil
 		}
-		tail, failed, err := e.send(ctx, g)
+		tail, failed, err := e.send(ctx, g, e.opts.ByPartition)
+		if err == nil && g.unsure(failed) {
+			tail, failed, err = e.send(ctx, g, true)
+		}
 		switch {
 		case err == nil && len(failed) == 0:
 			g.settle(tail)
@@ -171,6 +178,15 @@ type group struct {
 type value struct {
 	bytes  []byte
 	absent bool
+	packed []byte // as it stands in its row, where that was made already
+}
+
+// row is the value as it stands in its row.
+func (v value) row() []byte {
+	if v.packed != nil {
+		return v.packed
+	}
+	return packed(v.bytes)
 }
 
 // compose plays the commits that have no error yet through in memory, one after the other.
@@ -203,8 +219,8 @@ func compose(commits []*commit) *group {
 		for _, p := range outside {
 			g.expect, g.askedBy = append(g.expect, p), append(g.askedBy, c)
 		}
-		for _, en := range c.batch.Put {
-			g.state[en.Key] = value{bytes: en.Value}
+		for i, en := range c.batch.Put {
+			g.state[en.Key] = value{bytes: en.Value, packed: c.packed[i]}
 		}
 		for _, k := range c.batch.Delete { // a key that is both put and deleted ends deleted
 			g.state[k] = value{absent: true}
@@ -246,9 +262,10 @@ func (g *group) settle(tail kv.Position) {
 
 const (
 	turnSQL = "select it from turn for update"
+	// holdSQL is given what must stand there as it is and as this program would pack it; the two are the same of most values, and null where nothing must.
 	holdSQL = `select hold(array(
-		select x.n from unnest($1::bytea[], $2::bytea[], $3::bytea[]) with ordinality x (part, key, value, n)
-		left join entry e on e.part = x.part and e.key = x.key where e.value is distinct from x.value))`
+		select x.n from unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[]) with ordinality x (part, key, value, packed, n)
+		left join entry e on e.part = x.part and e.key = x.key where e.value is distinct from x.value and e.value is distinct from x.packed))`
 	putSQL = `insert into entry (part, key, value) select * from unnest($1::bytea[], $2::bytea[], $3::bytea[])
 		on conflict (part, key) do update set value = excluded.value`
 	// addSQL adds to counters: see kv.CounterOf.
@@ -263,8 +280,9 @@ const (
 )
 
 // send writes the group in one transaction, all of which the server has in hand when it takes the turn: it waits for nothing from this process
-// while others wait for it. failed are the indexes of preconditions that do not hold; then nothing was written.
-func (e *Engine) send(ctx context.Context, g *group) (tail kv.Position, failed []int, err error) {
+// while others wait for it; but with look it reads what the preconditions are about, and compares that itself. failed are the indexes of preconditions that do not
+// hold; then nothing was written.
+func (e *Engine) send(ctx context.Context, g *group, look bool) (tail kv.Position, failed []int, err error) {
 	conn, err := e.short.Acquire(ctx)
 	if err != nil {
 		return 0, nil, safely{err}
@@ -273,9 +291,9 @@ func (e *Engine) send(ctx context.Context, g *group) (tail kv.Position, failed [
 	var b pgx.Batch
 	b.Queue("begin")
 	b.Queue(turnSQL)
-	if e.opts.ByPartition && len(g.expect) > 0 {
-		// A check of all preconditions in one statement would ask every machine. So they are read partition by partition, and
-		// looked at here: one more round trip, with the turn taken.
+	if look && len(g.expect) > 0 {
+		// One more round trip, with the turn taken. Where the table is distributed a check of all preconditions in one statement would ask every
+		// machine, so they are read partition by partition.
 		if failed, err = e.look(ctx, conn, &b, g); err != nil || len(failed) > 0 {
 			rollBack(ctx, conn)
 			return 0, failed, err
@@ -352,15 +370,22 @@ func unmet(expect []kv.Precondition, values [][]byte) (failed []int) {
 	return failed
 }
 
+// unsure says whether some of the preconditions that the server found not to hold may hold all the same: the value may have been packed by another version of this
+// program, to other bytes.
+func (g *group) unsure(failed []int) bool {
+	return slices.ContainsFunc(failed, func(i int) bool { return !g.expect[i].Absent && !plain(g.expect[i].Value) })
+}
+
 func (g *group) expectations() []any {
-	parts, keys, values := make(arrays, len(g.expect)), make(arrays, len(g.expect)), make(arrays, len(g.expect))
+	parts, keys := make(arrays, len(g.expect)), make(arrays, len(g.expect))
+	values, packs := make(arrays, len(g.expect)), make(arrays, len(g.expect))
 	for i, p := range g.expect {
 		parts[i], keys[i] = []byte(p.Key.Part), []byte(p.Key.Key)
 		if !p.Absent {
-			values[i] = present(p.Value)
+			values[i], packs[i] = present(p.Value), packed(p.Value)
 		}
 	}
-	return []any{parts, keys, values}
+	return []any{parts, keys, values, packs}
 }
 
 // present is a value that is there: empty is not null.
@@ -380,7 +405,7 @@ func (e *Engine) queueWrites(b *pgx.Batch, g *group) {
 		if v := g.state[k]; v.absent {
 			gone = append(gone, k)
 		} else {
-			parts, names, values = append(parts, []byte(k.Part)), append(names, []byte(k.Key)), append(values, present(v.bytes))
+			parts, names, values = append(parts, []byte(k.Part)), append(names, []byte(k.Key)), append(values, v.row())
 		}
 	}
 	if len(parts) > 0 {
@@ -481,6 +506,9 @@ func checkBatch(b kv.Batch) error {
 	for _, p := range b.Put {
 		if err := checkKey(p.Key); err != nil {
 			return err
+		}
+		if len(p.Value) > packMax && bytes.HasPrefix(p.Value, []byte(packMark)) {
+			return fmt.Errorf("kv: a value of %d bytes begins as packed ones do, and of such %d are taken", len(p.Value), packMax)
 		}
 	}
 	for _, k := range b.Delete {

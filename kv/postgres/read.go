@@ -83,13 +83,16 @@ func (e *Engine) queueGets(b *pgx.Batch, keys []kv.Key, values [][]byte) int {
 			if err == pgx.ErrNoRows {
 				return nil
 			}
+			values[0] = unpacked(values[0])
 			return err
 		})
 		return 1
 	}
 	if len(keys) == 2 && !e.opts.ByPartition && checkKey(keys[0]) == nil && checkKey(keys[1]) == nil {
 		b.Queue(pairSQL, []byte(keys[0].Part), []byte(keys[0].Key), []byte(keys[1].Part), []byte(keys[1].Key)).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&values[0], &values[1])
+			err := row.Scan(&values[0], &values[1])
+			values[0], values[1] = unpacked(values[0]), unpacked(values[1])
+			return err
 		})
 		return 1
 	}
@@ -102,7 +105,7 @@ func (e *Engine) queueGets(b *pgx.Batch, keys []kv.Key, values [][]byte) int {
 				if places != nil {
 					i = places[i]
 				}
-				values[i], value = value, nil
+				values[i], value = unpacked(value), nil
 				return nil
 			})
 			return err
@@ -211,7 +214,7 @@ func (c *cursor) queue(b *pgx.Batch) (page func() (entries []kv.Entry, end bool)
 			var more *bool
 			_, err := pgx.ForEachRow(rows, []any{&key, &value, &more}, func() error {
 				if cut[i] = more != nil; len(found[i]) < most {
-					found[i] = append(found[i], kv.Entry{Key: kv.Key{Part: rg.Part, Key: string(key)}, Value: value})
+					found[i] = append(found[i], kv.Entry{Key: kv.Key{Part: rg.Part, Key: string(key)}, Value: unpacked(value)})
 				} else {
 					cut[i] = true
 				}
@@ -255,7 +258,7 @@ func queueMany(b *pgx.Batch, ranges []kv.Range, most, size int, found [][]kv.Ent
 		_, err := pgx.ForEachRow(rows, []any{&n, &key, &value, &more}, func() error {
 			i := int(n) - 1
 			if cut[i] = more != nil; len(found[i]) < most {
-				found[i] = append(found[i], kv.Entry{Key: kv.Key{Part: ranges[i].Part, Key: string(key)}, Value: value})
+				found[i] = append(found[i], kv.Entry{Key: kv.Key{Part: ranges[i].Part, Key: string(key)}, Value: unpacked(value)})
 			} else {
 				cut[i] = true
 			}

@@ -110,7 +110,7 @@ func TestStatementsUseTheIndex(t *testing.T) {
 		"Scan of many": {rangesSQL, "bytea[], bytea[], bytea[], bigint, bigint", "'{p001}', '{a}', '{x}', 10, 1000", []string{"Index Cond: ((part = r.part) AND (key >= r.f) AND (key < r.t))"}},
 		"Scan of many in one partition": {rangesHereSQL, "bytea, bytea[], bytea[], bigint, bigint", "'p001', '{a}', '{x}', 10, 1000",
 			[]string{"Index Cond: ((part = $1) AND (key >= r.f) AND (key < r.t))"}},
-		"hold":            {holdSQL, "bytea[], bytea[], bytea[]", "'{p001}', '{000007}', '{x}'", []string{"Index Cond: ((part = x.part) AND (key = x.key))"}},
+		"hold":            {holdSQL, "bytea[], bytea[], bytea[], bytea[]", "'{p001}', '{000007}', '{x}', '{x}'", []string{"Index Cond: ((part = x.part) AND (key = x.key))"}},
 		"delete":          {deleteSQL, "bytea[], bytea[]", "'{p001}', '{000007}'", []string{"Index Cond: ((part = d.part) AND (key = d.key))"}},
 		"by part, delete": {deletePartSQL, "bytea, bytea[]", "'p001', '{000007}'", []string{"Index Cond: ((part = $1) AND (key = ANY ($2)))"}},
 		"log":             {"select at, value from log where at > $1 order by at limit $2", "bigint, bigint", "0, 10", []string{"Index Cond: (at > $1)"}},
