@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -69,6 +71,27 @@ func (d carefulDir) Sync() error {
 	}
 	return err
 }
+
+// worded is an error of Pebble's about damage in words for a reader: where it is, and without the placeholder in which Pebble passes on what it knows of it.
+func worded(err error) error {
+	text := err.Error()
+	said := strings.TrimSpace(strings.ReplaceAll(text, "<corruption detail carrier>", ""))
+	if info := pebble.ExtractDataCorruptionInfo(err); info != nil && !strings.Contains(said, filepath.Base(info.Path)) {
+		said = "in " + filepath.Base(info.Path) + ": " + said
+	}
+	if said == text {
+		return err
+	}
+	return inWords{said, err}
+}
+
+type inWords struct {
+	said string
+	error
+}
+
+func (e inWords) Error() string { return e.said }
+func (e inWords) Unwrap() error { return e.error }
 
 // stop is Fatalf for what Pebble leaves to us.
 func (e *Engine) stop(what string, err error) {

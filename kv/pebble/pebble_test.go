@@ -173,14 +173,23 @@ func TestBitRotIsNoticed(t *testing.T) {
 		if err := os.WriteFile(tables[0], rotten, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		// Whoever is told reads which file it is, and what to do.
+		worded := func(err error) {
+			t.Helper()
+			if text := err.Error(); strings.Contains(text, "carrier") || !strings.Contains(text, filepath.Base(tables[0])) || !strings.Contains(text, "restore") {
+				t.Errorf("round %d: this is what an operator would read: %q", round, text)
+			}
+		}
 		e, err := Open(Options{Dir: dir, ReadOnly: true, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			noticed++
+			worded(err)
 			continue
 		}
 		for en, err := range e.Scan(ctx, []kv.Range{{Part: "p"}}, 0) {
 			if err != nil {
 				noticed++
+				worded(err)
 				break
 			}
 			if !bytes.Equal(en.Value, want[en.Key.Key]) {
