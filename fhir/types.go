@@ -1,6 +1,10 @@
 package fhir
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // The R4 resource types. FHIR R4 resourcelist.html
 var types = func() map[string]bool {
@@ -35,3 +39,6 @@ TerminologyCapabilities TestReport TestScript ValueSet VerificationResult Vision
 
 // IsType reports whether R4 has a resource type of this name.
 func IsType(name string) bool { return types[name] }
+
+// Types are the names of all R4 resource types, in their order.
+func Types() []string { return slices.Sorted(maps.Keys(types)) }

@@ -1,9 +1,12 @@
 package search
 
 import (
+	"iter"
 	"slices"
 	"strings"
 	"sync"
+
+	"tombolo/fhir"
 )
 
 // An indexPlan says, for one resource type, which parameters have index entries of their own and whose entries the others use.
@@ -96,6 +99,19 @@ func filtered(alt []step) bool {
 
 // indexed are the parameters of a type that have index entries.
 func indexed(typ string) []*Def { return planFor(typ).own }
+
+// Indexed yields the parameters of each type under which index entries stand, as Values names them.
+func Indexed() iter.Seq2[string, *Def] {
+	return func(yield func(typ string, d *Def) bool) {
+		for _, typ := range fhir.Types() {
+			for _, d := range indexed(typ) {
+				if !yield(typ, d) {
+					return
+				}
+			}
+		}
+	}
+}
 
 // indexNames are the names under which a parameter's elements are indexed; none for kinds without an index.
 func indexNames(typ string, d *Def) []string { return planFor(typ).names[d.Name] }

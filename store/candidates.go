@@ -101,7 +101,7 @@ func (f *finder) planWithin(part kv.Part) (p plan, ok bool) {
 		p = plan{}
 		for _, r := range ranges {
 			if _, one := r.Exact(); one {
-				p.ranges = append(p.ranges, kv.Prefix(indexPart(f.q.Type, r.Name), indexValue(r.From)+string(part)+"\x00"))
+				p.ranges = append(p.ranges, kv.Prefix(indexPart(f.q.Type, r.Name), indexValue(f.q.Type, r.Name, r.From)+partCode(part)))
 			}
 		}
 		if len(p.ranges) == len(ranges) {
@@ -124,7 +124,7 @@ func (f *finder) plans(ctx context.Context) []plan {
 	for _, ranges := range search.Keys(f.q) {
 		p := plan{exact: true}
 		for _, r := range ranges {
-			p.ranges = append(p.ranges, kv.Range{Part: indexPart(f.q.Type, r.Name), From: indexValue(r.From), To: indexTo(r.To)})
+			p.ranges = append(p.ranges, indexRange(f.q.Type, r))
 			if _, one := r.Exact(); !one {
 				p.exact = false
 			}
@@ -140,13 +140,6 @@ func (f *finder) plans(ctx context.Context) []plan {
 		out = append(out, p)
 	}
 	return out
-}
-
-func indexTo(to string) string {
-	if to == "" {
-		return ""
-	}
-	return indexValue(to)
 }
 
 // byID looks resources up by id where the index has no _id entries: ranges are of values "id|".
@@ -201,7 +194,7 @@ func (f *finder) collect(ctx context.Context, p plan, after place, most int, yie
 func (f *finder) counted(ctx context.Context, ranges []search.Range) (int, error) {
 	all := make([]kv.Range, len(ranges))
 	for i, r := range ranges {
-		all[i] = kv.Range{Part: indexPart(f.q.Type, r.Name), From: indexValue(r.From), To: indexTo(r.To)}
+		all[i] = indexRange(f.q.Type, r)
 	}
 	if e, ok := f.db.engine.(kv.Counter); ok {
 		n, err := e.CountEnds(ctx, all)
@@ -226,7 +219,7 @@ func (f *finder) counted(ctx context.Context, ranges []search.Range) (int, error
 		if err != nil {
 			return -1, readError(err)
 		}
-		if i := strings.LastIndex(en.Key.Key, "\x00\x01"); i >= 0 {
+		if i := strings.Index(en.Key.Key, valueEnd); i >= 0 {
 			seen[maphash.String(seeds[0], en.Key.Key[i:])] = struct{}{}
 		}
 	}
@@ -241,7 +234,7 @@ func (p plan) from(after place) []kv.Range {
 	out := slices.Clone(p.ranges)
 	for i, r := range out {
 		// r.From is the value with its end; the entries of that value follow it in the order of places.
-		out[i].From = r.From + after.String() + "\x00"
+		out[i].From = r.From + after.code() + "\x00"
 	}
 	return out
 }

@@ -91,8 +91,10 @@ func kindOf(k kv.Key) string {
 		return "records"
 	case head == "i":
 		return "index of ids"
-	case head == "x":
+	case isIndex(k.Part):
 		return "index"
+	case head == "x":
+		return "former index"
 	case head == "n":
 		return "counters"
 	case head == "c":
@@ -119,7 +121,7 @@ func (c *census) entry(en kv.Entry) {
 		c.report.Counts.IndexKeys++
 		at, ok := placeOf(en.Key.Key)
 		if !ok {
-			c.report.find(UnknownKey, "a key of %d bytes in the index partition %s is not of its form", len(en.Key.Key), en.Key.Part)
+			c.report.find(UnknownKey, "a key of %d bytes in the index of %s is not of its form", len(en.Key.Key), nameOfIndex(en.Key.Part))
 			return
 		}
 		c.pile(indexPileOf(en.Key.Part, at)).found.add(c.h.key(en.Key))

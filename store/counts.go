@@ -32,13 +32,13 @@ const setName = 12
 // counterKeys are the counters in which a resource with these index keys, which stand together by parameter, is counted.
 func counterKeys(index []kv.Key, at place) []kv.Key {
 	var out []kv.Key
-	end := len(at.String())
+	end := len(at.code())
 	for len(index) > 0 {
 		n := 1
 		for n < len(index) && index[n].Part == index[0].Part {
 			n++
 		}
-		if typ, param, _ := strings.Cut(strings.TrimPrefix(string(index[0].Part), "x/"), "/"); search.Tallied(typ, param) {
+		if typ, param := ofIndex(index[0].Part); search.Tallied(typ, param) {
 			values := make([]string, n) // each with its end
 			for i, k := range index[:n] {
 				values[i] = k.Key[:len(k.Key)-end]
@@ -63,7 +63,7 @@ func counterKeys(index []kv.Key, at place) []kv.Key {
 func (f *finder) tallied(ctx context.Context, ranges []search.Range) (n int, ok bool, err error) {
 	var all []kv.Range
 	for _, r := range ranges {
-		if of := kv.Prefix(counterPart(f.q.Type, r.Name), indexValue(r.From)); !slices.Contains(all, of) {
+		if of := kv.Prefix(counterPart(f.q.Type, r.Name), indexValue(f.q.Type, r.Name, r.From)); !slices.Contains(all, of) {
 			all = append(all, of)
 		}
 	}

@@ -111,7 +111,7 @@ func TestCountsArePutRightWhileOthersWrite(t *testing.T) {
 		}
 		spoil.Delete = append(spoil.Delete, en.Key) // as in a store of before there were counters
 	}
-	spoil.Add = []kv.Sum{{Key: kv.Key{Part: counterPart("Observation", "code"), Key: indexValue("none|a")}, By: 7}}
+	spoil.Add = []kv.Sum{{Key: kv.Key{Part: counterPart("Observation", "code"), Key: indexValue("Observation", "code", "none|a")}, By: 7}}
 	commitTo(t, db, spoil)
 	if got := kindsOf(verified(t, db)); !slices.Equal(got, []Damage{WrongCount}) {
 		t.Fatalf("found %v", got)

@@ -25,8 +25,9 @@ type format struct {
 	Index  string `json:"index"` // indexRules of the program that made the index; "" if that is not known
 }
 
-// indexRules changes whenever index keys are made otherwise: by other parameters, or of other values. The 2 stands for there being counters.
-func indexRules() string { return "2." + search.IndexRules() }
+// indexRules changes whenever index keys are made otherwise: by other parameters, or of other values. The 2 stood for there being
+// counters, the 3 stands for the codes of ids and of code systems in its keys.
+func indexRules() string { return "3." + search.IndexRules() }
 
 // A migration brings a store from one format to the next. It may be interrupted and is then run again, so what it did must do no harm
 // when it is done twice; it runs before anything else uses the store, on every engine.

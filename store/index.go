@@ -18,7 +18,7 @@ const paramUpdated = "_lastUpdated"
 //   - _lastUpdated, whose values are updated, is that of the version being written.
 func indexKeys(r *fhir.Resource, at place, updated []string) []kv.Key {
 	keys := make([]kv.Key, 0, 16)
-	own, end := ownValue(at.part), at.String()
+	own, end := ownValue(at.part), at.code()
 	for name, value := range search.Values(r) {
 		if value == own || name == paramUpdated || name == "_id" && r.ID() == strings.ToLower(r.ID()) {
 			continue

@@ -2,12 +2,15 @@ package store
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"sync"
 
 	"tombolo/fhir"
 	"tombolo/kv"
+	"tombolo/search"
 )
 
 // The partitions. docs/storage.md says of each key who writes and who reads it.
@@ -48,20 +51,95 @@ func historyKey(part kv.Part, ref fhir.Ref, version int) kv.Key {
 	return kv.Key{Part: part, Key: fmt.Sprintf("%s%010d", historyPrefix(ref), version)}
 }
 
-// Index keys: partition x/<Type>/<parameter>, key <value> <end> <partition> 00 <id>, no value.
+// Index keys: partition x<name of type and parameter>, key <value> <end> <place>, no value.
 //
-// The value is written so that it ends and still sorts as itself: 00 becomes 00 ff, the end is 00 01.
-func indexPart(typ, param string) kv.Part { return kv.Part("x/" + typ + "/" + param) }
+// The value is written so that it ends and still sorts as itself: 00 becomes 00 ff, the end is 00 01. The place is p and the codes of patient and id
+// (idcode.go), or s, the source, 00 and the code of the id: in the order of places, and each place's keys apart from all others'.
+func indexPart(typ, param string) kv.Part {
+	n := indexName{typ, param}
+	if p, ok := indexNames().parts[n]; ok {
+		return p.part
+	}
+	return namedPart(n) // nothing is in it
+}
 
-func indexValue(value string) string { return escaped(value) + valueEnd }
+// An indexName is a search parameter of a type.
+type indexName struct{ typ, param string }
+
+func (n indexName) String() string { return n.typ + "/" + n.param }
+
+// namedPart is the partition of a parameter. There are a thousand or two, and each name stands in every key of its partition, twice in PostgreSQL: so it is short.
+func namedPart(n indexName) kv.Part {
+	sum := sha256.Sum256([]byte(n.String()))
+	return kv.Part("x" + base64.RawURLEncoding.EncodeToString(sum[:4]))
+}
+
+type indexTable struct {
+	parts map[indexName]indexed
+	names map[kv.Part]indexName
+}
+
+type indexed struct {
+	part  kv.Part
+	token bool
+}
+
+// indexNames are the partitions of all parameters that are indexed, both ways.
+var indexNames = sync.OnceValue(func() indexTable {
+	t := indexTable{map[indexName]indexed{}, map[kv.Part]indexName{}}
+	for typ, d := range search.Indexed() {
+		n := indexName{typ, d.Name}
+		part := namedPart(n)
+		t.parts[n], t.names[part] = indexed{part, d.Kind == search.KindToken}, n
+	}
+	return t
+})
+
+// isIndex says whether a partition is of the index.
+func isIndex(part kv.Part) bool { return len(part) == 7 && part[0] == 'x' && part[1] != '/' }
+
+// formerIndex is how partitions of the index began up to index rules 2: x/<Type>/<parameter>. Reindex removes them.
+const formerIndex = "x/"
+
+// ofIndex is what a partition of the index is for; its own name where this program does not know it.
+func ofIndex(part kv.Part) (typ, param string) {
+	if n, ok := indexNames().names[part]; ok {
+		return n.typ, n.param
+	}
+	return "", string(part)
+}
+
+// indexValue is how keys of the index begin that are of a value.
+func indexValue(typ, param, value string) string {
+	if indexNames().parts[indexName{typ, param}].token {
+		value = shortToken(value)
+	}
+	return escaped(value) + valueEnd
+}
+
+// indexRange is where the index has the entries of a range of values.
+func indexRange(typ string, r search.Range) kv.Range {
+	out := kv.Range{Part: indexPart(typ, r.Name)}
+	if value, ok := r.Exact(); ok {
+		out.From = indexValue(typ, r.Name, value)
+		out.To = strings.TrimSuffix(out.From, valueEnd) + "\x00\xff" // 00 in a value, after which nothing of this one comes
+		return out
+	}
+	// The ends of other ranges are no whole values: of tokens they end with the bar.
+	out.From = escaped(r.From) + valueEnd
+	if r.To != "" {
+		out.To = escaped(r.To) + valueEnd
+	}
+	return out
+}
 
 func indexKey(typ, param, value string, at place) kv.Key {
-	return indexKeyOf(typ, param, value, at.String())
+	return indexKeyOf(typ, param, value, at.code())
 }
 
 // indexKeyOf is indexKey for a place as it stands in a key.
 func indexKeyOf(typ, param, value, at string) kv.Key {
-	return kv.Key{Part: indexPart(typ, param), Key: escaped(value) + valueEnd + at}
+	return kv.Key{Part: indexPart(typ, param), Key: indexValue(typ, param, value) + at}
 }
 
 // valueEnd stands after the value in an index key.
@@ -89,15 +167,41 @@ func (p place) compare(o place) int {
 	return strings.Compare(p.id, o.id)
 }
 
+// partCode is how the keys of the index write a partition with records, before the code of an id.
+func partCode(part kv.Part) string {
+	if id := patientOf(part); id != "" {
+		return string(appendID([]byte{'p'}, id))
+	}
+	return "s" + strings.TrimPrefix(string(part), sourcePrefix) + "\x00"
+}
+
+// code is the place as it stands in keys of the index.
+func (p place) code() string { return string(appendID([]byte(partCode(p.part)), p.id)) }
+
 // placeOf reads the place at the end of an index key.
-func placeOf(key string) (place, bool) {
-	i := strings.LastIndex(key, "\x00")
-	if i < 0 {
+func placeOf(key string) (at place, ok bool) {
+	i := strings.Index(key, valueEnd) // what follows 00 in a value is not 01
+	if i < 0 || len(key) < i+3 {
 		return place{}, false
 	}
-	j := strings.LastIndex(key[:i], "\x00\x01")
-	if j < 0 {
+	kind, rest := key[i+2], key[i+3:]
+	switch kind {
+	case 'p':
+		id, n, ok := idOf(rest)
+		if !ok {
+			return place{}, false
+		}
+		at.part, rest = patientPart(id), rest[n:]
+	case 's':
+		source, after, ok := strings.Cut(rest, "\x00")
+		if !ok {
+			return place{}, false
+		}
+		at.part, rest = kv.Part(sourcePrefix+source), after
+	default:
 		return place{}, false
 	}
-	return place{kv.Part(key[j+2 : i]), key[i+1:]}, true
+	id, n, ok := idOf(rest)
+	at.id = id
+	return at, ok && n == len(rest)
 }

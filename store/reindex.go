@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"tombolo/fhir"
@@ -65,7 +66,7 @@ func (db *DB) Reindex(ctx context.Context, tell func(Progress)) (Reindexed, erro
 	if err := x.begin(ctx); err != nil {
 		return x.state.Done, err
 	}
-	for _, step := range []func(context.Context) error{x.list, x.records, x.stale, x.counts, x.finish} {
+	for _, step := range []func(context.Context) error{x.list, x.records, x.former, x.stale, x.counts, x.finish} {
 		if err := step(ctx); err != nil {
 			return x.state.Done, err
 		}
@@ -427,6 +428,40 @@ func (x *reindexer) tombstone(ctx context.Context, part kv.Part, ref fhir.Ref, v
 		return nil, nil
 	}
 	return &entry{part: part, version: version, deleted: true}, nil
+}
+
+// former removes the index of before rules 3, which had partitions of other names. It is not counted: there is no such key that would be right.
+func (x *reindexer) former(ctx context.Context) error {
+	snap, err := x.db.engine.Snapshot(ctx)
+	if err != nil {
+		return readError(err)
+	}
+	defer func() { _ = snap.Close() }()
+	for part, err := range snap.Parts(ctx) {
+		if err != nil {
+			return readError(err)
+		}
+		if !strings.HasPrefix(string(part), formerIndex) {
+			continue
+		}
+		var keys []kv.Key
+		for en, err := range snap.Scan(ctx, []kv.Range{{Part: part}}, 0) {
+			if err != nil {
+				return readError(err)
+			}
+			if keys = append(keys, en.Key); len(keys) == 1000 {
+				if err := x.commit(ctx, kv.Batch{Delete: keys}); err != nil {
+					return err
+				}
+				keys = nil
+			}
+		}
+		if err := x.commit(ctx, kv.Batch{Delete: keys}); err != nil {
+			return err
+		}
+		x.tell(Progress{Doing: "removing the former index of " + strings.TrimPrefix(string(part), formerIndex)})
+	}
+	return nil
 }
 
 // stale removes what the index should not have, found by holding all of it to the records of one moment.

@@ -67,11 +67,15 @@ func (c *census) explain(ctx context.Context, db *DB, snap kv.Snapshot, tell fun
 		}
 	}
 	missing := func(k kv.Key, at place) error {
-		c.report.find(MissingIndexKey, "%s is not found by %s", fhir.MakeRef(typeOfIndex(k.Part), at.id), strings.TrimPrefix(string(k.Part), "x/"))
+		c.report.find(MissingIndexKey, "%s is not found by %s", fhir.MakeRef(typeOfIndex(k.Part), at.id), nameOfIndex(k.Part))
 		return nil
 	}
 	stale := func(k kv.Key, at place) error {
-		c.report.find(StaleIndexKey, "%s would be found by a value of %s that it does not have", fhir.MakeRef(typeOfIndex(k.Part), at.id), strings.TrimPrefix(string(k.Part), "x/"))
+		if typeOfIndex(k.Part) == "" {
+			c.report.find(StaleIndexKey, "the index has a partition %s of a search parameter that this program does not know", k.Part)
+			return nil
+		}
+		c.report.find(StaleIndexKey, "%s would be found by a value of %s that it does not have", fhir.MakeRef(typeOfIndex(k.Part), at.id), nameOfIndex(k.Part))
 		return nil
 	}
 	if err := v.missing(ctx, missing); err != nil {
@@ -91,8 +95,16 @@ func (c *census) explain(ctx context.Context, db *DB, snap kv.Snapshot, tell fun
 
 // typeOfIndex is the resource type of a partition of the index.
 func typeOfIndex(part kv.Part) string {
-	typ, _, _ := strings.Cut(strings.TrimPrefix(string(part), "x/"), "/")
+	typ, _ := ofIndex(part)
 	return typ
+}
+
+func nameOfIndex(part kv.Part) string {
+	typ, param := ofIndex(part)
+	if typ == "" {
+		return param
+	}
+	return indexName{typ, param}.String()
 }
 
 // A verifier looks for what differs, in the same moment in which the census was taken.

@@ -121,8 +121,11 @@ func TestDamageIsFound(t *testing.T) {
 			return kv.Batch{Put: []kv.Entry{{Key: indexKey("Observation", "code", "other|", place{"p/ann03", "ann03-1"})}}}
 		}, []Damage{StaleIndexKey}, string(ref) + " would be found by a value of Observation/code", nil},
 		"an index key of nothing": {func(t *testing.T, db *DB) kv.Batch {
-			return kv.Batch{Put: []kv.Entry{{Key: indexKey("Observation", "made-up", "x", place{"p/nobody", "nothing"})}}}
+			return kv.Batch{Put: []kv.Entry{{Key: indexKey("Observation", "code", "x", place{"p/nobody", "nothing"})}}}
 		}, []Damage{StaleIndexKey}, "Observation/nothing", nil},
+		"an index key of a parameter that is not known": {func(t *testing.T, db *DB) kv.Batch {
+			return kv.Batch{Put: []kv.Entry{{Key: indexKey("Observation", "made-up", "x", place{"p/ann03", "ann03-1"})}}}
+		}, []Damage{StaleIndexKey}, string(indexPart("Observation", "made-up")), nil},
 		"one index key instead of another": {func(t *testing.T, db *DB) kv.Batch {
 			return kv.Batch{Delete: []kv.Key{codeKey("ann03")}, Put: []kv.Entry{{Key: indexKey("Observation", "code", "other|", place{"p/ann03", "ann03-1"})}}}
 		}, []Damage{MissingIndexKey, StaleIndexKey}, string(ref), nil},
@@ -160,7 +163,7 @@ func TestDamageIsFound(t *testing.T) {
 		"an event that cannot be read": {func(t *testing.T, db *DB) kv.Batch { return kv.Batch{Append: [][]byte{[]byte("{")}} },
 			[]Damage{DamagedEvent}, "event ", []Damage{DamagedEvent}},
 		"a count of codes that is wrong": {func(t *testing.T, db *DB) kv.Batch {
-			return kv.Batch{Add: []kv.Sum{{Key: kv.Key{Part: counterPart("Observation", "code"), Key: indexValue("code1|" + fhir.SystemSNOMED)}, By: -1}}}
+			return kv.Batch{Add: []kv.Sum{{Key: kv.Key{Part: counterPart("Observation", "code"), Key: indexValue("Observation", "code", "code1|"+fhir.SystemSNOMED)}, By: -1}}}
 		}, []Damage{WrongCount}, "Observation/code", nil},
 		"a strange key": {func(t *testing.T, db *DB) kv.Batch {
 			return kv.Batch{Put: []kv.Entry{{Key: kv.Key{Part: "p/ann03", Key: "z/what"}}}}
@@ -263,7 +266,7 @@ func dropIndex(t *testing.T, db *DB) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.HasPrefix(string(p), "x/") {
+		if !isIndex(p) {
 			continue
 		}
 		for en := range s.Scan(t.Context(), []kv.Range{{Part: p}}, 0) {
