@@ -2,7 +2,6 @@ package api
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,45 +14,22 @@ import (
 
 // everything is Patient/$everything: the joined record of one person. FHIR R4 patient-operation-everything.html
 func (s *server) everything(w http.ResponseWriter, r *http.Request, session *access.Session) error {
-	var types []string
-	explain := false
-	for name, values := range r.URL.Query() {
-		switch name {
-		case "_type":
-			for t := range strings.SplitSeq(strings.Join(values, ","), ",") {
-				if !fhir.IsType(t) {
-					return fhir.Errorf(fhir.ValueError, "%.40q is not a resource type", t).At("_type")
-				}
-				types = append(types, t)
-			}
-		case "_format":
-		case "explain":
-			if !s.o.Gather.MayExplain(session) { // to them there is no such parameter
-				return unknownOfEverything(name)
-			}
-			if explain = strings.Join(values, ",") == "true"; !explain && strings.Join(values, ",") != "false" {
-				return fhir.Errorf(fhir.ValueError, "true or false").At(name)
-			}
-		default:
-			return unknownOfEverything(name)
+	v, explain := r.URL.Query(), false
+	if asked := v.Get("explain"); v.Has("explain") && s.o.Gather.MayExplain(session) { // to others there is no such parameter
+		if explain = asked == "true"; !explain && asked != "false" {
+			return fhir.Errorf(fhir.ValueError, "true or false").At("explain")
 		}
+		v.Del("explain")
 	}
-	rec, err := s.o.Gather.Record(r.Context(), session, r.PathValue("id"), gather.Ask{Query: "$everything " + strings.Join(types, ",") + explained(explain), Explain: explain})
+	e, err := everythingSpan(v)
 	if err != nil {
 		return err
 	}
-	self := s.base(r) + "/Patient/" + rec.Person.ID + "/$everything"
-	if len(types) > 0 {
-		self += "?_type=" + strings.Join(types, ",")
+	rec, err := s.o.Gather.Record(r.Context(), session, r.PathValue("id"), gather.Ask{Query: "$everything " + strings.Join(e.types, ",") + explained(explain), Explain: explain})
+	if err != nil {
+		return err
 	}
-	write(w, r, http.StatusOK, rec.Searchset(s.base(r), self, func(res *fhir.Resource) bool {
-		return len(types) == 0 || slices.Contains(types, res.Type())
-	}))
-	return nil
-}
-
-func unknownOfEverything(name string) error {
-	return fhir.Errorf(fhir.NotSupported, "$everything does not take this parameter here: leave it out").At(name)
+	return s.everythingJoined(w, r, rec, e)
 }
 
 // explained marks in the audit log that the plan was shown too.

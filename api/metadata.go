@@ -43,7 +43,7 @@ func (s *server) metadata(w http.ResponseWriter, r *http.Request, _ *access.Sess
 }
 
 const documentation = "Who signs in reads a person's joined record: read, search-type, $everything and $gather. People are found by identifier alone, with POST Patient/_search; " +
-	"searches on other types are inside one person's record and need patient={id}. " +
+	"searches on other types are inside one person's record and need patient={id}; each of their pages is gathered anew. " +
 	"A system of the region (role system) reads and writes what it itself holds here, with all of the interactions; what other systems hold is not there for it. " +
 	"A person's number never stands in a URL: use POST _search. A request sent again under the same Idempotency-Key, or a transaction with the same " +
 	"Bundle.identifier, is done once and answered alike."

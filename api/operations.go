@@ -40,7 +40,7 @@ type span struct {
 	after      fhir.Ref // where the page begins
 }
 
-func everythingSpan(r *http.Request) (e span, err error) {
+func everythingSpan(asked url.Values) (e span, err error) {
 	instant := func(name, v string) time.Time {
 		at, perr := fhir.ParseDate(strings.ReplaceAll(v, " ", "+"))
 		if perr != nil {
@@ -51,7 +51,7 @@ func everythingSpan(r *http.Request) (e span, err error) {
 		}
 		return at.Start
 	}
-	for name, values := range r.URL.Query() {
+	for name, values := range asked {
 		v := strings.Join(values, ",")
 		switch name {
 		case "_type":
@@ -106,7 +106,7 @@ func (s *server) ownEverything(w http.ResponseWriter, r *http.Request, session *
 	if err != nil {
 		return err
 	}
-	e, err := everythingSpan(r)
+	e, err := everythingSpan(r.URL.Query())
 	if err != nil {
 		return err
 	}

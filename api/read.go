@@ -17,7 +17,7 @@ func (s *server) readPatient(w http.ResponseWriter, r *http.Request, session *ac
 	return nil
 }
 
-// read is one kept resource by id. FHIR R4 http.html#read
+// read is one resource of a joined record by id. FHIR R4 http.html#read
 func (s *server) read(w http.ResponseWriter, r *http.Request, session *access.Session) error {
 	typ, id := r.PathValue("type"), r.PathValue("id")
 	if typ == "Patient" {
@@ -40,6 +40,10 @@ func (s *server) read(w http.ResponseWriter, r *http.Request, session *access.Se
 	if v := res.Text("meta.versionId"); v != "" {
 		w.Header().Set("ETag", `W/"`+v+`"`)
 	}
-	write(w, r, http.StatusOK, res.Raw())
+	part, err := viewOf(r)
+	if err != nil {
+		return err
+	}
+	write(w, r, http.StatusOK, part.of(res).Raw())
 	return nil
 }

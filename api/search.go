@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -89,43 +90,22 @@ func (s *server) search(w http.ResponseWriter, r *http.Request, session *access.
 		return fhir.Errorf(fhir.Invalid, "a search is inside one person's record: give patient once").At("patient")
 	}
 	patient := strings.TrimPrefix(strings.Join(whose, ""), "Patient/")
-	for _, name := range []string{"_count", "_summary", "_elements", "_total", "_sort", "_include", "_revinclude"} {
-		if v.Has(name) && !lenient(r) {
-			return fhir.Errorf(fhir.NotSupported, "this parameter is not offered here: leave it out, or send Prefer: handling=lenient to have it passed over").At(name)
-		}
-		v.Del(name)
-	}
 	if patient == "" {
 		return fhir.Errorf(fhir.NotSupported, "a search here is inside one person's record: add patient={id}").At("patient")
 	}
-	self := s.base(r) + "/" + typ + "?" + v.Encode()
+	if err := noNumbers(r.URL.Query()); err != nil {
+		return err
+	}
+	asked := maps.Clone(v)
 	v.Del("patient")
 	v.Del("subject")
 	q, warnings, err := search.Parse(typ, v, !lenient(r))
 	if err != nil {
 		return err
 	}
-	if len(q.Chains)+len(q.Include)+len(q.RevInclude) > 0 {
-		return fhir.Errorf(fhir.NotSupported, "a joined record is searched one type at a time: leave chains and includes out, or use $everything").At(typ)
-	}
 	rec, err := s.o.Gather.Record(r.Context(), session, patient, gather.Ask{Query: typ + "?" + v.Encode()})
 	if err != nil {
 		return err
 	}
-	var failed error
-	body := rec.Searchset(s.base(r), self, func(res *fhir.Resource) bool {
-		if res.Type() != typ {
-			return false
-		}
-		ok, err := search.Matches(q, res)
-		if err != nil {
-			failed = err
-		}
-		return ok
-	}, warnings...)
-	if failed != nil {
-		return failed
-	}
-	write(w, r, http.StatusOK, body)
-	return nil
+	return s.giveJoined(w, r, rec, q, asked, warnings)
 }

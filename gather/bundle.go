@@ -27,46 +27,89 @@ func (r *Record) Bundle(base, self string) []byte {
 	return r.Searchset(base, self, func(*fhir.Resource) bool { return true })
 }
 
-// Searchset is Bundle for only those entries whose shown version is wanted: the answer to a search inside the record. also are
-// further things to tell, such as parameters that were passed over.
-func (r *Record) Searchset(base, self string, want func(*fhir.Resource) bool, also ...*fhir.Issue) []byte {
-	var match []*fhir.Resource
-	size := 4096
-	targets := map[string][]string{}
-	add := func(e Entry, in dataset.Heading) {
-		if !want(e.Lead) {
-			return
-		}
-		res := e.resource()
-		match = append(match, res)
-		size += len(res.Raw()) + 160
+// A Joined is an entry of the record, or something that entries refer to, as it can be searched for and given.
+type Joined struct {
+	Found   *fhir.Resource // the version shown: what it is found by
+	Given   *fhir.Resource // with what every source says of it
+	Sources []string
+	Beside  bool // nobody's record: entries refer to it
+}
+
+// Joined are the person, unless the session may not have who it is; each entry once, in the record's order; and what they refer to.
+func (r *Record) Joined() []Joined {
+	var out []Joined
+	if person := r.patient(); !r.Person.Withheld {
+		out = append(out, Joined{Found: person, Given: person})
+	}
+	add := func(e Entry) {
+		j := Joined{Found: e.Lead, Given: e.resource()}
 		for _, m := range e.Members {
-			targets[m.Source] = append(targets[m.Source], string(e.Lead.Ref()))
+			j.Sources = append(j.Sources, m.Source)
 		}
+		out = append(out, j)
 	}
 	for _, s := range r.Sections {
 		for _, e := range s.Entries {
 			if s.Heading == dataset.Demographics && e.Lead.Type() == "Patient" {
 				continue // the person's own Patient stands for them
 			}
-			add(e, s.Heading)
+			add(e)
 			for _, rel := range e.Related {
-				add(rel, s.Heading)
+				add(rel)
 			}
 		}
 	}
-	person := r.patient()
-	if !r.Person.Withheld && want(person) {
-		match = append([]*fhir.Resource{person}, match...)
-	}
-	w := fhir.NewBundle("searchset", base, len(match), size, fhir.Link{Relation: "self", URL: self})
-	for _, m := range match {
-		w.Add(m, "match")
-	}
 	for _, ref := range slices.Sorted(maps.Keys(r.Supporting)) {
-		if s := r.Supporting[ref]; want(s) {
-			w.Add(s, "include")
+		out = append(out, Joined{Found: r.Supporting[ref], Given: r.Supporting[ref], Beside: true})
+	}
+	return out
+}
+
+// A Selection says what of a record to give.
+type Selection struct {
+	Links             []fhir.Link
+	Matches, Included []Joined
+	Total             int
+	View              func(*fhir.Resource) *fhir.Resource // the part of each that is wanted; nil: all of it
+	Issues            []*fhir.Issue                       // to be told besides, such as parameters that were passed over
+}
+
+// Searchset is Bundle for only those entries whose shown version is wanted: the answer to a search inside the record.
+func (r *Record) Searchset(base, self string, want func(*fhir.Resource) bool, also ...*fhir.Issue) []byte {
+	sel := Selection{Links: []fhir.Link{{Relation: "self", URL: self}}, Issues: also}
+	for _, j := range r.Joined() {
+		switch {
+		case !want(j.Found):
+		case j.Beside:
+			sel.Included = append(sel.Included, j)
+		default:
+			sel.Matches = append(sel.Matches, j)
 		}
+	}
+	sel.Total = len(sel.Matches)
+	return r.Select(base, sel)
+}
+
+// Select writes some of the record as a searchset, with where each of it came from and what the sources did not answer.
+func (r *Record) Select(base string, sel Selection) []byte {
+	size := 4096
+	targets := map[string][]string{}
+	for _, j := range slices.Concat(sel.Matches, sel.Included) {
+		size += len(j.Given.Raw()) + 160
+		for _, source := range j.Sources {
+			targets[source] = append(targets[source], string(j.Found.Ref()))
+		}
+	}
+	part := sel.View
+	if part == nil {
+		part = func(r *fhir.Resource) *fhir.Resource { return r }
+	}
+	w := fhir.NewBundle("searchset", base, sel.Total, size, sel.Links...)
+	for _, j := range sel.Matches {
+		w.Add(part(j.Given), "match")
+	}
+	for _, j := range sel.Included {
+		w.Add(part(j.Given), "include")
 	}
 	for _, l := range r.Lanes {
 		if p := l.provenance(targets[l.Source], r); p != nil {
@@ -81,7 +124,7 @@ func (r *Record) Searchset(base, self string, want func(*fhir.Resource) bool, al
 	if p := r.plan(); p != nil {
 		w.Add(p, "outcome")
 	}
-	also = append(also, &fhir.Issue{Type: fhir.Informational, Severity: fhir.Information, Text: r.Notice})
+	also := append(slices.Clip(sel.Issues), &fhir.Issue{Type: fhir.Informational, Severity: fhir.Information, Text: r.Notice})
 	w.Add(fhir.Outcome(also...).With("extension", r.states()), "outcome")
 	return w.Bytes()
 }

@@ -13,8 +13,10 @@ import (
 // it, or nil. besides are entries that are not to be shown whatever they are, units those that made what is in content.
 func (op *opening) discloser(l *lane, content, besides []*fhir.Resource, units []*policy.Units) func(i int, h dataset.Heading) *fhir.Resource {
 	_, sensitive, _ := op.g.o.Agreed.InForce()
-	labels := sensitive.Labels(slices.Concat(content, besides))
+	all := slices.Concat(content, besides)
+	labels := sensitive.Labels(all)
 	filters := map[dataset.Heading]*policy.Filter{}
+	var linked policy.Linked
 	return func(i int, h dataset.Heading) *fhir.Resource {
 		if !op.session.Shows(content[i]) { // the application's scopes
 			return nil
@@ -28,7 +30,11 @@ func (op *opening) discloser(l *lane, content, besides []*fhir.Resource, units [
 		}
 		item := &policy.Item{Labels: labels[i]}
 		if x.NeedsItems() {
+			if linked == nil {
+				linked = x.Follow(all)
+			}
 			item = policy.ItemOf(content[i], labels[i])
+			item.Linked = linked
 		}
 		switch {
 		case units != nil:

@@ -114,6 +114,7 @@ type Gatherer struct {
 	o       Options
 	callers map[string]*caller // by system or neighbour
 	gate    *admission
+	memo    memo
 }
 
 // New makes a Gatherer.
@@ -205,6 +206,7 @@ func (g *Gatherer) Record(ctx context.Context, s *access.Session, personID strin
 	if err := g.audit(ctx, op, rec); err != nil {
 		return nil, err
 	}
+	g.memo.learn(rec)
 	return rec, nil
 }
 

@@ -34,14 +34,14 @@ func (g *Gatherer) Who(ctx context.Context, s *access.Session, personID string) 
 	return rec.Person, nil
 }
 
-// Read gives one kept resource by its id on this server. Unknown, deleted, somebody's whom the session may not see: all the same answer.
+// Read gives one resource by its id on this server: one that is kept, or one that a source asked live gave not long ago. Unknown, deleted, somebody's whom the session may not see: all the same answer.
 func (g *Gatherer) Read(ctx context.Context, s *access.Session, ref fhir.Ref) (*fhir.Resource, error) {
 	if err := g.mayOpen(ctx, s); err != nil {
 		return nil, err
 	}
 	r, err := g.o.Kept.Read(ctx, ref)
 	if fhir.Is(err, fhir.NotFound) || fhir.Is(err, fhir.Deleted) {
-		return nil, g.deny(ctx, s, "", fhir.Identifier{}, nil)
+		return g.readLive(ctx, s, ref)
 	}
 	if err != nil {
 		return nil, err
@@ -82,7 +82,10 @@ func (g *Gatherer) disclose(ctx context.Context, s *access.Session, personID str
 	if r.Type() == "Binary" {
 		h = dataset.Documents
 	}
-	if h == "" {
+	if h == "" { // of no heading by itself, as a list is that says that nothing is recorded: where it stands in the record, if it does
+		if r, err := g.fromRecord(ctx, s, personID, r.Ref()); r != nil || err != nil {
+			return r, err
+		}
 		return nil, unknown()
 	}
 	op, err := g.open(ctx, s, personID, Ask{Headings: []dataset.Heading{h}, Query: string(r.Ref())})

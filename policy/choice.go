@@ -47,6 +47,7 @@ type Item struct {
 	Codes   []string  // "system|code"
 	When    fhir.Span // of the event, not of its recording; zero: not known
 	Units   *Units    // that made it; nil: the system's organisation
+	Linked  Linked    // what belongs to the resources that the person's choices name; nil: only what refers to them
 }
 
 // An answer of a choice to a question.
@@ -211,7 +212,7 @@ func (p *Provision) fitsItem(it *Item) bool {
 	if len(p.Codes) > 0 && !slices.ContainsFunc(it.Codes, func(c string) bool { return slices.Contains(p.Codes, c) }) {
 		return false
 	}
-	if len(p.Data) > 0 && !slices.ContainsFunc(p.Data, it.is) {
+	if len(p.Data) > 0 && !slices.ContainsFunc(p.Data, func(d Datum) bool { return it.is(d) || !p.Permit && it.Linked[d][it.Ref] }) {
 		return false
 	}
 	return p.fitsTime(it.When)

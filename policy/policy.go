@@ -6,8 +6,10 @@
 // Heading), may this resource be shown (Item too). What is refused with fewer facts stays refused with more.
 package policy
 
+import "tombolo/fhir"
+
 // Version names the rules below; it goes into every audit entry. Change it when a rule changes.
-const Version = "2026-11-22.5"
+const Version = "2026-11-22.6"
 
 // Decide answers from the facts alone. Every rule that refuses is named; none refusing is a permit. Refusals by law, by a source's
 // label or by an agreement cannot be overridden by any flag; only a person's choice gives way, to an alert and for an hour.
@@ -134,6 +136,14 @@ func (x *Filter) released(u *Units) verdictOn {
 		x.units[u] = v
 	}
 	return v
+}
+
+// Follow is what belongs to the resources that the person's choices name, of all that the source says of them; nil if nothing depends on it.
+func (x *Filter) Follow(rs []*fhir.Resource) Linked {
+	if !x.NeedsItems() {
+		return nil
+	}
+	return x.facts.Person.Choices.Follow(rs)
 }
 
 // NeedsItems reports whether some choice depends on more of a resource than its labels, so that Items must be read in full.

@@ -1,0 +1,131 @@
+package world
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"tombolo/fhir"
+	"tombolo/sim"
+	"tombolo/sim/cast"
+)
+
+// What a FHIR client expects of a search holds inside one person's joined record too: pages, order, parts, what is linked, and reading each entry by its id, also those that were
+// asked live.
+func TestAJoinedRecordIsSearchedLikeAnyServersRecord(t *testing.T) {
+	c := severn(t)
+	status, b, err := c.gather("doctor", nhs(c.w.Person(cast.Main)))
+	if err != nil || status != 200 {
+		t.Fatal(status, err)
+	}
+	id := personOf(b)
+	doctor := sim.TokenPrefix + "doctor"
+	ask := func(path string) *bundle {
+		t.Helper()
+		status, b := get(t, c.w, path, doctor)
+		if status != 200 {
+			t.Fatalf("%s: %d %.400s", path, status, b.raw)
+		}
+		return b
+	}
+	refs := func(b *bundle, mode string) (out []string) {
+		for _, e := range b.entries {
+			if e.Mode == mode && e.Resource.Type() != "Provenance" && e.Resource.Type() != "OperationOutcome" {
+				out = append(out, string(e.Resource.Ref()))
+			}
+		}
+		return out
+	}
+	follow := func(path string) (all []string, pages int) {
+		t.Helper()
+		for path != "" {
+			b := ask(path)
+			all = append(all, refs(b, "match")...)
+			if pages++; pages > 100 {
+				t.Fatal("the pages do not end")
+			}
+			v, err := fhir.ParseValue(b.raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(refs(b, "match")) > 0 && len(b.sources()) == 0 && !strings.Contains(path, "$everything") {
+				t.Errorf("%s says of nothing where it came from", path)
+			}
+			path = ""
+			for l := range v.All("link") {
+				if l.Text("relation") == "next" {
+					path = strings.TrimPrefix(l.Text("url"), c.w.URL())
+				}
+			}
+		}
+		return all, pages
+	}
+	everything := ask("/fhir/Patient/" + id + "/$everything")
+	whole := refs(everything, "match")
+	if all, pages := follow("/fhir/Patient/" + id + "/$everything?_count=7"); !slices.Equal(all, whole) || pages < 2 {
+		t.Errorf("%d pages of $everything hold\n%q\nand the whole\n%q", pages, all, whole)
+	}
+	for _, typ := range []string{"Observation", "Condition", "MedicationRequest", "Encounter"} {
+		at := "/fhir/" + typ + "?patient=" + id
+		whole := refs(ask(at), "match")
+		if len(whole) < 2 {
+			t.Fatalf("too few of type %s to tell", typ)
+		}
+		if all, pages := follow(at + "&_count=1"); !slices.Equal(all, whole) || pages != len(whole) {
+			t.Errorf("%s: %d pages hold %q, want %q", typ, pages, all, whole)
+		}
+		up, _ := follow(at + "&_sort=_id&_count=2")
+		down := refs(ask(at+"&_sort=-_id"), "match")
+		slices.Reverse(down)
+		if !slices.IsSorted(up) || !slices.Equal(up, down) || len(up) != len(whole) {
+			t.Errorf("%s in order: %q and back %q", typ, up, down)
+		}
+		if b := ask(at + "&_summary=count"); len(refs(b, "match")) != 0 || !strings.Contains(string(b.raw), `"total":`+strconv.Itoa(len(whole))) {
+			t.Errorf("%s counted: %.300s", typ, b.raw)
+		}
+		for _, e := range ask(at + "&_elements=code").entries {
+			if e.Resource.Type() == typ && (e.Resource.Get("subject").Exists() && typ != "MedicationRequest" && typ != "Condition" || !strings.Contains(string(e.Resource.Raw()), "SUBSETTED")) {
+				t.Errorf("more than was asked for: %s", e.Resource.Raw())
+			}
+		}
+		if with := refs(ask(at+"&_include="+typ+":patient&_count=1"), "include"); !slices.Contains(with, "Patient/"+id) {
+			t.Errorf("the patient does not come with the %s: %q", typ, with)
+		}
+		family := url.QueryEscape(c.w.Person(cast.Main).Family)
+		if got := refs(ask(at+"&subject:Patient.family="+family), "match"); !slices.Equal(got, whole) {
+			t.Errorf("through a chain: %q", got)
+		}
+		if got := refs(ask(at+"&subject:Patient.family=Nobody"), "match"); len(got) != 0 {
+			t.Errorf("through a chain that nobody answers: %q", got)
+		}
+	}
+	if status, _ := get(t, c.w, "/fhir/Condition?patient="+id+"&_count=1&_cursor=1.00000000.00000000.x", doctor); status != 400 {
+		t.Errorf("another search's cursor: %d", status)
+	}
+	read := 0
+	for _, e := range everything.entries {
+		if e.Mode != "match" || e.Resource.Type() == "Patient" {
+			continue
+		}
+		status, got := get(t, c.w, "/fhir/"+string(e.Resource.Ref()), doctor)
+		body := string(got.raw)
+		if status != 200 {
+			t.Errorf("%s is in the record and cannot be read: %d %s", e.Resource.Ref(), status, body)
+			continue
+		}
+		if r, err := fhir.Parse([]byte(body)); err != nil || r.Ref() != e.Resource.Ref() {
+			t.Errorf("%s is read as %s", e.Resource.Ref(), body)
+		}
+		read++
+		if typ := e.Resource.Type(); (typ == "Condition" || typ == "MedicationRequest") && read%4 == 0 { // a refusal takes its time
+			s1, b1 := get(t, c.w, "/fhir/"+string(e.Resource.Ref()), sim.TokenPrefix+"receptionist")
+			s2, b2 := get(t, c.w, "/fhir/"+e.Resource.Type()+"/nobody", sim.TokenPrefix+"receptionist")
+			if s1 != 404 || s1 != s2 || string(b1.raw) != string(b2.raw) {
+				t.Fatalf("%s is told apart from what is not there: %d %s", e.Resource.Ref(), s1, b1.raw)
+			}
+		}
+	}
+	t.Logf("%d entries read by their ids", read)
+}
