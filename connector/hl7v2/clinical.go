@@ -31,6 +31,10 @@ func (x *mapper) allergy(al1 Segment) {
 		}
 		return
 	}
+	same := "AL1 " + hash(al1.Field(2).Raw(), al1.Field(3).Raw(), al1.Field(4).Raw(), al1.Field(5).Raw(), al1.Field(6).Raw())
+	if x.seen[same]++; x.seen[same] > 1 { // said again, as an order does before the results that came earlier
+		return
+	}
 	x.addFrom(sc, "AllergyIntolerance", x.unique("AL", hash(x.patient, key(al1.Field(3)))), f)
 }
 

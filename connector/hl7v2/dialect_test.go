@@ -48,21 +48,21 @@ func TestARunningFeedReadsItsMappingWhenItChanges(t *testing.T) {
 				t.Errorf("it was read by %q, want %q", got, want)
 			}
 		}
-		reads("hl7v2-adt/3+rx1-pas/1: ")
+		reads("hl7v2-adt/4+rx1-pas/1: ")
 		write("mapping: rx1-pas/2\ntables: {sex: {7: other}}\n")
 		time.Sleep(11 * time.Second)
-		reads("hl7v2-adt/3+rx1-pas/2: other")
+		reads("hl7v2-adt/4+rx1-pas/2: other")
 		write("mapping: rx1-pas/3\ntables: {sex: {7: nothing that is a sex\n")
 		time.Sleep(35 * time.Second)
-		reads("hl7v2-adt/3+rx1-pas/2: other")
+		reads("hl7v2-adt/4+rx1-pas/2: other")
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(35 * time.Second)
-		reads("hl7v2-adt/3+rx1-pas/2: other")
+		reads("hl7v2-adt/4+rx1-pas/2: other")
 		write("mapping: rx1-pas/4\ntables: {sex: {7: female}}\n")
 		time.Sleep(11 * time.Second)
-		reads("hl7v2-adt/3+rx1-pas/4: female")
+		reads("hl7v2-adt/4+rx1-pas/4: female")
 	})
 	if told := strings.Count(log.String(), "level=ERROR"); told != 2 {
 		t.Errorf("what was wrong was told %d times, want once each of two: %s", told, log.String())

@@ -159,16 +159,20 @@ func (x *mapper) content(segs []Segment) (title string, forms []fhir.M) {
 		if s.Name() != "OBX" {
 			continue
 		}
+		kind := str(s.Field(2), 0)
+		if kind == "HD" || kind == "EI" { // what something else is called, such as the study that a report is of: no words of the document
+			continue
+		}
 		if t := x.concept(s.Field(3)).Words(); title == "" {
 			title = t
 		}
-		switch str(s.Field(2), 0) {
+		switch kind {
 		case "ED", "RP":
 			if a := x.attachment(s); a != nil {
 				forms = append(forms, a)
 			}
 		default:
-			lines = append(lines, x.textOf(obx{Segment: s})...)
+			lines = append(lines, x.textOf(obx{Segment: s}, s.Field(5))...)
 		}
 	}
 	if t := text(strings.Join(lines, "\n")); t != "" {

@@ -1,6 +1,7 @@
 package hl7v2
 
 import (
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -258,13 +259,20 @@ type list []node
 
 func (l list) eval(sc *scope) any {
 	var out []any
+	add := func(v any) { // what two fields say is said once
+		if !slices.ContainsFunc(out, func(was any) bool { return reflect.DeepEqual(was, v) }) {
+			out = append(out, v)
+		}
+	}
 	for _, n := range l {
 		switch v := n.eval(sc).(type) {
 		case nil:
 		case []any:
-			out = append(out, v...)
+			for _, one := range v {
+				add(one)
+			}
 		default:
-			out = append(out, v)
+			add(v)
 		}
 	}
 	if len(out) == 0 {

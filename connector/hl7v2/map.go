@@ -19,7 +19,7 @@ const (
 )
 
 // mapVersion is raised when a map changes what it makes of the same bytes.
-const mapVersion = "/3"
+const mapVersion = "/4"
 
 // partialTypes are the resources of which a message says only what it says: an empty field is unchanged. HL7 v2.4 §2.10. Results are not among
 // them: each states the whole.

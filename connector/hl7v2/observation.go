@@ -42,7 +42,7 @@ func (x *mapper) observation(r *report, n int, o obx, section, reportStatus, vis
 	if o.wave != nil {
 		o.wave.fill(x, f)
 	} else {
-		x.value(f, o)
+		x.values(f, o)
 	}
 	if rr := referenceRange(o.Field(7), f); rr != nil {
 		f["referenceRange"] = []fhir.M{rr}
@@ -70,16 +70,35 @@ func (x *mapper) observationKind(r *report, section string) []fhir.CodeableConce
 	return []fhir.CodeableConcept{fhir.Code(m.system, m.code, m.display)}
 }
 
-// value reads OBX-5 by the type in OBX-2. A value that is not of its type is kept as words: what the laboratory wrote is never dropped.
-func (x *mapper) value(f fhir.M, o obx) {
+// values reads OBX-5. Several values that are not text, such as the answers to one question, are components of the one result: none of them is the result alone.
+func (x *mapper) values(f fhir.M, o obx) {
 	v := o.Field(5)
+	var several []fhir.M
+	if !isText(o.Segment) && len(o.more) == 0 {
+		for rep := range v.Reps() {
+			if !rep.Empty() && !rep.Null() {
+				c := fhir.M{"code": f["code"]}
+				x.value(c, o, rep)
+				several = append(several, c)
+			}
+		}
+	}
+	if len(several) > 1 {
+		f["component"] = several
+		return
+	}
+	x.value(f, o, v)
+}
+
+// value reads a value of OBX-5 by the type in OBX-2. One that is not of its type is kept as words: what the laboratory wrote is never dropped.
+func (x *mapper) value(f fhir.M, o obx, v Value) {
 	if v.Empty() || v.Null() {
 		if len(o.more) == 0 {
 			f["dataAbsentReason"] = fhir.Code(dataAbsentReason, "unknown", "Unknown")
 			return
 		}
 	}
-	words := text(strings.Join(x.textOf(o), "\n"))
+	words := text(strings.Join(x.textOf(o, v), "\n"))
 	switch kind := strings.ToUpper(str(o.Field(2), 0)); kind {
 	case "NM":
 		if q, ok := x.quantity(words, o); ok {
@@ -88,7 +107,7 @@ func (x *mapper) value(f fhir.M, o obx) {
 		}
 		x.note(fhir.ValueError, o.Place(5), "the value is said to be a number and is not; it was kept as words")
 	case "SN":
-		if x.structured(f, o) {
+		if x.structured(f, o, v) {
 			return
 		}
 	case "CE", "CWE", "CNE", "CF", "IS", "ID":
@@ -96,6 +115,13 @@ func (x *mapper) value(f fhir.M, o obx) {
 			f["valueCodeableConcept"] = c
 			return
 		}
+		var said []string // in another component than those of a code: its words without the delimiters
+		for c := range v.Comps() {
+			if t := text(c.Words()); t != "" {
+				said = append(said, t)
+			}
+		}
+		words = strings.Join(said, " ")
 	case "DT", "TS", "DTM":
 		if at := x.dateTime(v, o.Place(5)); at != "" {
 			f["valueDateTime"] = at
@@ -124,12 +150,12 @@ func clock(t string) string {
 	return t[:2] + ":" + t[2:4] + ":" + s
 }
 
-// textOf is the lines of an observation: its repetitions and the OBX that continue it.
-func (x *mapper) textOf(o obx) []string {
+// textOf is the lines of an observation: its repetitions and the OBX that continue it. v is the value meant, of one that is no text.
+func (x *mapper) textOf(o obx, v Value) []string {
 	var lines []string
 	for _, s := range append([]Segment{o.Segment}, o.more...) {
 		if !isText(s) {
-			lines = append(lines, words(s.Field(5)))
+			lines = append(lines, words(v))
 			continue
 		}
 		if s.Field(5).Empty() {
@@ -170,8 +196,7 @@ func (x *mapper) unit(v Value) fhir.Quantity {
 }
 
 // structured reads an SN: ">^100", "^100^-^200" (a range), "^1^:^128" (a ratio), "^2^+". HL7 v2.4 §2.9.40
-func (x *mapper) structured(f fhir.M, o obx) bool {
-	v := o.Field(5)
+func (x *mapper) structured(f fhir.M, o obx, v Value) bool {
 	cmp, sep := str(v, 1), str(v, 3)
 	one, ok := number(str(v, 2))
 	if !ok {

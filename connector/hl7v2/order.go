@@ -103,6 +103,9 @@ func (x *mapper) order1(o *order, visit string) {
 		return
 	}
 	sc := &scope{own: o.detail, segs: o.segs, grouped: true}
+	if i := slices.IndexFunc(sc.segs, func(s Segment) bool { return s == o.detail }); i > 0 { // route and timing are those that follow it, before those of another
+		sc.segs = slices.Concat(sc.segs[i:], sc.segs[:i])
+	}
 	f := fhir.M{"subject": x.subject(), "identifier": append(x.orderNumbers(o.detail, o.orc, 2, "PLAC"), x.orderNumbers(o.detail, o.orc, 3, "FILL")...)}
 	if visit != "" {
 		f["encounter"] = fhir.Reference{Reference: "Encounter/" + visit}
@@ -225,9 +228,6 @@ func (x *mapper) prescription(o *order, sc *scope, f fhir.M, number string) {
 	from := []string{"ORC"}
 	if o.detail.Exists() {
 		from = append(from, o.detail.name)
-	}
-	if i := slices.IndexFunc(sc.segs, func(s Segment) bool { return s == o.detail }); i > 0 { // route and timing are those that follow it, before those of another
-		sc.segs = slices.Concat(sc.segs[i:], sc.segs[:i])
 	}
 	x.fill("MedicationRequest", f, sc, from...)
 	if o.detail.name == "RXE" { // as it was ordered speaks only where as it was encoded does not: two doses would be taken for two to be given

@@ -1,6 +1,7 @@
 package hl7v2
 
 import (
+	"cmp"
 	"strings"
 
 	"tombolo/fhir"
@@ -55,7 +56,11 @@ func (x *mapper) referral(segs []Segment, rf1 Segment, number, visit string) {
 	if ns == "" {
 		ns = x.o.Authority
 	}
-	f := fhir.M{"intent": "order", "subject": x.subject(), "identifier": []fhir.Identifier{{System: x.systemOf(ns), Value: number}}}
+	numbers := []fhir.Identifier{{System: x.systemOf(ns), Value: number}}
+	if n := str(rf1.Field(11), 1); n != "" { // the referrer's own
+		numbers = append(numbers, fhir.Identifier{System: x.systemOf(cmp.Or(authority(rf1.Field(11).Comp(2)), x.o.Authority)), Value: n})
+	}
+	f := fhir.M{"intent": "order", "subject": x.subject(), "identifier": numbers}
 	if x.h.status != "" && x.h.turn > 1 {
 		f["status"] = x.h.status
 	}

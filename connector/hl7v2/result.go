@@ -77,6 +77,8 @@ func gatherReports(segs []Segment) (reports []report, loose int) {
 	var orc Segment
 	var specimens []Segment
 	bySpecimen := false // OUL^R22: SPM first
+	var before []string // comments on what comes next: those between ORC and OBR
+	var of commented
 	for i, s := range segs {
 		var r *report
 		if len(reports) > 0 {
@@ -84,6 +86,7 @@ func gatherReports(segs []Segment) (reports []report, loose int) {
 		}
 		switch s.name {
 		case "ORC":
+			of = onNext
 			if bySpecimen && r != nil && !r.orc.Exists() && segs[i-1].name == "OBR" {
 				r.orc = s
 			} else {
@@ -96,13 +99,16 @@ func gatherReports(segs []Segment) (reports []report, loose int) {
 				}
 				bySpecimen = true
 				specimens = append(specimens, s)
+				of = onNothing
 			} else {
 				r.specimens = append(r.specimens, s)
+				of = onReport
 			}
 		case "OBR":
-			reports = append(reports, report{obr: s, orc: orc, specimens: slices.Clone(specimens)})
-			orc = Segment{}
+			reports = append(reports, report{obr: s, orc: orc, specimens: slices.Clone(specimens), notes: before})
+			orc, before, of = Segment{}, nil, onReport
 		case "OBX":
+			of = onResult
 			if r == nil || bySpecimen && belongsToSpecimen(segs, i) {
 				loose++
 			} else if last := len(r.lines) - 1; last >= 0 && continues(r.lines[last], s) {
@@ -111,19 +117,34 @@ func gatherReports(segs []Segment) (reports []report, loose int) {
 				r.lines = append(r.lines, obx{Segment: s})
 			}
 		case "NTE":
-			if r == nil {
-				continue
+			switch of {
+			case onNext:
+				before = append(before, comment(s))
+			case onReport:
+				r.notes = append(r.notes, comment(s))
+			case onResult:
+				if r == nil || len(r.lines) == 0 {
+					continue
+				}
+				last := &r.lines[len(r.lines)-1]
+				last.notes = append(last.notes, comment(s))
 			}
-			note := comment(s)
-			if n := len(r.lines); n > 0 {
-				r.lines[n-1].notes = append(r.lines[n-1].notes, note)
-			} else {
-				r.notes = append(r.notes, note)
-			}
+		case "PID", "PD1", "NK1", "PV1", "PV2", "AL1", "IAM", "DG1", "PR1", "IN1", "GT1", "RF1", "PRD", "TXA":
+			of = onNothing
 		}
 	}
 	return reports, loose
 }
+
+// A commented is what a comment stands under: a comment on the visit is none on the result before it.
+type commented int
+
+const (
+	onNothing commented = iota // nothing that a report says: its words stay in the raw message
+	onNext
+	onReport
+	onResult
+)
 
 // belongsToSpecimen reports whether an OBX stands right under an SPM: it describes the specimen, not a report.
 func belongsToSpecimen(segs []Segment, i int) bool {
@@ -205,7 +226,7 @@ func (x *mapper) report(r *report, n int, visit string) {
 				forms = append(forms, a)
 			}
 		case r.imaging && isText(o.Segment):
-			told = append(told, x.textOf(o)...)
+			told = append(told, x.textOf(o, o.Field(5))...)
 			told = append(told, o.notes...)
 		default:
 			results = append(results, x.observation(r, n, o, section, status, visit))

@@ -95,9 +95,19 @@ func (x *mapper) appointmentStatus(sch Segment) (status string, assumed bool) {
 	return x.h.assume, true
 }
 
-// when reads SCH-11 (TQ: start and end), else the resources' own times; without an end, the duration makes one.
+// when reads TQ1, which has taken its place since version 2.5, else SCH-11 (TQ: start and end), else the resources' own times; without an end, the duration makes one.
 func (x *mapper) when(sch Segment, segs []Segment) (start, end string) {
-	start, end = x.instant(sch.Field(11).Comp(4), "SCH-11"), x.instant(sch.Field(11).Comp(5), "SCH-11")
+	for _, s := range segs {
+		if s.name == "RGS" {
+			break
+		}
+		if s.name == "TQ1" && start == "" {
+			start, end = x.instant(s.Field(7), s.Place(7)), x.instant(s.Field(8), s.Place(8))
+		}
+	}
+	if start == "" {
+		start, end = x.instant(sch.Field(11).Comp(4), "SCH-11"), x.instant(sch.Field(11).Comp(5), "SCH-11")
+	}
 	minutes := duration(str(sch.Field(9), 1), str(sch.Field(10), 1))
 	for _, s := range segs {
 		at, length := 0, 0

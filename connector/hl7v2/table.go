@@ -1,6 +1,7 @@
 package hl7v2
 
 import (
+	"cmp"
 	"maps"
 	"regexp"
 	"slices"
@@ -196,6 +197,7 @@ func init() { // the readers of concepts look at tables, whose compiler looks at
 	readers = map[string]reader{
 		"string":   func(_ *mapper, v Value, _ string, _ *term) any { return said(str(v, 0)) },
 		"words":    func(_ *mapper, v Value, _ string, _ *term) any { return said(words(v)) },
+		"lines":    readLines,
 		"code":     readCode,
 		"boolean":  func(_ *mapper, v Value, _ string, _ *term) any { return str(v, 0) == "true" || str(v, 0) == "Y" },
 		"yes":      readYes,
@@ -220,6 +222,20 @@ func init() { // the readers of concepts look at tables, whose compiler looks at
 		"place":        readPlace,
 		"annotation":   readAnnotation,
 	}
+}
+
+// readLines reads what each repetition says in words, a line each: of a coded one its words, else its code.
+func readLines(_ *mapper, v Value, _ string, _ *term) any {
+	var lines []string
+	for rep := range v.Reps() {
+		if l := cmp.Or(text(str(rep, 2)), text(str(rep, 1))); l != "" {
+			lines = append(lines, l)
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return strings.Join(lines, "\n")
 }
 
 func readCode(x *mapper, v Value, _ string, t *term) any {
