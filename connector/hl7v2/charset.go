@@ -3,6 +3,7 @@ package hl7v2
 import (
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
@@ -62,9 +63,9 @@ func decode(data []byte, configured string, issues *[]*fhir.Issue) (text, charse
 	declared := declaredCharset(data)
 	if isASCII(data) {
 		if c := canonical(declared); charsets[c] != nil && c != "UTF-16" {
-			return string(data), c, nil
+			return asText(data), c, nil
 		}
-		return string(data), "UTF-8", nil
+		return asText(data), "UTF-8", nil
 	}
 	name := declared
 	if name == "" {
@@ -81,7 +82,7 @@ func decode(data []byte, configured string, issues *[]*fhir.Issue) (text, charse
 	}
 	// UTF-8, UNICODE (which in the UK nearly always is UTF-8 on the wire), ASCII with more than ASCII in it, or nothing said.
 	if utf8.Valid(data) {
-		return string(data), "UTF-8", nil
+		return asText(data), "UTF-8", nil
 	}
 	if name != "" {
 		*issues = append(*issues, &fhir.Issue{Type: fhir.CodeInvalid, Severity: fhir.Warning, Expression: "MSH-18",
@@ -89,6 +90,14 @@ func decode(data []byte, configured string, issues *[]*fhir.Issue) (text, charse
 	}
 	out, _ := charmap.Windows1252.NewDecoder().Bytes(data)
 	return string(out), "WINDOWS-1252", nil
+}
+
+// asText is a message's bytes as text. Of one that holds a document there is no second copy: nobody changes what has arrived.
+func asText(data []byte) string {
+	if len(data) > 1<<20 {
+		return unsafe.String(&data[0], len(data))
+	}
+	return string(data)
 }
 
 func utf16Order(data []byte) encoding.Encoding {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -230,21 +231,34 @@ func (f *Feed) serve(ctx context.Context, conn net.Conn, door connector.Door) {
 // it is stored, and several at once would cost what no machine was bought for. The others' senders wait.
 var largeTurn = make(chan struct{}, 1)
 
-// A turn is one connection's hold on largeTurn.
-type turn struct{ held bool }
+// A turn is one connection's hold on largeTurn. While it lasts garbage is collected early: each copy of such a message is as large as all else together, and
+// there is nothing in it for the collector to look at.
+type turn struct {
+	held   bool
+	before int64 // the process's memory limit
+}
+
+// largeRoom is how much more memory than before may be in use before the collector runs for each allocation: a few copies of the largest message.
+const largeRoom = 96 << 20
 
 func (t *turn) take(ctx context.Context) bool {
 	select {
 	case largeTurn <- struct{}{}:
 		t.held = true
 	case <-ctx.Done():
+		return false
 	}
-	return t.held
+	used := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(used)
+	t.before = debug.SetMemoryLimit(-1)
+	debug.SetMemoryLimit(min(t.before, int64(used[0].Value.Uint64()-used[1].Value.Uint64())+largeRoom))
+	return true
 }
 
 // end passes the turn on, and gives back the memory first.
 func (t *turn) end() {
 	if t.held {
+		debug.SetMemoryLimit(t.before)
 		debug.FreeOSMemory()
 		t.held = false
 		<-largeTurn

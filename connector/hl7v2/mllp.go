@@ -89,6 +89,7 @@ func (m *manners) readFrame(r *bufio.Reader, limit int, large func()) ([]byte, e
 		}
 		if len(f.buf) <= ordinary && len(f.buf)+n > ordinary && large != nil {
 			large()
+			f.buf = append(make([]byte, 0, min(limit, MaxMessage)), f.buf...) // once, rather than by growing
 		}
 		f.buf = append(f.buf, chunk[:n]...)
 		switch {

@@ -119,8 +119,9 @@ func isDelim(c byte) bool {
 // split finds segments and fields. One pass, no copies: everything else is a piece of m.text.
 func (m *Message) split() *fhir.Issue {
 	text := m.text
-	m.segs = make([]Segment, 0, 4+len(text)/120)
-	m.bounds = make([]int32, 0, 16+len(text)/7)
+	likely := min(len(text), 256<<10) // a message of megabytes is a document in one field
+	m.segs = make([]Segment, 0, 4+likely/120)
+	m.bounds = make([]int32, 0, 16+likely/7)
 	eol := "\r"
 	if strings.IndexByte(text, '\n') >= 0 {
 		eol = "\r\n"
