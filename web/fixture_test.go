@@ -420,6 +420,7 @@ func newFake() *fakeRecords {
 	dozen := cast.Dozen(today)
 	f := &fakeRecords{worlds: map[string]*world{"person-1": margaretsWorld()}, numbers: map[string]string{}, objects: map[string]bool{"person-daniel": true}, docs: map[string]*gather.Document{}}
 	f.numbers[dozen[0].NHS] = "person-1"
+	f.worlds["person-1"].facts = append(f.worlds["person-1"].facts, repeats()...)
 	for _, p := range dozen[1:] {
 		f.worlds["person-"+p.Key] = newWorld(p)
 		f.numbers[p.NHS] = "person-" + p.Key

@@ -19,6 +19,7 @@ type mePage struct {
 	Born     string
 	NHS      string
 	Sources  string
+	View     string // of this opening
 	Sections []mySection
 	Looks    []lookGroup
 	MayAsk   bool // the person can say that they do not recognise a look
@@ -41,11 +42,13 @@ func (s *Site) me(w http.ResponseWriter, r *http.Request, session *access.Sessio
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), wholeWait)
 	defer cancel()
-	sn, err := s.viewings.start(r.Context(), s.opts.Records, session, person).whole(ctx)
+	v := s.viewing(r, session, person)
+	sn, err := v.whole(ctx)
 	if err != nil {
 		return err
 	}
 	p := newMe(sn.Record)
+	p.View = v.id
 	if s.opts.Looks != nil {
 		p.HasLooks = true
 		looks, err := s.opts.Looks.WhoLooked(ctx, session, person)

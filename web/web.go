@@ -174,10 +174,12 @@ func (s *Site) routes() *http.ServeMux {
 	signed("GET /record/{person}/events", s.events)
 	signed("POST /record/{person}/search", s.searchRecord)
 	signed("GET /record/{person}/timeline", s.timeline)
+	signed("GET /record/{person}/trends", s.trends)
 	signed("GET /record/{person}/document/{id}", s.document)
 	signed("POST /record/emergency", s.breakGlass)
 
 	signed("GET /me", s.me)
+	signed("GET /me/trends", s.myTrends)
 	signed("GET /me/document/{id}", s.myDocument)
 	signed("POST /me/looked", s.looked)
 	signed("GET /me/asked", s.asked)
