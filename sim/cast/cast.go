@@ -157,7 +157,7 @@ type Report struct {
 
 // A Result is one line of a laboratory report.
 type Result struct {
-	Code, Display, Value, Unit, Low, High, Flag string
+	Code, Display, Value, Unit, Low, High, Flag string // Value is a number, perhaps behind < or >
 }
 
 // A Document is a letter or form.

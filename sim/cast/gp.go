@@ -67,6 +67,13 @@ func SurgeryOf(key string, today time.Time) Surgery {
 	return Surgery{}
 }
 
+// thyroid is a report of how the thyroid does.
+func thyroid(id, date, tsh, tshFlag, t4, t4Flag string) Panel {
+	return Panel{Report: Report{ID: id, Code: "61167004", Display: "Thyroid function tests", System: sct, Date: date, Status: "final", By: "Severn Pathology", Held: []string{GP2}},
+		Groups: []Group{{Code: "61167004", Display: "Thyroid function tests", Results: []Result{
+			{"1022791000000101", "Serum TSH level", tsh, "mU/L", "0.3", "5.5", tshFlag}, {"1030801000000101", "Serum free T4 level", t4, "pmol/L", "9.0", "19.0", t4Flag}}}}}
+}
+
 func priyasSurgery(t time.Time) Surgery {
 	gp := []string{GP2}
 	var issues []string
@@ -100,7 +107,9 @@ func priyasSurgery(t time.Time) Surgery {
 					{"1022651000000100", "Platelet count", "262", "10*9/L", "150", "450", ""}}},
 				{Code: "1017401000000104", Display: "Urea and electrolytes", Comment: "Repeat in three months", Results: []Result{
 					{"1000651000000109", "Serum sodium", "139", "mmol/L", "133", "146", ""}, {"1000731000000107", "Serum creatinine", "91", "umol/L", "45", "84", "H"}}},
-			}}},
+			}},
+			thyroid("G-6100", day(t, 420), "11.2", "H", "8.1", "L"), thyroid("G-6400", day(t, 330), "<0.05", "L", "22.4", "H"), thyroid("G-6700", day(t, 150), "2.9", "", "14.0", ""),
+		},
 		Documents: []Letter{
 			{Document: Document{ID: "L-1", Type: "Letter", Code: "823571000000103", Title: "Endocrinology clinic letter", Date: at(t, 120, "11:00"), By: "Severn Acute Trust", MIME: "text/plain",
 				Text: "Seen in clinic. Levothyroxine to continue at 100 micrograms. Thyroid function in three months.", Held: gp}},

@@ -122,7 +122,11 @@ func (b *builder) observation(n int, i cast.Item) {
 }
 
 func quantity(value, unit string) fhir.M {
-	q := fhir.M{"value": json.Number(value), "unit": unit}
+	number := strings.TrimLeft(value, "<>")
+	q := fhir.M{"value": json.Number(number), "unit": unit}
+	if number != value {
+		q["comparator"] = strings.TrimSuffix(value, number)
+	}
 	if unit != "" {
 		q["system"], q["code"] = fhir.SystemUCUM, unit
 	}

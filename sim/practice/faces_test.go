@@ -119,8 +119,8 @@ func TestRealisticRecords(t *testing.T) {
 			}
 		}
 	}
-	if groups != 2 {
-		t.Errorf("%d groups of results, want 2", groups)
+	if groups != 5 {
+		t.Errorf("%d groups of results, want 5: two of one report, and one of each of three", groups)
 	}
 }
 

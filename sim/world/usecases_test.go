@@ -34,6 +34,8 @@ var needs = []struct {
 		"Recorded by|Dr Yasmin Noor", "Where|Riverside Medical Centre"}, []string{"Comment note"}},
 	{"result groups", "priya", "results", []string{"Full blood count|Haemoglobin estimation|128 g/L|115 to 165", "Platelet count|262 ×10⁹/L|150 to 450|Normal, no action|Urea and electrolytes",
 		"Serum creatinine|91 µmol/L|45 to 84|High|Repeat in three months"}, []string{"Comment note"}},
+	{"results over time", "priya", "/trends", []string{"All 3 sources answered.", "Serum free T4 level|in pmol/L", "Serum TSH level|in mU/L", "4 readings, from 28-Sep-2025 to 18-Oct-2026", "Shaded: reference range, 0.3 to 5.5.", "|6.8 mU/L|0.3-5.5|High|Severn Acute Trust|", "|2.9 mU/L|0.3 to 5.5|Riverside Medical Centre|",
+		"|< 0.05 mU/L|0.3 to 5.5|Low|Riverside Medical Centre|", "|11.2 mU/L|0.3 to 5.5|High|Riverside Medical Centre"}, nil},
 	{"document without a file", "priya", "documents", []string{"Letter from previous practice|No file|Letter; The file was not received with the transfer of the record|From"}, []string{"OpenLetter from previous practice"}},
 	{"left out", "sam", "", []string{"items are left out because they are confidential or because the person wishes it"}, nil},
 	{"in transit", "laura", "", []string{"the record from the person's previous practice has not all arrived"}, nil},
@@ -58,12 +60,16 @@ func TestTheUseCasesOfGPConnect(t *testing.T) {
 	c := severn(t)
 	pages := map[string]string{}
 	for _, n := range needs {
-		page := pages[n.person]
-		if page == "" {
-			page = c.pageOf(t, c.w.Person(n.person), "?all=1")
-			pages[n.person] = page
+		query := "?all=1"
+		if strings.HasPrefix(n.section, "/") { // a page of its own
+			query = n.section
 		}
-		if n.section != "" {
+		page := pages[n.person+query]
+		if page == "" {
+			page = c.pageOf(t, c.w.Person(n.person), query)
+			pages[n.person+query] = page
+		}
+		if n.section != "" && query != n.section {
 			_, after, ok := strings.Cut(page, `<section class="t-section`)
 			for ok && !strings.Contains(after[:min(len(after), 200)], `id="s-`+n.section+`"`) {
 				_, after, ok = strings.Cut(after, `<section class="t-section`)
