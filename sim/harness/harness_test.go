@@ -7,7 +7,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
+
+	"tombolo/kv"
 )
 
 func TestMain(m *testing.M) {
@@ -76,7 +80,11 @@ func allThere(t testing.TB, dir Place, acked []Message) (lost int) {
 // missing looks for every message and every Bundle, and answers how many are gone.
 func missing(t testing.TB, s *Stored, acked []Message, bundles []Bundle) (lost int) {
 	t.Helper()
-	note := func(wrong string) {
+	note := func(look func() string) {
+		wrong := look()
+		for began := time.Now(); strings.Contains(wrong, kv.ErrUnavailable.Error()) && time.Since(began) < time.Minute; wrong = look() {
+			time.Sleep(100 * time.Millisecond) // the database has yet to come back: that is no loss
+		}
 		if wrong == "" {
 			return
 		}
@@ -85,10 +93,10 @@ func missing(t testing.TB, s *Stored, acked []Message, bundles []Bundle) (lost i
 		}
 	}
 	for _, m := range acked {
-		note(s.Missing(context.Background(), m))
+		note(func() string { return s.Missing(context.Background(), m) })
 	}
 	for _, b := range bundles {
-		note(s.MissingBundle(context.Background(), b))
+		note(func() string { return s.MissingBundle(context.Background(), b) })
 	}
 	return lost
 }
