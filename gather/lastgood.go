@@ -21,7 +21,8 @@ import (
 
 // A snapshot is what a source last answered about somebody, heading by heading: shown, with its age, when the source does not answer, where the region
 // file lets it be kept (limits: last_good). It is a source's answer and nothing more: whose it is and who may see it is decided anew each time, and a
-// source that no longer knows or shares the person's record takes its snapshot with it.
+// source that no longer knows or shares the person's record takes its snapshots with it. What a source itself decides goes by who asks: its answer to a
+// nurse is shown to nobody but nurses of that organisation for that purpose, and another region's to nobody but that user.
 type snapshot struct {
 	At      map[dataset.Heading]time.Time // when each heading was answered
 	Patient json.RawMessage
@@ -46,32 +47,41 @@ var (
 
 func snapshotBucket(room int) string { return fmt.Sprintf("last-good-%02d", room) }
 
-// place is the bucket and key of a source's snapshot of somebody. They tell nothing of whom.
-func (g *Gatherer) place(source string, q connector.Question) (bucket, key string, ok bool) {
+// A place is the bucket and key of a source's snapshot of somebody for those who ask alike, and what the keys for all who ask begin with. They tell nothing of
+// whom.
+type place struct{ bucket, person, key string }
+
+func (g *Gatherer) place(l *lane, q connector.Question) (p place, ok bool) {
 	who := q.Patient
 	if len(q.Identifiers) > 0 {
 		who = q.Identifiers[0].System + "|" + q.Identifiers[0].Value
 	}
 	if who == "" {
-		return "", "", false
+		return p, false
 	}
-	key = g.o.Stamper.ID(source, "last-good", who)
-	sum := sha256.Sum256([]byte(key))
-	return snapshotBucket(int(sum[0]) % snapshotRooms), source + "/" + key, true
+	r := q.Requester
+	by := []string{r.Role, r.OrganisationODS, r.Purpose, strings.Join(slices.Sorted(slices.Values(r.Activities)), " ")}
+	if l.elsewhere() {
+		by = append(by, r.UserID, r.SDSUserID)
+	}
+	id := g.o.Stamper.ID(l.key, "last-good", who)
+	sum := sha256.Sum256([]byte(id))
+	p = place{bucket: snapshotBucket(int(sum[0]) % snapshotRooms), person: l.key + "/" + id + "/"}
+	p.key = p.person + g.o.Stamper.ID(l.key, "last-good-for", strings.Join(by, "\x00"))
+	return p, true
 }
 
 // shelve keeps an answer, in the background of a reading. What else is kept of headings that were not asked this time stays.
-func (g *Gatherer) shelve(ctx context.Context, source string, q connector.Question, ans *connector.Answer) {
-	bucket, key, ok := g.place(source, q)
-	if !ok || ans.Patient == nil {
+func (g *Gatherer) shelve(ctx context.Context, source string, at place, q connector.Question, ans *connector.Answer) {
+	if ans.Patient == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	now := g.o.Now()
 	_, err := g.o.Kept.Update(ctx, func(tx store.Tx) error {
-		b := tx.Bucket(bucket)
-		was, _, err := readSnapshot(b.Get(ctx, key))
+		b := tx.Bucket(at.bucket)
+		was, _, err := readSnapshot(b.Get(ctx, at.key))
 		if err != nil {
 			was = snapshot{} // damaged: the new one takes its place
 		}
@@ -83,7 +93,7 @@ func (g *Gatherer) shelve(ctx context.Context, source string, q connector.Questi
 		if err != nil || packed == nil {
 			return err
 		}
-		b.Put(key, packed)
+		b.Put(at.key, packed)
 		return nil
 	})
 	if err != nil {
@@ -155,34 +165,39 @@ func readSnapshot(packed []byte, ok bool, err error) (snapshot, bool, error) {
 }
 
 // unshelve drops what is kept of somebody whom a source no longer knows, or no longer shares.
-func (g *Gatherer) unshelve(ctx context.Context, source string, q connector.Question) {
-	bucket, key, ok := g.place(source, q)
-	if !ok {
-		return
-	}
+func (g *Gatherer) unshelve(ctx context.Context, source string, at place) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	_, err := g.o.Kept.Update(ctx, func(tx store.Tx) error {
-		b := tx.Bucket(bucket)
-		_, kept, err := b.Get(ctx, key)
-		if err == nil && kept {
-			b.Delete(key)
+	var keys []string
+	var err error
+	for item, serr := range g.o.Kept.View(at.bucket).Scan(ctx, at.person) {
+		if err = serr; err != nil {
+			break
 		}
-		return err
-	})
+		keys = append(keys, item.Key)
+	}
+	if err == nil && len(keys) > 0 {
+		_, err = g.o.Kept.Update(ctx, func(tx store.Tx) error {
+			for _, key := range keys {
+				tx.Bucket(at.bucket).Delete(key)
+			}
+			return nil
+		})
+	}
 	if err != nil {
 		g.o.Logger.Warn("what was kept of a source's answer could not be dropped", "source", source, "error", err)
 	}
 }
 
 // earlier gives what the source last answered about the person under the headings asked, and when the oldest of it was answered; nil if nothing is
-// kept that is young enough.
-func (g *Gatherer) earlier(ctx context.Context, l *lane, q connector.Question) (*connector.Answer, time.Time) {
-	bucket, key, ok := g.place(l.key, q)
+// kept that is young enough, or if it is known by now that it is about somebody else. Content of other headings is given too: it is not to be shown, and may
+// tell what belongs to it.
+func (g *Gatherer) earlier(ctx context.Context, op *opening, l *lane, q connector.Question) (*connector.Answer, time.Time) {
+	at, ok := g.place(l, q)
 	if !ok {
 		return nil, time.Time{}
 	}
-	s, ok, err := readSnapshot(g.o.Kept.View(bucket).Get(ctx, key))
+	s, ok, err := readSnapshot(g.o.Kept.View(at.bucket).Get(ctx, at.key))
 	if err != nil || !ok {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			g.o.Logger.Warn("what was kept of a source's answer could not be read", "source", l.key, "error", err)
@@ -192,6 +207,10 @@ func (g *Gatherer) earlier(ctx context.Context, l *lane, q connector.Question) (
 	ans := &connector.Answer{States: map[dataset.Heading]dataset.State{}, Map: s.Map}
 	if ans.Patient, err = fhir.Parse(s.Patient); err != nil {
 		return nil, time.Time{}
+	}
+	owner, err := g.o.People.PersonOf(ctx, g.o.Stamper.ID(l.key, "Patient", ans.Patient.ID()))
+	if err != nil && !fhir.Is(err, fhir.NotFound) || err == nil && owner != op.person.ID {
+		return nil, time.Time{} // since then the source's patient was found to be another person
 	}
 	var oldest time.Time
 	for _, h := range q.Headings {
@@ -209,9 +228,7 @@ func (g *Gatherer) earlier(ctx context.Context, l *lane, q connector.Question) (
 		if err != nil {
 			continue
 		}
-		if _, asked := ans.States[dataset.HeadingOf(r)]; asked || supporting[r.Type()] {
-			ans.Content = append(ans.Content, r)
-		}
+		ans.Content = append(ans.Content, r)
 	}
 	if len(ans.States) == 0 {
 		return nil, time.Time{}

@@ -237,7 +237,7 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		} else if ans == nil && g.keeps(op, l) {
 			late, done := context.WithTimeout(context.WithoutCancel(ctx), lastWords/2) // its own time is over
 			defer done()
-			ans, a.earlier = g.earlier(late, l, q)
+			ans, a.earlier = g.earlier(late, op, l, q)
 		}
 	}
 	if ans == nil {
@@ -255,8 +255,10 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		return
 	}
 	if err == nil && g.keeps(op, l) {
-		kept := *ans
-		go g.shelve(context.WithoutCancel(ctx), l.key, q, &kept)
+		if at, ok := g.place(l, q); ok {
+			kept := *ans
+			go g.shelve(context.WithoutCancel(ctx), l.key, at, q, &kept)
+		}
 	}
 	a.warn = append(a.warn, ans.Issues...)
 	a.warn = append(a.warn, demographicWarnings(op.person, ans.Patient, l)...)
@@ -286,7 +288,9 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		if n, ok := counts[h]; ok && !supports {
 			counts[h] = n + 1
 		}
-		if r.Type() == "Binary" || !supports && !slices.Contains(q.Headings, h) {
+		_, fresh := ans.States[h]
+		beside := !supports && (!slices.Contains(q.Headings, h) || !a.earlier.IsZero() && !fresh)
+		if r.Type() == "Binary" || beside && a.earlier.IsZero() {
 			continue // never more than was asked for; a Binary is opened through its DocumentReference
 		}
 		origin, told := ans.Origins[r.Ref()]
@@ -301,6 +305,10 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 			a.warn = append(a.warn, fhir.Errorf(fhir.Incomplete, "an entry from %s could not be taken", l.Name))
 			continue
 		}
+		if beside {
+			a.besides = append(a.besides, stamped)
+			continue
+		}
 		a.content = append(a.content, stamped)
 	}
 	if !l.elsewhere() && err == nil && ans.Patient != nil {
@@ -312,7 +320,9 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 // noLonger drops what is kept of somebody whom the source does not know, does not share, or answers wrongly about.
 func (g *Gatherer) noLonger(ctx context.Context, op *opening, l *lane, q connector.Question) {
 	if g.keeps(op, l) {
-		go g.unshelve(context.WithoutCancel(ctx), l.key, q)
+		if at, ok := g.place(l, q); ok {
+			go g.unshelve(context.WithoutCancel(ctx), l.key, at)
+		}
 	}
 }
 
@@ -502,9 +512,15 @@ func (op *opening) take(a answered) {
 		}
 	}
 	op.recount(l)
-	if l.InPart != nil {
+	if l.InPart != nil || l.State == Earlier { // what is kept of an earlier answer supports more than is shown
 		l.support = referred(l.support, l.members)
 		l.cover()
+	}
+	if l.State == Earlier && l.unseen() { // that something is kept would tell that the source knows them
+		l.State, l.AsOf, l.Issue = Failed, time.Time{}, a.issue
+		for _, h := range l.permits {
+			l.Headings[h] = dataset.NotKnown
+		}
 	}
 }
 
