@@ -290,7 +290,7 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		}
 		_, fresh := ans.States[h]
 		beside := !supports && (!slices.Contains(q.Headings, h) || !a.earlier.IsZero() && !fresh)
-		if r.Type() == "Binary" || beside && a.earlier.IsZero() {
+		if r.Type() == "Binary" || beside && a.earlier.IsZero() && !l.facts.Source.Divided() {
 			continue // never more than was asked for; a Binary is opened through its DocumentReference
 		}
 		origin, told := ans.Origins[r.Ref()]

@@ -176,6 +176,26 @@ func TestALiveSourceIsAskedForWhatIsReleased(t *testing.T) {
 	}
 }
 
+// An answer may hold what was not asked for, which tells the unit of what was: that is used, and not shown.
+func TestWhatALiveAnswerTellsBesidesTellsTheUnit(t *testing.T) {
+	live := source(func(_ context.Context, q connector.Question) (*connector.Answer, error) {
+		visit := func(id, ward string) *fhir.Resource {
+			return fhir.New("Encounter", id, fhir.M{"status": "finished", "class": fhir.M{"code": "IMP"}, "subject": fhir.M{"reference": "Patient/p"}, "serviceProvider": fhir.M{"identifier": fhir.M{"value": ward}}, "reasonCode": []fhir.M{{"text": "Reasonword"}}})
+		}
+		at := func(id, encounter, text string) *fhir.Resource {
+			return problem(id, "p").With("encounter", fhir.M{"reference": "Encounter/" + encounter}).With("code", fhir.M{"text": text})
+		}
+		return &connector.Answer{Patient: patient("p", annsNumber, "Taylor", "1948-03-12"), States: map[dataset.Heading]dataset.State{dataset.Problems: dataset.Present},
+			Content: []*fhir.Resource{visit("e7", "WARD7"), visit("e8", "WARD8"), at("1", "e7", "Of ward seven"), at("2", "e8", canary), problem("3", "p").With("code", fhir.M{"text": canary + " by provenance"}),
+				fhir.New("Provenance", "pr", fhir.M{"target": []fhir.M{{"reference": "Condition/3"}}, "recorded": "2026-01-01T00:00:00Z", "agent": []fhir.M{{"who": fhir.M{"identifier": fhir.M{"value": "ward8"}}}}})}}, nil
+	})
+	b := openWith(t, map[string]connector.Asker{"mind": live}, func(r *region.Region) { r.Systems[1].Release = wardEight(region.Stage{Off: true}) })
+	got := string(b.record(t).Bundle("x", "y"))
+	if !strings.Contains(got, "Of ward seven") || strings.Contains(got, canary) || strings.Contains(got, "Reasonword") {
+		t.Errorf("ward 7's problem shown %v, ward 8's %v, the visits that were not asked for %v", strings.Contains(got, "Of ward seven"), strings.Contains(got, canary), strings.Contains(got, "Reasonword"))
+	}
+}
+
 // A change of the file is in force at the next question.
 func TestAStageThatIsTakenBackHoldsAtOnce(t *testing.T) {
 	b := staged(t, wardEight(region.Stage{All: true, SignOff: officer}), true)

@@ -109,7 +109,7 @@ func (f *Facts) tests(st *region.Stage) bool {
 	switch {
 	case s.Role == Citizen, s.Role == Neighbour, f.Channel == Between:
 		return false
-	case s.User != "" && slices.Contains(st.Users, s.User), slices.Contains(st.Roles, string(s.Role)):
+	case s.User != "" && (slices.Contains(st.Users, s.User) || slices.Contains(st.Users, s.Organisation+"/"+s.User)), slices.Contains(st.Roles, string(s.Role)):
 		return true
 	}
 	return st.Testers && len(st.Users) == 0 && len(st.Roles) == 0 && s.Role.info().Tester

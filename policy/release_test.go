@@ -217,6 +217,15 @@ func TestAReleaseGoesByStages(t *testing.T) {
 		if d := ofWard(with(named), dataset.Results); !d.Permit || d.Stage != "organisations" {
 			t.Errorf("%+v", d)
 		}
+		there := stage("testers", nil)
+		there.Users = []string{"RW4/dr-a"}
+		if ofWard(with(there), dataset.Results).Permit {
+			t.Error("the user of that name at another organisation tests it")
+		}
+		there.Users = []string{"RX1/dr-a"}
+		if !ofWard(with(there), dataset.Results).Permit {
+			t.Error("the user of that organisation does not test it")
+		}
 		g := with(tests)
 		g.Subject.User = "dr-b"
 		if d := ofWard(g, dataset.Results); d.Permit || !d.Because("release") {

@@ -33,7 +33,7 @@ type Stage struct {
 	ODS               []string // users of these organisations
 
 	From  time.Time
-	Users []string // testers by their id, whatever their role; they see it at each later stage too
+	Users []string // testers by their id, or by organisation and id (RX1/dr-a), whatever their role; they see it at each later stage too
 	Roles []string // whose users are testers; none, and no Users: the roles that are
 	// SignOff is the clinical-safety sign-off. A stage beyond testers is closed without one.
 	SignOff SignOff
@@ -205,7 +205,7 @@ var stageShape = block("How far the release of some units' or headings' data has
 		list(func(s *Stage) *[]string { return &s.Units }, text(func(s *string) *string { return s }, unitText))},
 	field[Stage]{"headings", "the headings that it is about; every heading if not given", false,
 		list(func(s *Stage) *[]dataset.Heading { return &s.Headings }, oneOf(func(h *dataset.Heading) *dataset.Heading { return h }, "a heading of the shared data set", headings))},
-	field[Stage]{"testers", "the ids of users who test it, whatever their role, and who see it at every stage but off", false, list(func(s *Stage) *[]string { return &s.Users }, text(func(s *string) *string { return s }, anyText))},
+	field[Stage]{"testers", "the ids of users who test it, whatever their role, and who see it at every stage but off; RX1/dr-ade for a user of one organisation only", false, list(func(s *Stage) *[]string { return &s.Users }, text(func(s *string) *string { return s }, anyText))},
 	field[Stage]{"tester_roles", "the roles whose users test it; the program's own (gp) if neither these nor testers are given", false, list(func(s *Stage) *[]string { return &s.Roles }, oneOf(func(s *string) *string { return s }, "a role", Roles))},
 	field[Stage]{"sign_off", "the clinical-safety sign-off, which a stage beyond testers needs", false, signOffShape},
 )
