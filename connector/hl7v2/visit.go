@@ -26,10 +26,10 @@ func (x *mapper) visitID(pv1 Segment) string {
 		admitted = str(first(x.segs, "EVN").Field(6), 1)
 	}
 	if admitted == "" {
-		x.note(fhir.Required, "PV1-19", "the visit has neither a visit number nor a time of admission, so it cannot be told from others and was left out")
+		x.note(fhir.Required, pv1.Place(19), "the visit has neither a visit number nor a time of admission, so it cannot be told from others and was left out")
 		return ""
 	}
-	x.note(fhir.Required, "PV1-19", "the visit has no visit number; it is known by its patient and time of admission")
+	x.note(fhir.Required, pv1.Place(19), "the visit has no visit number; it is known by its patient and time of admission")
 	return id("V", hash(x.patient, admitted))
 }
 
