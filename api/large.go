@@ -41,7 +41,9 @@ func (g *gated) Read(b []byte) (int, error) {
 		case g.turn <- struct{}{}:
 			g.mine = true
 		case <-wait.C:
-			return 0, fhir.Errorf(fhir.Throttled, "other large requests are being read: send this one again later, or in parts")
+			busy := fhir.Errorf(fhir.Throttled, "other large requests are being read: send this one again later, or in parts")
+			busy.After = largeWait
+			return 0, busy
 		case <-g.ctx.Done():
 			return 0, g.ctx.Err()
 		}

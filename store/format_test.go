@@ -11,8 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"tombolo/fhir"
 	"tombolo/kv"
 	"tombolo/kv/enginetest"
+	"tombolo/search"
 )
 
 // With -keep VERSION, the tests write a small store of this version of the program into testdata/VERSION, for all later ones to open:
@@ -136,11 +138,23 @@ func TestStoresOfEarlierVersions(t *testing.T) {
 			if got := contentOf(t, db); got != string(want) {
 				t.Errorf("what it holds:\n%s\nwant:\n%s", got, want)
 			}
+			found := func() int {
+				t.Helper()
+				p, err := db.Search(t.Context(), search.Query{Type: "Observation", Params: []search.Param{{Name: "code", Values: []string{fhir.SystemSNOMED + "|code1"}}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return len(p.Resources)
+			}
+			before := found()
 			if _, err := db.Reindex(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
-			if r := verified(t, db); !r.OK() || db.IndexIsStale() {
+			if r := verified(t, db); !r.OK() || db.IndexIsStale() || r.Counts.Kinds["former index"].Keys > 0 || r.Counts.Kinds["index"].Keys == 0 {
 				t.Errorf("stale %v, %s", db.IndexIsStale(), r)
+			}
+			if after := found(); before == 0 || after != before {
+				t.Errorf("a search found %d before it was indexed anew, and %d afterwards", before, after)
 			}
 			if v, ok, err := db.View("room").Get(t.Context(), "key"); err != nil || !ok || string(v) != "value" {
 				t.Errorf("a room's key is %q, %v, %v", v, ok, err)

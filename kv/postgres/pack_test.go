@@ -117,3 +117,23 @@ func packedOtherwise(t *testing.T, value []byte) []byte {
 	}
 	return row
 }
+
+func BenchmarkUnpack(b *testing.B) {
+	row := packed([]byte(packable + packable + packable))
+	b.SetBytes(int64(3 * len(packable)))
+	for b.Loop() {
+		if len(unpacked(row)) != 3*len(packable) {
+			b.Fatal("lost")
+		}
+	}
+}
+
+func BenchmarkPack(b *testing.B) {
+	value := []byte(packable + packable + packable)
+	b.SetBytes(int64(len(value)))
+	for b.Loop() {
+		if len(packed(value)) == len(value) {
+			b.Fatal("not packed")
+		}
+	}
+}
