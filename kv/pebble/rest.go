@@ -60,6 +60,13 @@ type writtenLog struct {
 	n    uint64
 }
 
+// Preallocate implements vfs.File. Pebble would take the room of a whole log, 70 MiB, however little is written.
+func (f writtenLog) Preallocate(offset, length int64) error {
+	return f.File.Preallocate(offset, min(length, preallocated))
+}
+
+const preallocated = 4 << 20
+
 // Close implements vfs.File.
 func (f writtenLog) Close() error {
 	err := f.File.Close()
@@ -150,7 +157,11 @@ func (e *Engine) whenAtRest() {
 	if err != nil || held < spare || held < all/portion || e.space.enough() != nil {
 		return
 	}
-	if err := e.emptyLogs(); err != nil {
+	err = e.emptyLogs()
+	if held, _, err2 := e.room(); err == nil && err2 == nil && held >= spare {
+		err = e.emptyLogs() // the log that is being written now was one of the old ones, and the next will be an empty one
+	}
+	if err != nil {
 		e.opts.Log.Warn("store: the room of old write-ahead logs could not be given back, and will be when more was written", "dir", e.opts.Dir, "err", err)
 	}
 }
