@@ -3,8 +3,13 @@ package postgres
 import (
 	"bytes"
 	_ "embed"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
+
+	"tombolo/kv"
 )
 
 // Resources of one kind are much alike, and PostgreSQL compresses each value by itself: a FHIR resource of 1.3 kB to 1.0 kB by lz4, and to 0.3 kB by zstd with a
@@ -77,6 +82,25 @@ func unpacked(row []byte) []byte {
 		return row
 	}
 	return present(value)
+}
+
+// unpackEntries unpacks the values of many entries, on all processors.
+func unpackEntries(entries []kv.Entry) {
+	const portion = 32
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	work := func() {
+		for i := int(next.Add(portion)) - portion; i < len(entries); i = int(next.Add(portion)) - portion {
+			for j := range entries[i:min(i+portion, len(entries))] {
+				entries[i+j].Value = unpacked(entries[i+j].Value)
+			}
+		}
+	}
+	for range min(runtime.GOMAXPROCS(0), len(entries)/portion) - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
 }
 
 // plain says whether a value stands in its row as it is, whichever version of the program wrote it.

@@ -214,7 +214,7 @@ func (c *cursor) queue(b *pgx.Batch) (page func() (entries []kv.Entry, end bool)
 			var more *bool
 			_, err := pgx.ForEachRow(rows, []any{&key, &value, &more}, func() error {
 				if cut[i] = more != nil; len(found[i]) < most {
-					found[i] = append(found[i], kv.Entry{Key: kv.Key{Part: rg.Part, Key: string(key)}, Value: unpacked(value)})
+					found[i] = append(found[i], kv.Entry{Key: kv.Key{Part: rg.Part, Key: string(key)}, Value: value})
 				} else {
 					cut[i] = true
 				}
@@ -258,7 +258,7 @@ func queueMany(b *pgx.Batch, ranges []kv.Range, most, size int, found [][]kv.Ent
 		_, err := pgx.ForEachRow(rows, []any{&n, &key, &value, &more}, func() error {
 			i := int(n) - 1
 			if cut[i] = more != nil; len(found[i]) < most {
-				found[i] = append(found[i], kv.Entry{Key: kv.Key{Part: ranges[i].Part, Key: string(key)}, Value: unpacked(value)})
+				found[i] = append(found[i], kv.Entry{Key: kv.Key{Part: ranges[i].Part, Key: string(key)}, Value: value})
 			} else {
 				cut[i] = true
 			}
@@ -331,6 +331,7 @@ func (e *Engine) Scan(ctx context.Context, ranges []kv.Range, limit int) iter.Se
 	}
 }
 
+// firstPage is a page of entries, which are packed still if there are more.
 func (e *Engine) firstPage(ctx context.Context, c *cursor) (entries []kv.Entry, end bool, err error) {
 	if err := e.gate.Enter(ctx); err != nil {
 		return nil, false, err
@@ -350,7 +351,9 @@ func (e *Engine) firstPage(ctx context.Context, c *cursor) (entries []kv.Entry, 
 		if err := e.short.SendBatch(ctx, send).Close(); err != nil {
 			return err
 		}
-		entries, end = page()
+		if entries, end = page(); end {
+			unpackEntries(entries)
+		}
 		return nil
 	})
 	return entries, end, err

@@ -131,7 +131,9 @@ func (s *snapshot) Scan(ctx context.Context, ranges []kv.Range, limit int) iter.
 				return
 			}
 			var entries []kv.Entry
-			if entries, end = page(); !hand(ctx, entries, yield) {
+			entries, end = page()
+			unpackEntries(entries)
+			if !hand(ctx, entries, yield) {
 				return
 			}
 		}
