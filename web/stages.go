@@ -68,7 +68,7 @@ func (r stageRow) By() string {
 func stageMark(e *gather.Entry) (mark, bool) {
 	for _, m := range e.Members {
 		if stage := gather.StageOf(m.Resource); stage != "" {
-			return mark{"You see this as a tester: released to " + stage + " only", toneWarn}, true
+			return mark{"You test this: " + stage, toneWarn}, true
 		}
 	}
 	return mark{}, false

@@ -1,10 +1,16 @@
 package web
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"tombolo/connector"
 	"tombolo/dataset"
+	"tombolo/fhir"
+	"tombolo/gather"
+	"tombolo/policy"
 	"tombolo/region"
 )
 
@@ -29,4 +35,29 @@ func TestTheDeskShowsHowFarEachReleaseHasCome(t *testing.T) {
 	ops := newReader(t, newSite(t, newFake()), "ops")
 	ops.get("/desk").wants(t, "Release", "RX1HQ/WARD7, RX1HQ/WARD8; Documents", "testers: dr-marsh, nurse", "users of RX1, M85001", "Not yet", "Over", "Closed: its sign-off does not hold",
 		"Dr A. Officer, Clinical Safety Officer, 2026-08-22, DCB0160, HL-0042", "withdrawn 2026-11-20", "none recorded", "29-Nov-2026")
+}
+
+// What a tester sees before others says so: the entry, and the source.
+func TestATesterIsToldThatItIsATest(t *testing.T) {
+	f := newFake()
+	w := f.worlds["person-1"]
+	of := ""
+	for i, h := range w.facts {
+		if h.heading == dataset.Problems && of == "" {
+			of = h.source
+			w.facts[i].resource = h.resource.With("meta", fhir.M{"source": connector.SourceURI(of), "tag": []fhir.Coding{dataset.Tag(dataset.Problems), {System: policy.SystemStage, Code: "testers"}}})
+		}
+	}
+	if of == "" {
+		t.Fatal("she has no problem")
+	}
+	page := newReader(t, newSite(t, f), "dr-marsh").get("/record/person-1?all=1")
+	page.wants(t, "You test this: testers")
+	if n := strings.Count(page.body, "You test this: "); n != 1 {
+		t.Errorf("%d entries say that they are a test, want the one", n)
+	}
+	c := newChip(&gather.Lane{Name: "Severn Acute Trust", State: gather.Answered, Stage: "testers"})
+	if !slices.Contains(c.Warnings, "Some of this you see as a tester: it is released to testers only.") {
+		t.Errorf("the source says %q", c.Warnings)
+	}
 }
