@@ -44,6 +44,7 @@ func (n *Node) sweeper() keeper {
 func (n *Node) signIns(o *web.Options) {
 	o.SignIns = provider.New(provider.Options{Region: n.c.Region, Secret: n.secretAt, HTTP: client(), Now: n.c.Now})
 	o.Launches = launch.New(n.Access, n.secretAt)
+	o.Pointer = n.pointedTo
 	o.Apps = oauth.New(oauth.Options{Access: n.Access, Providers: o.SignIns})
 }
 

@@ -296,16 +296,23 @@ func (n *Node) untilStale(ctx context.Context, done <-chan error) error {
 	}
 }
 
+// pointedTo is the person to whom one of this region's pointers leads.
+func (n *Node) pointedTo(ctx context.Context, pointer string) (person string, err error) {
+	err = fhir.Errorf(fhir.NotFound, "there is no such pointer")
+	for _, p := range n.publishers {
+		if person, err = p.Person(ctx, pointer); err == nil {
+			break
+		}
+	}
+	return person, err
+}
+
 // followed leads whoever follows one of this region's pointers to the record that it points to. The page decides whether they may see it; an id that is no pointer's
 // leads to the page that is told of nobody, so that nothing can be learned by trying.
 func (n *Node) followed(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("pointer")
-	for _, p := range n.publishers {
-		person, err := p.Person(r.Context(), id)
-		if err == nil {
-			id = person
-			break
-		}
+	if person, err := n.pointedTo(r.Context(), id); err == nil {
+		id = person
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	http.Redirect(w, r, "/record/"+url.PathEscape(id), http.StatusSeeOther)

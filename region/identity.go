@@ -33,6 +33,7 @@ type Provider struct {
 	Activities   map[string]string // its codes for activities, and which national RBAC activity (B0360 …) each is; none: its codes are those
 	Role         string            // of everybody who comes from it, where it gives no roles (citizens)
 	Organisation string            // of everybody who comes from it, where it gives none
+	LaunchScope  string            // the scope that its in-context launch tokens bear, with which a pointer to this record is followed; "": none is taken
 	Assurance    []string          // the values of the assurance claim that are good enough; none: any
 }
 
@@ -122,6 +123,7 @@ var providerShape = block("An OpenID Connect provider: CIS2, NHS login, a trust'
 	field[Provider]{"key", "where our private key for it (a JWK) is kept: an environment variable or a file", false, text(func(p *Provider) *string { return &p.Key }, placeText)},
 	field[Provider]{"scopes", "what is asked of it; [openid, profile] if not given", false, list(func(p *Provider) *[]string { return &p.Scopes }, wordItem)},
 	field[Provider]{"parameters", "further parameters of the request, such as acr_values or vtr", false, options(func(p *Provider) *map[string]string { return &p.Parameters })},
+	field[Provider]{"launch_scope", "the scope that its in-context launch tokens bear, with which a pointer of the National Record Locator is followed to this record; none is taken if not given", false, text(func(p *Provider) *string { return &p.LaunchScope }, anyText)},
 	field[Provider]{"claims", "which of its claims give user, name, role, activities, organisation, person and assurance: {role: nhsid_nrbac_roles.0.person_roles.0.role_code}", true, claimsReader},
 	field[Provider]{"roles", "its role codes, and what they are here: {R8000: hospital-doctor}", false, rolesReader},
 	field[Provider]{"activities", "its codes for activities, and which national RBAC activity each is: {sensitive-results: B1666}; its codes are taken for those if not given", false, activitiesReader},

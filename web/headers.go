@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"tombolo/access"
+	"tombolo/access/launch"
 	"tombolo/fhir"
 )
 
@@ -62,6 +63,7 @@ func (s *Site) protect(next http.Handler) http.Handler {
 		s.fail(w, r, nil, fhir.Errorf(fhir.Forbidden, "this form was sent from another site, and was not taken"))
 	}))
 	safe.AddInsecureBypassPattern("POST /launch") // comes from other systems' pages, and proves itself
+	safe.AddInsecureBypassPattern("POST " + launch.PathPointer + "{pointer}")
 	guarded := safe.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

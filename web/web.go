@@ -79,6 +79,8 @@ type Options struct {
 	Apps     *oauth.Server  // nil: no applications are let in
 	Launches *launch.Reader // nil: nothing is launched from elsewhere
 	SignIns  *provider.Set  // nil: nobody signs in elsewhere
+	// Pointer finds the person to whom a pointer that this region has registered elsewhere leads; nil: there are none.
+	Pointer func(ctx context.Context, id string) (person string, err error)
 	Privacy  Privacy        // nil: there is nothing for privacy officers, and citizens cannot ask about a look
 	Choices  Choices        // nil: choices are not recorded here
 	Identity Identity       // nil: nobody settles who is who here
@@ -159,6 +161,9 @@ func (s *Site) routes() *http.ServeMux {
 	if s.opts.Launches != nil {
 		open("GET /launch", s.launchIn)
 		open("POST /launch", s.launchIn)
+		if s.opts.Pointer != nil {
+			open("POST "+launch.PathPointer+"{pointer}", s.followPointer)
+		}
 		open("GET "+launch.PathBack, s.smartBack)
 		signed("GET /launch/pending/{id}", s.pendingLaunch)
 	}

@@ -237,6 +237,15 @@ func (p *Provider) Verify(ctx context.Context, raw string, audience ...string) (
 	return c, nil
 }
 
+// VerifyLaunch believes a statement of the provider's that launches somebody here, made for one of the audience: signed, with an id, and for minutes. RFC 9068, RFC 7519
+func (p *Provider) VerifyLaunch(ctx context.Context, raw string, lifetime time.Duration, audience ...string) (*token.Claims, error) {
+	_, keys, err := p.discover(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return token.Verify(ctx, raw, token.Rules{Issuer: p.Issuer, Audience: audience, Keys: keys, Types: []string{"", "jwt", "at+jwt"}, Lifetime: lifetime, ID: true, Now: p.o.Now()})
+}
+
 // more asks the provider for claims that its ID token does not hold, if any of those that are wanted are not there.
 func (p *Provider) more(ctx context.Context, told *oidc.DiscoveryConfiguration, accessToken string, c *token.Claims) error {
 	missing := false
