@@ -115,3 +115,28 @@ func TestASummaryOfWhatASystemHolds(t *testing.T) {
 		t.Error("the summary is not in the audit log")
 	}
 }
+
+// What a delete would say is found by doing it and taking it back: nothing is written, whatever is said.
+func TestADeleteIsTriedAndTakenBack(t *testing.T) {
+	s := open(t)
+	patient := s.made(patientJSON("Bell"))
+	_, id, _ := strings.Cut(patient, "/")
+	result := s.made(strings.Replace(observationJSON("", "laboratory", "a", id, ""), `"id":"",`, "", 1))
+	before := s.do("GET", "_history?_count=1", nil).want(t, 200).text(t, "entry.fullUrl")
+	if a := s.do("GET", patient+"/$validate?mode=delete", nil).want(t, 200); a.text(t, "issue.code") != "conflict" || a.text(t, "issue.severity") != "error" {
+		t.Errorf("a patient in whose record something stands: %s", a.body)
+	}
+	if a := s.do("GET", result+"/$validate?mode=delete", nil).want(t, 200); a.text(t, "issue.severity") != "information" {
+		t.Errorf("what may be deleted: %s", a.body)
+	}
+	s.do("GET", "Observation/none/$validate?mode=delete", nil).want(t, 404)
+	s.as("other", "GET", result+"/$validate?mode=delete", nil).want(t, 404)
+	s.as(s.given("system/Observation.rs", ""), "GET", result+"/$validate?mode=delete", nil).want(t, 403)
+	for _, ref := range []string{patient, result} {
+		s.do("GET", ref, nil).want(t, 200)
+	}
+	if after := s.do("GET", "_history?_count=1", nil).text(t, "entry.fullUrl"); after != before {
+		t.Errorf("trying wrote something: %s before, %s after", before, after)
+	}
+	s.do("DELETE", result, nil).want(t, 204)
+}

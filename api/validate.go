@@ -1,12 +1,14 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
 	"tombolo/access"
 	"tombolo/fhir"
 	"tombolo/fhir/profile"
+	"tombolo/intake"
 )
 
 // validate is [type]/$validate and [type]/[id]/$validate: what is wrong with a resource, all of it at once, by R4, its invariants and the profiles that are
@@ -25,9 +27,9 @@ func (s *server) validate(w http.ResponseWriter, r *http.Request, session *acces
 	switch q.mode {
 	case "", "create", "update", "profile":
 	case "delete":
-		return fhir.Errorf(fhir.NotSupported, "whether something may be deleted is found out by deleting it: the modes are create, update and profile").At("mode")
+		return s.rehearseDelete(w, r, session)
 	default:
-		return fhir.Errorf(fhir.Invalid, "the modes are create, update and profile").At("mode")
+		return fhir.Errorf(fhir.Invalid, "the modes are create, update, profile and, of what is here, delete").At("mode")
 	}
 	res := q.resource
 	if id := r.PathValue("id"); id != "" && (res == nil || q.mode == "profile") {
@@ -56,6 +58,46 @@ func (s *server) validate(w http.ResponseWriter, r *http.Request, session *acces
 		issues = append([]*fhir.Issue{{Type: fhir.Informational, Severity: fhir.Information, Text: text + ". Codes of outside terminologies were not looked up."}}, issues...)
 	}
 	write(w, r, http.StatusOK, fhir.Outcome(issues...).Raw())
+	return nil
+}
+
+// errRehearsed takes back what was only tried.
+var errRehearsed = errors.New("it was only tried")
+
+// rehearseDelete is $validate with mode=delete: what deleting the resource would say, found by doing it in a transaction that is taken back. FHIR R4 resource-operation-validate.html
+func (s *server) rehearseDelete(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	if r.PathValue("id") == "" {
+		return fhir.Errorf(fhir.Required, "say which: Type/[id]/$validate").At("mode")
+	}
+	ref, err := refOf(r)
+	if err != nil {
+		return err
+	}
+	own, err := s.o.Gather.Own(r.Context(), session)
+	if err != nil {
+		return err
+	}
+	c := change{method: "DELETE", typ: ref.Type(), id: ref.ID()}
+	if err := own.Refused(r.Context(), c.lacks(own.Reach())); err != nil {
+		return err
+	}
+	if _, err := own.Read(r.Context(), ref); err != nil {
+		return err
+	}
+	sub := intake.Submission{Source: own.Source(), Raw: []byte("$validate " + ref), ContentType: "text/plain", Reach: own.Reach()}
+	_, err = s.o.Intake.Submit(r.Context(), sub, func(tx *intake.Writing) ([]byte, error) {
+		if _, err := apply(r.Context(), tx, c); err != nil {
+			return nil, err
+		}
+		return nil, errRehearsed
+	})
+	said := &fhir.Issue{Type: fhir.Informational, Severity: fhir.Information, Text: "it may be deleted, as things are"}
+	if !errors.Is(err, errRehearsed) {
+		if said = fhir.IssueOf(err); said == nil || statusOf(said) >= http.StatusInternalServerError {
+			return own.Refused(r.Context(), err)
+		}
+	}
+	write(w, r, http.StatusOK, fhir.Outcome(said).Raw())
 	return nil
 }
 

@@ -307,6 +307,12 @@ func (l *loader) fill(n *node, from *Profile, e fhir.Value, root bool) {
 		if strings.HasPrefix(m.Key(), "pattern") {
 			n.pattern = m
 		}
+		if strings.HasPrefix(m.Key(), "minValue") {
+			n.least = m
+		}
+		if strings.HasPrefix(m.Key(), "maxValue") {
+			n.most = m
+		}
 	}
 	if types := readTypes(e); len(types) > 0 && !root {
 		n.types = types

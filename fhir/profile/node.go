@@ -20,6 +20,7 @@ type node struct {
 	min, max       int // -1: nothing is said
 	types          []typeRef
 	fixed, pattern fhir.Value
+	least, most    fhir.Value // minValue[x], maxValue[x]
 	binding        *binding
 	rules          []*rule
 	maxLength      int
@@ -90,6 +91,7 @@ func (c *checker) node(p place, n *node, already []*node) (more []*node) {
 	if n.maxLength > 0 && p.v.IsString() && len([]rune(p.v.Str())) > n.maxLength {
 		c.say(fhir.TooLong, p.at, "%s allows at most %d characters", n.label(), n.maxLength)
 	}
+	c.limits(p, n)
 	if n.binding != nil {
 		c.bound(p, n)
 	}
