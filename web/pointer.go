@@ -31,4 +31,3 @@ func (s *Site) followPointer(w http.ResponseWriter, r *http.Request, _ *access.S
 	}
 	return s.enter(w, r, who, person, "launch by pointer, with a token of "+who.Provider, "/record/"+person)
 }
-

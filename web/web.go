@@ -80,11 +80,11 @@ type Options struct {
 	Launches *launch.Reader // nil: nothing is launched from elsewhere
 	SignIns  *provider.Set  // nil: nobody signs in elsewhere
 	// Pointer finds the person to whom a pointer that this region has registered elsewhere leads; nil: there are none.
-	Pointer func(ctx context.Context, id string) (person string, err error)
-	Privacy  Privacy        // nil: there is nothing for privacy officers, and citizens cannot ask about a look
-	Choices  Choices        // nil: choices are not recorded here
-	Identity Identity       // nil: nobody settles who is who here
-	Logger   *slog.Logger   // nil: slog.Default()
+	Pointer  func(ctx context.Context, id string) (person string, err error)
+	Privacy  Privacy      // nil: there is nothing for privacy officers, and citizens cannot ask about a look
+	Choices  Choices      // nil: choices are not recorded here
+	Identity Identity     // nil: nobody settles who is who here
+	Logger   *slog.Logger // nil: slog.Default()
 
 	Name string // what the region calls its record, "Severn Shared Care Record"
 	// Identifiers are further kinds of number by which a person can be found, such as a trust's own; national ones are always offered.
