@@ -6,13 +6,16 @@ import (
 	"time"
 )
 
-// What a message costs does not grow with how often its patient has come: a few patients, each with hundreds of visits.
+// What a message costs does not grow with how often its patient has come: two patients, each with hundreds of visits.
 func TestAFurtherVisitCostsNoMoreThanAnEarlierOne(t *testing.T) {
-	const connections, patients = 8, 2
+	const connections, patients = 2, 1
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
 		t.Skip("SKIPPED: this system does not say what a process has used of the processor")
 	}
-	each := rounds(t, 4_000, 60_000) / connections
+	if underRace {
+		t.Skip("SKIPPED: the race detector's own cost is what would be measured")
+	}
+	each := rounds(t, 1_600, 20_000) / connections
 	addr, _ := inside(t, Place{Dir: t.TempDir()})
 	senders := &Senders{newOutbox(connections, func(sender, n int) Message { return admission(sender, n, patients) })}
 	var costs []time.Duration
