@@ -109,7 +109,47 @@ type Change struct {
 	Agreement    string // the one that opens it now, or that did
 }
 
-func (c Change) String() string {
+func (c Change) String() string { return c.words(func(_, code string) string { return code }) }
+
+// Words is String with the names of roles, organisations, headings and systems beside their codes, as the files have them: the first that knows one names it.
+func (c Change) Words(files ...*region.Region) string {
+	return c.words(func(kind, code string) string {
+		if name := nameIn(kind, code, files); name != "" && !strings.EqualFold(name, code) {
+			return code + " (" + name + ")"
+		}
+		return code
+	})
+}
+
+func nameIn(kind, code string, files []*region.Region) string {
+	switch kind {
+	case "role":
+		info, _ := Role(code).Info()
+		return info.Name
+	case "heading":
+		for _, h := range dataset.All {
+			if string(h.Heading) == code {
+				return h.Title
+			}
+		}
+		return ""
+	}
+	for _, r := range files {
+		if kind == "system" {
+			if s, ok := r.System(code); ok {
+				o, _ := r.Organisation(s.Organisation)
+				return cmp.Or(s.Name, strings.TrimSpace(s.Product+" of "+o.Name))
+			}
+			continue
+		}
+		if o, ok := r.Organisation(code); ok {
+			return o.Name
+		}
+	}
+	return ""
+}
+
+func (c Change) words(say func(kind, code string) string) string {
 	verb := "closes"
 	if c.Opens {
 		verb = "opens"
@@ -122,11 +162,19 @@ func (c Change) String() string {
 	if c.Agreement != "" {
 		by = " (agreement " + c.Agreement + ")"
 	}
-	of := c.System
+	of := say("system", c.System)
 	if c.Unit != "" {
-		of = c.Unit + " at " + c.System
+		of = c.Unit + " at " + of
 	}
-	return fmt.Sprintf("%s%s: %s of %s, for %s, see %s of %s%s", when, verb, list(c.Roles), c.Organisation, list(c.Purposes), list(c.Headings), of, by)
+	return fmt.Sprintf("%s%s: %s of %s, for %s, see %s of %s%s", when, verb, each("role", c.Roles, say), say("organisation", c.Organisation), list(c.Purposes), each("heading", c.Headings, say), of, by)
+}
+
+func each[T ~string](kind string, what []T, say func(kind, code string) string) string {
+	out := make([]string, len(what))
+	for i, w := range what {
+		out[i] = say(kind, string(w))
+	}
+	return strings.Join(out, ", ")
 }
 
 func list[T ~string](what []T) string {

@@ -272,7 +272,7 @@ func policySimulate() *cobra.Command {
 			}
 			changes := policy.Compare(was, is, at)
 			for _, ch := range changes {
-				fmt.Fprintln(out, ch)
+				fmt.Fprintln(out, ch.Words(is, was))
 			}
 			if len(changes) == 0 {
 				fmt.Fprintln(out, "Nothing opens and nothing closes.")
