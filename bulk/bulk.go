@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,12 +29,14 @@ const Bucket = "bulk"
 
 // Limits.
 const (
-	DefaultExpiry = 24 * time.Hour   // for which the files of a job are kept after its end
-	MaxJobs       = 10               // of one system at the same time
-	holdFor       = 30 * time.Second // a node that is silent for so long has lost its job
-	uploadFor     = 10 * time.Minute // an upload that is silent for so long is given up
-	fileMost      = 256 << 20        // bytes in a file, roughly
-	pieceMost     = 1 << 20          // bytes in a piece, roughly
+	DefaultExpiry = 24 * time.Hour       // for which the files of a job are kept after its end
+	MaxJobs       = 10                   // of one system at the same time
+	holdFor       = 30 * time.Second     // a node that is silent for so long has lost its job
+	uploadFor     = 10 * time.Minute     // an upload that is silent for so long is given up
+	fileMost      = 256 << 20            // bytes in a file, roughly
+	pieceMost     = 1 << 20              // bytes in a piece, roughly
+	keepMarks     = 400 * 24 * time.Hour // for which an export may be the one that another goes on from exactly; later ones go by the time alone
+	sweepEvery    = time.Hour
 )
 
 // A State of a job.
@@ -377,8 +380,12 @@ func (s *Service) hold(ctx context.Context, tx store.Tx, j *Job, save bool) erro
 
 // Run does jobs until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	var swept time.Time
 	for {
 		did, err := s.next(ctx)
+		if now := s.now(); err == nil && !did && now.Sub(swept) >= sweepEvery {
+			swept, err = now, s.sweep(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -394,6 +401,32 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-time.After(5 * time.Second): // other nodes' jobs that fell silent, and what expires
 		}
 	}
+}
+
+// sweep takes away marks that nobody goes on from any more.
+func (s *Service) sweep(ctx context.Context) error {
+	var old []string
+	for item, err := range s.o.Store.View(Bucket).Scan(ctx, "mark/") {
+		if err != nil {
+			return err
+		}
+		at, err := time.Parse(time.RFC3339, item.Key[strings.LastIndexByte(item.Key, '/')+1:])
+		if err == nil && s.now().Sub(at) > keepMarks {
+			old = append(old, item.Key)
+		}
+	}
+	for part := range slices.Chunk(old, 500) {
+		_, err := s.o.Store.Update(ctx, func(tx store.Tx) error {
+			for _, key := range part {
+				tx.Bucket(Bucket).Delete(key)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // next does one job, if one waits.
