@@ -20,7 +20,7 @@ import (
 )
 
 func (n *Node) webOptions() web.Options {
-	return web.Options{Records: n.Gather, Access: n.Access, Looks: n, Desk: n, Feeds: n, Privacy: n, Choices: n, Identity: n, Logger: n.c.Logger, Name: n.c.Region.Name, Now: n.c.Now}
+	return web.Options{Records: n.Gather, Access: n.Access, Looks: n, Desk: n, Feeds: n, Scope: n, Plans: n.Gather, Privacy: n, Choices: n, Identity: n, Logger: n.c.Logger, Name: n.c.Region.Name, Now: n.c.Now}
 }
 
 // deskRows is how many quarantined deliveries the desk lists.

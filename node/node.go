@@ -104,7 +104,8 @@ type Node struct {
 	heads   http.Handler // the audit log's signed heads; nil if this node signs none
 	keepers []keeper
 
-	ledger *probe.Ledger // what was found of each source
+	ledger  *probe.Ledger // what was found of each source
+	toProbe chan ProbeAsk // by operators
 
 	auditFeed *feed // nil if the audit log goes nowhere else
 
@@ -126,7 +127,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	n = &Node{c: c, name: access.NewTrace(), directories: map[string]*gpconnect.Directory{}, senders: map[string]connector.Sender{}}
+	n = &Node{c: c, name: access.NewTrace(), directories: map[string]*gpconnect.Directory{}, senders: map[string]connector.Sender{}, toProbe: make(chan ProbeAsk, 4)}
 	defer func() {
 		if err != nil {
 			_ = n.Close()
@@ -345,6 +346,7 @@ func (n *Node) Start(ctx context.Context) {
 	}
 	n.serveUpkeep(ctx)
 	n.background.Go(func() { _ = n.Watch.Run(ctx) })
+	n.background.Go(func() { n.probeAsked(ctx) })
 	for _, k := range n.keepers {
 		n.background.Go(func() { n.keep(ctx, k) })
 	}

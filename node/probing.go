@@ -237,3 +237,39 @@ func sayHeadings(hs []dataset.Heading) string {
 
 // heard is when a source that sends was last heard by this node, since it started.
 func (n *Node) heard(source string) time.Time { return n.Intake.Heard(source) }
+
+// Scope is what was found of each source, for operators.
+func (n *Node) Scope(context.Context, *access.Session) ([]*probe.Result, error) {
+	return n.probed(nil), nil
+}
+
+// ProbeNow has a source probed in the background, or all with "".
+func (n *Node) ProbeNow(_ context.Context, s *access.Session, source string) error {
+	ask := ProbeAsk{By: agentOf(s)}
+	if source != "" {
+		if !slices.ContainsFunc(probe.Targets(n.c.Region), func(t probe.Target) bool { return t.ID == source }) {
+			return fhir.Errorf(fhir.NotFound, "there is no such source")
+		}
+		ask.Sources = []string{source}
+	}
+	select {
+	case n.toProbe <- ask:
+		return nil
+	default:
+		return fhir.Errorf(fhir.Throttled, "sources are being probed already: wait until that is done")
+	}
+}
+
+// probeAsked probes what operators ask for, one after the other, until ctx ends.
+func (n *Node) probeAsked(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case ask := <-n.toProbe:
+			if _, err := n.Probe(ctx, ask, nil); err != nil && ctx.Err() == nil {
+				n.c.Logger.Warn("the sources could not be probed", "error", err)
+			}
+		}
+	}
+}

@@ -167,7 +167,7 @@ func TestInABrowserNoPageIsWiderThanTheScreenAndNoScriptIsRefused(t *testing.T) 
 			for _, p := range []struct{ user, path, name, click string }{
 				{user: "dr-marsh", path: "/", name: "home"}, {user: "dr-marsh", path: "/sign-in", name: "signin"}, {user: "dr-marsh", path: "/record", name: "find"}, {user: "dr-marsh", path: "/record/person-1?all=1", name: "record"}, {user: "dr-marsh", path: "/record/person-george?all=1", name: "george"},
 				{user: "dr-marsh", path: "/record/person-1/timeline", name: "timeline"}, {user: "dr-marsh", path: "/record/person-1/trends", name: "trends"}, {user: "margaret", path: "/me/trends", name: "mytrends"}, {user: "dr-marsh", path: "/record/person-daniel", name: "breakglass"}, {user: "dr-marsh", path: "/nothing", name: "problem"}, {user: "margaret", path: "/me", name: "me"},
-				{user: "ops", path: "/desk", name: "desk"}, {user: "ops", path: "/desk/feeds/rx1-pas", name: "feed"}, {user: "leila", path: "/desk/identity", name: "identity"}, {user: "margaret", path: "/me/choices", name: "choices"},
+				{user: "ops", path: "/desk", name: "desk"}, {user: "ops", path: "/desk/scope", name: "scope"}, {user: "dr-marsh", path: "/desk/plan/person-1", name: "plan"}, {user: "ops", path: "/desk/feeds/rx1-pas", name: "feed"}, {user: "leila", path: "/desk/identity", name: "identity"}, {user: "margaret", path: "/me/choices", name: "choices"},
 				{user: "margaret", path: "/me/choices", name: "choice", click: `form[action="/me/choices"] button`},
 			} {
 				enter(t, ctx, srv, p.user)

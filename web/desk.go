@@ -110,7 +110,8 @@ type Follower struct {
 
 type deskPage struct {
 	*DeskState
-	Now time.Time
+	Now    time.Time
+	Scoped bool // what each source gives has a page
 }
 
 func (s *Site) desk(w http.ResponseWriter, r *http.Request, session *access.Session) error {
@@ -122,7 +123,7 @@ func (s *Site) desk(w http.ResponseWriter, r *http.Request, session *access.Sess
 	if err != nil {
 		return err
 	}
-	l := s.newLayout(r, session, "Desk", deskPage{st, s.opts.Now()})
+	l := s.newLayout(r, session, "Desk", deskPage{st, s.opts.Now(), s.opts.Scope != nil})
 	l.Wide = true
 	return s.show(w, http.StatusOK, "desk", l)
 }

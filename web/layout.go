@@ -16,7 +16,7 @@ var templateFiles embed.FS
 
 // The pages, each of one template file, and the fragments that several of them show and the event stream sends.
 var (
-	pageNames     = []string{"home", "signin", "consent", "find", "record", "timeline", "trends", "breakglass", "me", "choices", "asked", "privacy", "identity", "desk", "feed", "problem"}
+	pageNames     = []string{"home", "signin", "consent", "find", "record", "timeline", "trends", "breakglass", "me", "choices", "asked", "privacy", "identity", "desk", "scope", "plan", "feed", "problem"}
 	fragmentFiles = []string{"emergency.html", "layout.html", "banner.html", "lanes.html", "alerts.html", "sections.html"}
 )
 

@@ -35,6 +35,7 @@ type recordPage struct {
 	Filter   string
 	Matches  string
 	At       string
+	Plan     string          // where it is explained how the record was gathered, "" for those to whom it is not
 	Apps     []region.Client // that may be started from here
 }
 
@@ -97,6 +98,9 @@ func (s *Site) showRecord(w http.ResponseWriter, r *http.Request, session *acces
 	p := recordPage{
 		Banner: newBanner(sn.Record, s.opts.Now()), Strip: newStrip(sn.Record), Alerts: newAlerts(sn.Record), Path: "/record/" + v.person, View: v.id,
 		Sections: linked(newSections(sn.Record, filter), "/record/"+v.person), Live: !sn.done && filter == "", Filter: filter, At: sayTime(sn.At), Apps: s.apps(w, session),
+	}
+	if s.opts.Plans != nil && s.opts.Plans.MayExplain(session) {
+		p.Plan = "/desk/plan/" + v.person
 	}
 	if filter != "" {
 		p.Matches = sayMatches(p.Sections)

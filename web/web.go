@@ -76,6 +76,8 @@ type Options struct {
 	Looks    Looks          // nil: "who has looked" is not shown
 	Desk     Desk           // nil: there is no desk
 	Feeds    Feeds          // nil: the desk has no pages of single sources
+	Scope    Scope          // nil: the desk does not show what each source gives
+	Plans    Plans          // nil: no gathering is explained
 	Apps     *oauth.Server  // nil: no applications are let in
 	Launches *launch.Reader // nil: nothing is launched from elsewhere
 	SignIns  *provider.Set  // nil: nobody signs in elsewhere
@@ -196,6 +198,10 @@ func (s *Site) routes() *http.ServeMux {
 	signed("POST /privacy/choices/{person}", s.choose)
 	signed("POST /privacy/choices/{person}/back", s.takeBack)
 	signed("GET /desk", s.desk)
+	signed("GET /desk/scope", s.scope)
+	signed("GET /desk/scope.json", s.scopeJSON)
+	signed("POST /desk/scope/probe", s.probeNow)
+	signed("GET /desk/plan/{person}", s.plan)
 	signed("GET /desk/identity", s.identity)
 	signed("POST /desk/identity", s.identify)
 	signed("GET /desk/feeds/{feed}", s.feed)
