@@ -23,7 +23,7 @@ import (
 func Reconcile(h dataset.Heading, members []Member) []Entry {
 	members = slices.Clone(members)
 	slices.SortFunc(members, func(a, b Member) int {
-		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Resource.Ref(), b.Resource.Ref()))
+		return cmp.Or(cmp.Compare(a.Source, b.Source), byRef(a.Resource, b.Resource))
 	})
 	children, members := nest(members)
 	groups := group(members)
@@ -46,6 +46,11 @@ func Reconcile(h dataset.Heading, members []Member) []Entry {
 	}
 	sortEntries(entries)
 	return entries
+}
+
+// byRef orders resources as their references do, without writing those out.
+func byRef(a, b *fhir.Resource) int {
+	return cmp.Or(cmp.Compare(a.Type(), b.Type()), cmp.Compare(a.ID(), b.ID()))
 }
 
 type key struct {
@@ -105,7 +110,7 @@ func nest(members []Member) (children map[key][]Member, tops []Member) {
 		}
 	}
 	slices.SortFunc(tops, func(a, b Member) int {
-		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Resource.Ref(), b.Resource.Ref()))
+		return cmp.Or(cmp.Compare(a.Source, b.Source), byRef(a.Resource, b.Resource))
 	})
 	return children, tops
 }
@@ -345,8 +350,11 @@ func valueOf(v fhir.Value) string {
 
 // entry makes one entry of a group: the lead is the version most recently said, and at the same time the most telling.
 func entry(g []Member) Entry {
+	if len(g) == 1 { // most are
+		return Entry{Lead: g[0].Resource, Members: g}
+	}
 	lead := 0
-	for i := range g {
+	for i := 1; i < len(g); i++ {
 		if better(g[i].Resource, g[lead].Resource) {
 			lead = i
 		}
@@ -366,7 +374,7 @@ func better(a, b *fhir.Resource) bool {
 	if len(a.Raw()) != len(b.Raw()) {
 		return len(a.Raw()) > len(b.Raw())
 	}
-	return a.Ref() < b.Ref()
+	return byRef(a, b) < 0
 }
 
 // What must agree for two versions of a thing not to be in conflict, by type, and what it is called.
@@ -506,7 +514,7 @@ func sortEntries(entries []Entry) {
 		at[i] = placed{e, rank(e.Lead), sortable(dataset.When(e.Lead))}
 	}
 	slices.SortStableFunc(at, func(a, b placed) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), -cmp.Compare(a.when, b.when), cmp.Compare(a.Lead.Ref(), b.Lead.Ref()))
+		return cmp.Or(cmp.Compare(a.rank, b.rank), -cmp.Compare(a.when, b.when), byRef(a.Lead, b.Lead))
 	})
 	for i := range at {
 		entries[i] = at[i].Entry

@@ -76,7 +76,11 @@ func (s scopeSource) Says() string {
 	if d == nil {
 		return ""
 	}
-	return strings.Join(slices.DeleteFunc([]string{d.Software, d.Speaks, sayCount(len(d.Types), "type to search", "types to search")}, func(t string) bool { return t == "" }), ", ")
+	said := []string{d.Software, d.Speaks}
+	if len(d.Types) > 0 {
+		said = append(said, sayCount(len(d.Types), "type to search", "types to search"))
+	}
+	return strings.Join(slices.DeleteFunc(said, func(t string) bool { return t == "" }), ", ")
 }
 
 // Fast is how fast it answers.
