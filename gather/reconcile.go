@@ -155,7 +155,7 @@ func group(members []Member) [][]Member {
 	}
 	seen := map[string]int{}
 	for i, m := range members {
-		for _, k := range sameThing(m) {
+		for _, k := range marksOf(m).same {
 			if j, ok := seen[k]; ok {
 				a, b := find(i), find(j)
 				parent[max(a, b)] = min(a, b)
@@ -177,6 +177,20 @@ func group(members []Member) [][]Member {
 		groups[g] = append(groups[g], m)
 	}
 	return groups
+}
+
+// marks are what tells of a member whether it is the same thing as another, and where it stands among others.
+type marks struct {
+	same []string
+	rank int
+	when string
+}
+
+func marksOf(m Member) *marks {
+	if m.marks != nil {
+		return m.marks
+	}
+	return &marks{sameThing(m), rankOf(m.Resource), sortable(dataset.When(m.Resource))}
 }
 
 // sameThing gives the keys under which a member is the same thing as another that has one of them. No keys: it is only itself.
@@ -493,17 +507,6 @@ func flagNegation(entries []Entry) {
 
 // sortEntries puts the most telling first: severe allergies, then newest, then by reference so that the order is the same every time.
 func sortEntries(entries []Entry) {
-	rank := func(r *fhir.Resource) int {
-		switch {
-		case r.Type() == "AllergyIntolerance" && r.Text("criticality") == "high":
-			return 0
-		case r.Text("status") == "entered-in-error" || r.Text("verificationStatus.coding.code") == "entered-in-error":
-			return 3
-		case r.Text("clinicalStatus.coding.code") == "resolved" || r.Text("clinicalStatus.coding.code") == "inactive" || currentRank(r):
-			return 2
-		}
-		return 1
-	}
 	type placed struct {
 		Entry
 		rank int
@@ -511,7 +514,8 @@ func sortEntries(entries []Entry) {
 	}
 	at := make([]placed, len(entries))
 	for i, e := range entries {
-		at[i] = placed{e, rank(e.Lead), sortable(dataset.When(e.Lead))}
+		m := marksOf(e.Members[0]) // the lead's own
+		at[i] = placed{e, m.rank, m.when}
 	}
 	slices.SortStableFunc(at, func(a, b placed) int {
 		return cmp.Or(cmp.Compare(a.rank, b.rank), -cmp.Compare(a.when, b.when), byRef(a.Lead, b.Lead))
@@ -519,6 +523,18 @@ func sortEntries(entries []Entry) {
 	for i := range at {
 		entries[i] = at[i].Entry
 	}
+}
+
+func rankOf(r *fhir.Resource) int {
+	switch {
+	case r.Type() == "AllergyIntolerance" && r.Text("criticality") == "high":
+		return 0
+	case r.Text("status") == "entered-in-error" || r.Text("verificationStatus.coding.code") == "entered-in-error":
+		return 3
+	case r.Text("clinicalStatus.coding.code") == "resolved" || r.Text("clinicalStatus.coding.code") == "inactive" || currentRank(r):
+		return 2
+	}
+	return 1
 }
 
 func currentRank(r *fhir.Resource) bool {

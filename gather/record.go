@@ -104,4 +104,5 @@ type Member struct {
 	Name     string // Lane.Name
 	Received time.Time
 	origin   connector.Origin // where it was first, as far as that is known
+	marks    *marks           // what Reconcile goes by, worked out while other sources are still awaited; nil: not yet
 }

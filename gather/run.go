@@ -506,7 +506,9 @@ func (op *opening) take(a answered) {
 		if op.decision.Has(policy.WithholdLocation) {
 			r = op.whereabouts().withhold(r, l)
 		}
-		l.members[h] = append(l.members[h], Member{Resource: r, Source: l.Source, Name: l.Name, Received: received, origin: l.origin(a.origins, a.content[i])})
+		m := Member{Resource: r, Source: l.Source, Name: l.Name, Received: received, origin: l.origin(a.origins, a.content[i])}
+		m.marks = marksOf(m)
+		l.members[h] = append(l.members[h], m)
 		if practice := op.practice(l, r); practice != nil && op.session.Shows(practice) {
 			l.members[dataset.GPPractice] = append(l.members[dataset.GPPractice], Member{Resource: practice, Source: l.Source, Name: l.Name, Received: received})
 		}
