@@ -90,6 +90,9 @@ func (n *Node) neighbour(nb region.Neighbour) (connector.Asker, error) {
 	if nb.Kind == region.KindTombolo {
 		return neighbour.New(neighbour.Options{Source: nb.ID, Address: nb.Address, Token: token, Assert: n.asserting(nb), HTTP: c, MaxBytes: nb.Limits.Bytes})
 	}
+	if nb.Kind == region.KindXCA { // the seam: a connector.Asker for documents and a connector.Fetcher for their content
+		return nil, fhir.Errorf(fhir.NotSupported, "XCA gateways are not spoken to yet: docs/federation.md says how they would be")
+	}
 	o := fhirapi.Options{Source: nb.ID, Address: nb.Address, HTTP: c, Now: n.c.Now, MaxBytes: nb.Limits.Bytes, MaxPages: nb.Limits.Pages}
 	if token != "" {
 		o.Token = func(context.Context) (string, error) { return token, nil }

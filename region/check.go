@@ -419,6 +419,9 @@ func (c *checker) agreement(path string, a Agreement) {
 }
 
 func (c *checker) neighbour(path string, n Neighbour) {
+	if n.Kind == KindXCA {
+		c.err(path+".kind", n.ID+" is an XCA gateway, and this program does not speak XCA yet (docs/federation.md has the design)", "Ask whether it also serves IHE MHD, and write kind: mhd; or leave it out")
+	}
 	c.address(path+".address", n.Address)
 	switch {
 	case n.Keys == "" && n.OnlyAsks:

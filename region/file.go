@@ -26,7 +26,10 @@ var SystemRoles = []string{"gp", "hospital-doctor", "nurse", "paramedic", "menta
 
 // NeighbourKinds are the kinds of neighbouring record system.
 // What is asked of each: a gathering of its own; searches, as of any FHIR R4 server; documents (IHE MHD); a patient summary (HL7 IPS).
-var NeighbourKinds = []string{KindTombolo, "fhir", "mhd", "ips"}
+var NeighbourKinds = []string{KindTombolo, "fhir", "mhd", "ips", KindXCA}
+
+// KindXCA is an IHE XCA gateway or XDS.b registry: designed (docs/federation.md) and not built. A file that names one is refused.
+const KindXCA = "xca"
 
 // KindTombolo is a neighbour that gathers by itself and says what it could not: it is asked for everything that its own sources give.
 const KindTombolo = "tombolo"
@@ -273,7 +276,7 @@ var directoryShape = block("The national directory of organisations, in which op
 var neighbourShape = block("Another region's record system.",
 	field[Neighbour]{"id", "a short id; it stands beside what comes from there", true, text(func(n *Neighbour) *string { return &n.ID }, idText)},
 	field[Neighbour]{"name", "what people call it", false, text(func(n *Neighbour) *string { return &n.Name }, anyText)},
-	field[Neighbour]{"kind", "what it is: tombolo; fhir, a FHIR R4 server; mhd, an IHE MHD document responder; ips, a server of International Patient Summaries", true, oneOf(func(n *Neighbour) *string { return &n.Kind }, "a kind of neighbour", NeighbourKinds)},
+	field[Neighbour]{"kind", "what it is: tombolo; fhir, a FHIR R4 server; mhd, an IHE MHD document responder; ips, a server of International Patient Summaries; xca, an IHE XCA gateway, is not built", true, oneOf(func(n *Neighbour) *string { return &n.Kind }, "a kind of neighbour", NeighbourKinds)},
 	field[Neighbour]{"address", "its base URL", true, text(func(n *Neighbour) *string { return &n.Address }, anyText)},
 	field[Neighbour]{"token", "where our credential for it is kept: an environment variable or a file, never the secret itself", false, text(func(n *Neighbour) *string { return &n.Token }, placeText)},
 	field[Neighbour]{"issuer", "who it says it is when its users ask us (its identity.issuer)", false, text(func(n *Neighbour) *string { return &n.Issuer }, anyText)},

@@ -200,7 +200,7 @@ func (n Neighbour) MayGive(h dataset.Heading) bool {
 	switch {
 	case len(n.Gives) > 0:
 		return slices.Contains(n.Gives, h)
-	case n.Kind == "mhd":
+	case n.Kind == "mhd", n.Kind == KindXCA:
 		return h == dataset.Documents
 	case n.Kind == "ips":
 		return slices.Contains(summarised, h)
