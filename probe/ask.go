@@ -108,7 +108,7 @@ func (a *asking) find(ctx context.Context, patients []fhir.Identifier, headings 
 		var last error
 		for range a.tries {
 			ans, t, err := a.question(ctx, headings)
-			if last = err; fhir.Is(err, fhir.NotFound) {
+			if last = err; ans == nil && (fhir.Is(err, fhir.NotFound) || gone(err)) {
 				break
 			}
 			if err == nil || ans != nil {
@@ -125,7 +125,7 @@ func (a *asking) find(ctx context.Context, patients []fhir.Identifier, headings 
 		}
 		if !fhir.Is(last, fhir.NotFound) {
 			a.problem("It did not answer about the test patient: %s.", plain(last))
-			return true // heading by heading it may
+			return !gone(last) // heading by heading it may
 		}
 	}
 	if asked == 0 {
@@ -134,6 +134,11 @@ func (a *asking) find(ctx context.Context, patients []fhir.Identifier, headings 
 	}
 	a.problem("It knows none of the test patients: ask its administrators for the number of one.")
 	return false
+}
+
+// gone reports whether an error means that the source is not there to be asked anything: to wait for it once is enough.
+func gone(err error) bool {
+	return err != nil && (errors.Is(err, context.DeadlineExceeded) || fhir.IssueOf(err) == nil || fhir.Is(err, fhir.Timeout) || fhir.Is(err, fhir.Transient) || fhir.Is(err, fhir.Throttled) || fhir.Is(err, fhir.Exception))
 }
 
 // besides notes what the source gives that the region file does not say it gives.
