@@ -52,6 +52,7 @@ func (c *Client) gather(ctx context.Context, q connector.Question) (*connector.A
 	}
 	beside(p.documents, dataset.Documents, c.documentsPart)
 	beside(p.appointments, dataset.Appointments, c.appointmentsPart)
+	beside(p.notGiven, dataset.Immunisations, c.notGivenPart)
 	a, lacking, err := c.structured(ctx, q, nhs, p)
 	wg.Wait()
 	lacking = slices.Concat(lacking, p.lacking)
@@ -73,7 +74,13 @@ type plan struct {
 	ask                           []dataset.Heading // of the structured record
 	lacking                       []dataset.Heading // asked for, and not in the structured record of this practice's system
 	html, documents, appointments bool
+	notGiven                      bool // vaccinations that were refused need a question of their own
+	old                           bool // the system is from before there was a word for those
 }
+
+// notGivenSince is the minor version that brought includeNotGiven.
+const notGivenSince = 5
+
 
 // plan reads what the practice's system can do first, and asks for nothing else.
 func (c *Client) plan(ctx context.Context, q connector.Question) (p plan, err error) {
@@ -118,7 +125,43 @@ func (c *Client) plan(ctx context.Context, q connector.Question) (p plan, err er
 			p.lacking = append(p.lacking, h)
 		}
 	}
+	p.old = can.minor >= 0 && can.minor < notGivenSince
+	p.notGiven = !p.old && slices.Contains(p.ask, dataset.Immunisations) && !For(p.ask).ImmunisationsNotGiven
 	return p, nil
+}
+
+// notGivenPart asks for vaccinations that were not given, where the record had to be asked for without them.
+//
+// GP Connect 1.5 accessrecord_structured_development_retrieve_patient_record.html: includeNotGiven is false unless given
+func (c *Client) notGivenPart(ctx context.Context, by connector.Requester, nhs fhir.NHSNumber) *part {
+	in := c.include([]dataset.Heading{dataset.Immunisations})
+	if err := in.Check(c.o.Now()); err != nil || !in.ImmunisationsNotGiven {
+		return &part{err: err}
+	}
+	done, err := c.getRecord(ctx, by, nhs, in)
+	if err != nil {
+		return &part{err: err}
+	}
+	p := &part{patient: done.Patient, bytes: done.Bytes}
+	for _, r := range answer(done, []dataset.Heading{dataset.Immunisations}).Content {
+		if r.Type() != "Immunization" {
+			p.content = append(p.content, r)
+		} else if r.Text("status") == "not-done" {
+			p.content, p.state = append(p.content, r), dataset.Present
+		}
+	}
+	if p.state == "" {
+		p.content = nil
+	}
+	return p
+}
+
+// getRecord asks for a structured record and converts it.
+func (c *Client) getRecord(ctx context.Context, by connector.Requester, nhs fhir.NHSNumber, in Include) (*Converted, error) {
+	var t turn
+	defer t.done()
+	return c.record(ctx, by, call{turn: &t, method: http.MethodPost, path: "/Patient/$gpc.getstructuredrecord", interaction: InteractionStructured,
+		scope: "patient/*.read", body: in.parameters(nhs)}, false)
 }
 
 // structured asks for the structured record, and says of which headings the practice's system turned out not to know them.
@@ -134,13 +177,11 @@ func (c *Client) structured(ctx context.Context, q connector.Question, nhs fhir.
 		return a, nil, nil
 	}
 	in := c.include(p.ask)
+	in.ImmunisationsNotGiven = in.ImmunisationsNotGiven && !p.old
 	if err := in.Check(c.o.Now()); err != nil {
 		return nil, nil, err
 	}
-	var t turn
-	defer t.done()
-	done, err := c.record(ctx, q.Requester, call{turn: &t, method: http.MethodPost, path: "/Patient/$gpc.getstructuredrecord", interaction: InteractionStructured,
-		scope: "patient/*.read", body: in.parameters(nhs)}, false)
+	done, err := c.getRecord(ctx, q.Requester, nhs, in)
 	if err != nil {
 		return nil, nil, err
 	}

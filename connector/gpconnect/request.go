@@ -49,7 +49,9 @@ func For(headings []dataset.Heading) Include {
 		return slices.ContainsFunc(h, func(x dataset.Heading) bool { return slices.Contains(headings, x) })
 	}
 	return Include{
-		Allergies: wants(dataset.Allergies), ResolvedAllergies: true,
+		// That somebody refused a vaccination is told to those alone who ask for it, and may not be asked for beside consultations or problems.
+		ImmunisationsNotGiven: wants(dataset.Immunisations) && !wants(dataset.Encounters, dataset.Problems),
+		Allergies:             wants(dataset.Allergies), ResolvedAllergies: true,
 		Medication:     wants(dataset.Medications),
 		Consultations:  wants(dataset.Encounters),
 		Problems:       wants(dataset.Problems),

@@ -70,13 +70,19 @@ func (b *builder) problem(n int, i cast.Item) fhir.M {
 }
 
 func (b *builder) immunisation(n int, i cast.Item) {
+	refused := i.Status == "not-done"
+	if refused && !b.ask.NotGiven {
+		return
+	}
 	r := b.base("Immunization", "CareConnect-GPC-Immunization-1", b.mine("immunisation", n), i.Label)
 	r["extension"] = []fhir.M{{"url": cc + "DateRecorded-1", "valueDateTime": i.Date}, {"url": cc + "VaccinationProcedure-1", "valueCodeableConcept": coded(i)}}
-	r["status"], r["notGiven"], r["primarySource"] = "completed", false, true
+	r["status"], r["notGiven"], r["primarySource"] = "completed", refused, true
 	r["vaccineCode"] = fhir.M{"coding": []fhir.M{{"system": "http://hl7.org/fhir/v3/NullFlavor", "code": "UNK"}}}
 	r["patient"], r["date"] = b.subject(), i.Date
 	r["practitioner"] = []fhir.M{{"actor": b.by(i.By, i.Role)}}
-	if i.Text != "" {
+	if refused {
+		r["explanation"] = fhir.M{"reasonNotGiven": []fhir.M{{"text": i.Text}}}
+	} else if i.Text != "" {
 		r["note"] = []fhir.M{{"text": i.Text}}
 	}
 	if b.file("includeImmunisations", i.Label, r) {

@@ -124,6 +124,46 @@ func TestRealisticRecords(t *testing.T) {
 	}
 }
 
+// That a vaccination was refused is told to those alone who ask for it, which they may not do beside problems: it is asked for by itself
+// then. A system from before there was a word for it is not asked.
+func TestARefusedVaccinationIsAskedFor(t *testing.T) {
+	people := cast.Dozen(now)
+	for i, p := range people {
+		if p.Key == "leo" {
+			people[i].Items = append(p.Items, cast.Item{Heading: dataset.Immunisations, System: fhir.SystemSNOMED, Code: "38598009", Display: "MMR vaccination", Date: "2026-01-12",
+				Status: "not-done", Text: "Parents differ", By: "Sr Joan Price", Held: []string{cast.GP1}})
+		}
+	}
+	for _, c := range []struct {
+		minor, want int
+		headings    []dataset.Heading
+	}{
+		{6, 1, []dataset.Heading{dataset.Immunisations}},
+		{6, 1, []dataset.Heading{dataset.Immunisations, dataset.Problems, dataset.Encounters}},
+		{6, 0, []dataset.Heading{dataset.Problems}},
+		{3, 0, []dataset.Heading{dataset.Immunisations, dataset.Problems}},
+		{3, 0, []dataset.Heading{dataset.Immunisations}},
+	} {
+		a := ask(t, whole(t, practice.Options{Source: cast.GP1, People: people, Minor: c.minor}), "leo", c.headings...)
+		refused, seen := 0, map[fhir.Ref]bool{}
+		for _, r := range a.Content {
+			if seen[r.Ref()] {
+				t.Errorf("%s came twice", r)
+			}
+			seen[r.Ref()] = true
+			if r.Type() == "Immunization" && r.Text("status") == "not-done" {
+				refused++
+				if r.Text("statusReason.text") != "Parents differ" || a.States[dataset.Immunisations] != dataset.Present {
+					t.Errorf("refused: %s; immunisations are told as %q", r.Raw(), a.States[dataset.Immunisations])
+				}
+			}
+		}
+		if refused != c.want || len(a.Issues) > 0 {
+			t.Errorf("1.%d, %v: %d vaccinations that were refused, want %d; %v", c.minor, c.headings, refused, c.want, a.Issues)
+		}
+	}
+}
+
 func TestWhatIsWithheldAndWhatIsOnItsWay(t *testing.T) {
 	sam := ask(t, whole(t, practice.Options{Source: cast.GP2}), "sam", dataset.Problems)
 	if sam.States[dataset.Problems] != dataset.Present || len(sam.Content) == 0 {

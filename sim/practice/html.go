@@ -158,6 +158,9 @@ func (p *Practice) table(c cast.Person, code string) (head []string, rows [][]st
 			withheld = withheld || i.Heading == hs[0]
 			continue
 		}
+		if i.Status == "not-done" {
+			continue
+		}
 		rows = append(rows, []string{shown(i.Date), i.Display, strings.TrimSpace(i.Text + " " + i.Value + " " + i.Unit)})
 	}
 	return []string{"Date", "Entry", "Details"}, rows, withheld
