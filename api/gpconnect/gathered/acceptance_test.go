@@ -352,6 +352,11 @@ var asking = []stepDef{
 	}),
 }
 
+func (c *consumer) token() string {
+	enc := base64.RawURLEncoding
+	return "Bearer " + enc.EncodeToString([]byte(`{"alg":"none","typ":"JWT"}`)) + "." + enc.EncodeToString(fhir.JSON(c.claims)) + "."
+}
+
 func (c *consumer) send() error {
 	var body io.Reader
 	if c.structured {
@@ -362,8 +367,7 @@ func (c *consumer) send() error {
 		r.Header.Set(k, v)
 	}
 	if c.bearer == "" {
-		enc := base64.RawURLEncoding
-		c.bearer = "Bearer " + enc.EncodeToString([]byte(`{"alg":"none","typ":"JWT"}`)) + "." + enc.EncodeToString(fhir.JSON(c.claims)) + "."
+		c.bearer = c.token()
 	}
 	r.Header.Set("Authorization", c.bearer)
 	c.answer = httptest.NewRecorder()

@@ -372,10 +372,13 @@ func TestACircleIsBroken(t *testing.T) {
 func FuzzTheDoor(f *testing.F) {
 	s := &store{sharing: &gather.Record{Person: gather.Person{ID: "p"}}}
 	h := serve(f, s)
+	good := newConsumer(nil)
+	good.claims["requested_scope"] = "patient/*.read"
+	f.Add(`{"resourceType":"Parameters","parameter":[{"name":"patientNHSNumber","valueIdentifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000107"}},{"name":"includeMedication","part":[{"name":"medicationSearchFromDate","valueDate":"2020-01-01"}]}]}`, good.token())
 	f.Add(`{"resourceType":"Parameters","parameter":[{"name":"patientNHSNumber","valueIdentifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000107"}},{"name":"includeProblems","part":[7,{"name":"filterStatus"}]}]}`, "Bearer a.b.")
 	f.Fuzz(func(t *testing.T, body, token string) {
 		r := httptest.NewRequest(http.MethodPost, "/Patient/$gpc.getstructuredrecord", strings.NewReader(body))
-		for k, v := range map[string]string{"Ssp-TraceID": "1", "Ssp-From": "1", "Ssp-To": "2", "Content-Type": "application/fhir+json", "Ssp-InteractionID": gpconnect.InteractionStructured} {
+		for k, v := range map[string]string{"Ssp-TraceID": doctor.TraceID, "Ssp-From": "1", "Ssp-To": "2", "Content-Type": "application/fhir+json", "Ssp-InteractionID": gpconnect.InteractionStructured} {
 			r.Header.Set(k, v)
 		}
 		r.Header["Authorization"] = []string{token}
