@@ -81,7 +81,6 @@ type plan struct {
 // notGivenSince is the minor version that brought includeNotGiven.
 const notGivenSince = 5
 
-
 // plan reads what the practice's system can do first, and asks for nothing else.
 func (c *Client) plan(ctx context.Context, q connector.Question) (p plan, err error) {
 	wants := func(h dataset.Heading, interaction string) (bool, error) {
