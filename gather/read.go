@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tombolo/access"
+	"tombolo/audit"
 	"tombolo/connector"
 	"tombolo/dataset"
 	"tombolo/fhir"
@@ -141,6 +142,7 @@ type Document struct {
 	Title       string
 	ContentType string
 	Data        []byte
+	Launch      string // if it is not given here: where the user's own browser opens it
 }
 
 // Document opens the content of a DocumentReference that is in the person's record.
@@ -166,9 +168,13 @@ func (g *Gatherer) Document(ctx context.Context, s *access.Session, personID str
 		out.ContentType, data = b.Text("contentType"), b.Text("data")
 	}
 	if data == "" && att.URL != "" {
-		b, err := g.fetch(ctx, s, personID, connector.SourceOf(doc), att.URL)
+		b, launch, err := g.fetch(ctx, s, personID, doc, att.URL)
 		if err != nil {
 			return nil, err
+		}
+		if launch != "" {
+			out.Launch = launch
+			return out, nil
 		}
 		out.ContentType, data = b.Text("contentType"), b.Text("data")
 	}
@@ -182,11 +188,13 @@ func (g *Gatherer) Document(ctx context.Context, s *access.Session, personID str
 }
 
 // fetch has a live source hand out a file. That the document may be seen has been decided and audited with its reference.
-func (g *Gatherer) fetch(ctx context.Context, s *access.Session, personID, source, address string) (*fhir.Resource, error) {
-	f, ok := g.o.Askers[source].(connector.Fetcher)
+func (g *Gatherer) fetch(ctx context.Context, s *access.Session, personID string, doc *fhir.Resource, address string) (file *fhir.Resource, launch string, err error) {
+	source := connector.SourceOf(doc)
+	f, fetches := g.o.Askers[source].(connector.Fetcher)
+	x, retrieves := g.o.Askers[source].(connector.Retriever)
 	allowed, known := g.deadlineOf(source)
-	if !ok || !known {
-		return nil, fhir.Errorf(fhir.NotFound, "the document's content is not held here: open it in the system that wrote it")
+	if !fetches && !retrieves || !known {
+		return nil, "", fhir.Errorf(fhir.NotFound, "the document's content is not held here: open it in the system that wrote it")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*allowed) // a file may be large
 	defer cancel()
@@ -194,13 +202,51 @@ func (g *Gatherer) fetch(ctx context.Context, s *access.Session, personID, sourc
 	if s.Glass(personID, g.o.Now()) != nil {
 		purpose = policy.Emergency
 	}
-	return f.Fetch(ctx, requester(s, purpose), address)
+	if retrieves {
+		got, err := g.retrieve(ctx, s, personID, x, requester(s, purpose), doc)
+		return got.File, got.Launch, err
+	}
+	file, err = f.Fetch(ctx, requester(s, purpose), address)
+	return file, "", err
+}
+
+// retrieve follows a pointer. That it is followed is remembered before, and if nothing comes of it, that as well: whoever holds the record remembers it too.
+// NRL consumer API, "Consumer Document/Record Retrieval"
+func (g *Gatherer) retrieve(ctx context.Context, s *access.Session, personID string, x connector.Retriever, by connector.Requester, doc *fhir.Resource) (connector.Retrieved, error) {
+	e := g.event(s, string(audit.Read))
+	e.PersonID, e.Query = personID, string(doc.Ref())
+	e.NHSNumber, _ = fhir.ParseNHSNumber(doc.Text("subject.identifier.value"))
+	pointer := doc.ID()
+	if _, id, ok := strings.Cut(doc.Text("meta.source"), "#"); ok {
+		pointer = id
+	}
+	what := []string{"locator: " + connector.SourceOf(doc), "pointer: " + pointer, "address: " + doc.Text("content.attachment.url")}
+	e.What = append([]string{"follows: a pointer"}, what...)
+	if err := g.remember(ctx, e); err != nil {
+		return connector.Retrieved{}, err
+	}
+	got, err := x.Retrieve(ctx, by, doc)
+	if err != nil {
+		e.Outcome, e.What = audit.Serious, append([]string{"nothing was retrieved: " + err.Error()}, what...)
+		if err := g.remember(context.WithoutCancel(ctx), e); err != nil {
+			return connector.Retrieved{}, err
+		}
+	}
+	return got, err
 }
 
 // deadlineOf is how long a system or neighbour of the region may take.
 func (g *Gatherer) deadlineOf(source string) (time.Duration, bool) {
 	if s, ok := g.o.Region.System(source); ok {
 		return g.deadline(s.Deadline), true
+	}
+	if source == OwnLocator {
+		return g.deadline(0), true
+	}
+	for _, n := range g.o.Region.Locator.National {
+		if n.ID == source {
+			return g.deadline(n.Deadline), true
+		}
 	}
 	n, ok := g.o.Region.Neighbour(source)
 	return g.deadline(n.Deadline), ok

@@ -99,6 +99,15 @@ func (c *Cache) Ask(ctx context.Context, q connector.Question) (*connector.Answe
 	}
 }
 
+// Retrieve implements connector.Retriever, where what is asked does.
+func (c *Cache) Retrieve(ctx context.Context, by connector.Requester, pointer *fhir.Resource) (connector.Retrieved, error) {
+	r, ok := c.asker.(connector.Retriever)
+	if !ok {
+		return connector.Retrieved{}, fhir.Errorf(fhir.NotSupported, "this is held elsewhere, and is not fetched from here: ask whoever holds the record")
+	}
+	return r.Retrieve(ctx, by, pointer)
+}
+
 func (c *Cache) ask(ctx context.Context, q connector.Question, m *remembered) (a *connector.Answer, err error) {
 	err = fhir.Errorf(fhir.Exception, "the locator's connector failed") // what the others are told if it panics
 	defer func() { c.finish(m, a, err) }()

@@ -35,8 +35,12 @@ func (n *Node) national(l region.National) (*nrl.Client, error) {
 // locators adds those that are asked who else holds something: our own registry, and the national ones, each with its memory.
 func (n *Node) locators(askers map[string]connector.Asker) error {
 	l := n.c.Region.Locator
+	content, err := n.retriever(l.Retrieval)
+	if err != nil {
+		return err
+	}
 	if len(l.Applications) > 0 {
-		askers[gather.OwnLocator] = registeredAsker{n}
+		askers[gather.OwnLocator] = registeredAsker{n, content}
 	}
 	for _, nat := range l.National {
 		client, err := n.national(nat)
@@ -45,7 +49,7 @@ func (n *Node) locators(askers map[string]connector.Asker) error {
 		}
 		n.nationals = append(n.nationals, national{nat, client})
 		if nat.Asks {
-			askers[nat.ID] = locator.NewCache(nrl.Asker{Client: client, Types: typeIDs(nat.Types), Ours: locator.Ours(nat.As)}, nat.Cache, n.c.Now)
+			askers[nat.ID] = locator.NewCache(nrl.Asker{Client: client, Types: typeIDs(nat.Types), Ours: locator.Ours(nat.As), Content: content}, nat.Cache, n.c.Now)
 		}
 	}
 	return nil
@@ -58,7 +62,27 @@ type national struct {
 }
 
 // registeredAsker gives what has been registered here as a source among others: what each custodian has agreed to tell whoever asks.
-type registeredAsker struct{ n *Node }
+type registeredAsker struct {
+	n *Node
+	*nrl.Retriever
+}
+
+// retriever is what fetches what pointers lead to, as the region file says.
+func (n *Node) retriever(r region.Retrieval) (*nrl.Retriever, error) {
+	c, err := n.asking(r.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("locator: retrieval: tls: %w", err)
+	}
+	o := nrl.RetrieverOptions{Proxy: r.Proxy, ASID: r.ASID, Hosts: r.Hosts, Issuer: n.issuer, HTTP: c, Now: n.c.Now}
+	if r.Token != "" {
+		o.Token = func(context.Context) (string, error) { return n.secretAt(r.Token) }
+	}
+	x, err := nrl.NewRetriever(o)
+	if err != nil {
+		return nil, fmt.Errorf("locator: retrieval: %w", err)
+	}
+	return x, nil
+}
 
 // Ask implements connector.Asker.
 func (a registeredAsker) Ask(ctx context.Context, q connector.Question) (*connector.Answer, error) {

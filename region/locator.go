@@ -18,6 +18,16 @@ type Locator struct {
 	PracticeSettings string        // a file of the England-PracticeSetting value set; "" for none
 	Applications     []Application // who may register pointers here, and look them up
 	National         []National
+	Retrieval        Retrieval
+}
+
+// Retrieval is how what pointers lead to is fetched for whoever opens it.
+type Retrieval struct {
+	Proxy string   // the Spine Secure Proxy; "" for none
+	ASID  string   // ours, for it
+	Hosts []string // that are gone to without it
+	Token string   // where the credential for large documents is kept
+	TLS   TLS
 }
 
 // An Application is what one application may do at this region's locator for one organisation.
@@ -82,6 +92,15 @@ var locatorShape = block("The region's own record locator (NRL), and the nationa
 	field[Region]{"practice_settings", "a file of the practice settings that a pointer may name: lines of a SNOMED CT code, a comma and its display; without it any code will do", false, text(func(r *Region) *string { return &r.Locator.PracticeSettings }, anyText)},
 	field[Region]{"applications", "who may register pointers here and look them up", false, list(func(r *Region) *[]Application { return &r.Locator.Applications }, applicationShape)},
 	field[Region]{"national", "locators above this one that are asked and told", false, list(func(r *Region) *[]National { return &r.Locator.National }, nationalShape)},
+	field[Region]{"retrieval", "how what pointers lead to is fetched for whoever opens it", false, retrievalShape},
+)
+
+var retrievalShape = block("How what a pointer leads to is fetched. Without it pointers say who holds something, and it is opened there.",
+	field[Region]{"proxy", "the Spine Secure Proxy, for mechanism SSP: https://proxy.example", false, text(func(r *Region) *string { return &r.Locator.Retrieval.Proxy }, anyText)},
+	field[Region]{"asid", "our own accredited system id, for the proxy", false, text(func(r *Region) *string { return &r.Locator.Retrieval.ASID }, asidText)},
+	field[Region]{"hosts", "the hosts from which is fetched directly (Direct, LDR), and to which users are sent (InContext): plans.rx1.example, or *.example.nhs.uk", false, list(func(r *Region) *[]string { return &r.Locator.Retrieval.Hosts }, wordItem)},
+	field[Region]{"token", "where our credential for large documents (LDR) is kept: an environment variable or a file", false, text(func(r *Region) *string { return &r.Locator.Retrieval.Token }, placeText)},
+	field[Region]{"tls", "certificates for the proxy", false, tlsShape(func(r *Region) *TLS { return &r.Locator.Retrieval.TLS })},
 )
 
 var applicationShape = block("What one application may do for one organisation.",
@@ -154,6 +173,16 @@ func typesReader[T any](get func(*T) *[]string) reader[T] {
 func (c *checker) locator() {
 	l := c.r.Locator
 	c.address("locator.address", l.Address)
+	c.address("locator.retrieval.proxy", l.Retrieval.Proxy)
+	c.tls("locator.retrieval", l.Retrieval.Proxy, l.Retrieval.TLS)
+	if (l.Retrieval.Proxy == "") != (l.Retrieval.ASID == "") {
+		c.err("locator.retrieval", "the Spine Secure Proxy must know which system asks it, and where it is", "Write both proxy and asid, or neither")
+	}
+	for i, h := range l.Retrieval.Hosts {
+		if strings.ContainsAny(strings.TrimPrefix(h, "*."), "*/@ ") || !strings.Contains(strings.TrimPrefix(h, "*."), ".") && !strings.HasPrefix(h, "localhost") {
+			c.err(fmt.Sprintf("locator.retrieval.hosts[%d]", i), "not a host", "Write it as in addresses, such as plans.rx1.example, or *.example.nhs.uk")
+		}
+	}
 	seen := map[string]bool{}
 	for i, a := range l.Applications {
 		at := fmt.Sprintf("locator.applications[%d]", i)

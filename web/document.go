@@ -36,6 +36,11 @@ func (s *Site) openDocument(w http.ResponseWriter, r *http.Request, session *acc
 	if err != nil {
 		return err
 	}
+	if doc.Launch != "" { // a system of its own, which asks who they are
+		w.Header().Set("Referrer-Policy", "no-referrer")
+		http.Redirect(w, r, doc.Launch, http.StatusSeeOther)
+		return nil
+	}
 	body, contentType, csp, err := safely(doc.Title, doc.ContentType, doc.Data)
 	if err != nil {
 		return err

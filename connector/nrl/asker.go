@@ -15,6 +15,16 @@ type Asker struct {
 	Types  []string // system|code; none: all that it lets us have
 	// Ours reports whether a pointer is one that we registered: what it points to is here already. nil: none is.
 	Ours func(Pointer) bool
+	// Content fetches what pointers lead to; nil: nothing is fetched.
+	Content *Retriever
+}
+
+// Retrieve implements connector.Retriever.
+func (a Asker) Retrieve(ctx context.Context, by connector.Requester, pointer *fhir.Resource) (connector.Retrieved, error) {
+	if a.Content == nil {
+		return connector.Retrieved{}, fhir.Errorf(fhir.NotSupported, "this is held elsewhere, and is not fetched from here: ask whoever holds the record")
+	}
+	return a.Content.Retrieve(ctx, by, pointer)
 }
 
 var _ connector.Asker = Asker{}
