@@ -19,7 +19,8 @@ import (
 )
 
 // An export gives away all that this node keeps, as it keeps it: so that nobody is locked in, and for the person who asks for their own.
-// Whoever may run it holds the store itself, so nothing is withheld and policy is not asked; but each person's is a disclosure like
+// Whoever may run it holds the store itself, so policy is not asked, and nothing is withheld but where people are whose whereabouts must not be known, unless that is asked
+// for as well: files go further than stores do. Each person's is a disclosure like
 // any other, and is in the audit log before its first byte (design law 5).
 
 // An ExportAsk says who exports, why, and how much.
@@ -32,6 +33,8 @@ type ExportAsk struct {
 	// Shared adds what the record refers to and is nobody's by itself: who, where, which product. Without it the export of a whole node
 	// gives each of them once, by ExportShared.
 	Shared bool
+	// Located gives also where people are whose whereabouts must not be known (docs/adr/0019).
+	Located bool
 	// Raw gives a delivery as it came, by its SHA-256; nil: they are left out.
 	Raw func(ctx context.Context, hash string) ([]byte, error)
 }
@@ -72,13 +75,34 @@ func (g *Gatherer) Export(ctx context.Context, ask ExportAsk, personID string, w
 		return Exported{}, err
 	}
 	h := &holding{g: g, ask: ask, event: ask.Event(audit.Export, p.ID), write: write}
-	who := g.shown(p, policy.Decision{})
+	d := policy.Decision{}
+	if p.Restricted && !ask.Located {
+		d.Obligations = append(d.Obligations, policy.WithholdLocation)
+		h.event.What = append(h.event.What, "obligation: "+string(policy.WithholdLocation))
+		h.ask.Raw, h.hide = nil, g.placeless(p)
+	}
+	who := g.shown(p, d)
 	h.event.NHSNumber = who.NHSNumber
 	for _, pt := range p.Patients {
 		h.patients = append(h.patients, pt.ID)
 	}
 	h.own = []*fhir.Resource{linked(who.Resource(), p)}
 	return h.export(ctx)
+}
+
+// placeless gives each resource of a restricted person without what would tell where they are.
+func (g *Gatherer) placeless(p *mpi.Person) func(*fhir.Resource) *fhir.Resource {
+	places := (&opening{g: g, person: p}).whereabouts()
+	return func(r *fhir.Resource) *fhir.Resource {
+		l := &lane{}
+		l.Source = connector.SourceOf(r)
+		if sys, ok := g.o.Region.System(l.Source); ok {
+			if l.Kind = string(g.organisation(sys.Organisation).Kind); l.Kind == string(region.KindGP) {
+				l.Source = "gp-practice"
+			}
+		}
+		return places.withhold(r, l)
+	}
 }
 
 // ExportPatient is Export of what is kept about a source's patient who is linked to nobody, such as one that the source deleted.
@@ -141,6 +165,9 @@ type holding struct {
 	// pick says in which version a resource is given, if at all; nil: all as they are.
 	pick func(ctx context.Context, r *fhir.Resource) (*fhir.Resource, error)
 
+	// hide takes off what is not to be told; nil: nothing.
+	hide func(r *fhir.Resource) *fhir.Resource
+
 	versions map[fhir.Ref]string   // what was recorded as given
 	headings map[string][]string   // the same, by heading
 	others   map[fhir.Ref]struct{} // what it refers to and is nobody's record
@@ -162,7 +189,7 @@ func (h *holding) export(ctx context.Context) (Exported, error) {
 			return h.out, err
 		}
 		if r != nil {
-			h.note(r)
+			h.note(h.shape(r))
 		}
 	}
 	if h.pick != nil && len(h.versions) == 0 {
@@ -280,7 +307,7 @@ func (h *holding) giveKept(ctx context.Context) error {
 			continue // it came, or was changed, since
 		}
 		delete(h.versions, r.Ref())
-		if err := h.give(r); err != nil {
+		if err := h.give(h.shape(r)); err != nil {
 			return err
 		}
 	}
@@ -292,11 +319,19 @@ func (h *holding) giveKept(ctx context.Context) error {
 			h.out.Damaged = append(h.out.Damaged, err)
 			continue
 		}
-		if err := h.give(r); err != nil {
+		if err := h.give(h.shape(r)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// shape is a resource as it is given.
+func (h *holding) shape(r *fhir.Resource) *fhir.Resource {
+	if h.hide == nil {
+		return r
+	}
+	return h.hide(r)
 }
 
 func (h *holding) giveRaw(ctx context.Context) error {

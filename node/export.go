@@ -19,7 +19,9 @@ type Export struct {
 	Reason string
 	Trace  string
 	Number fhir.Identifier // what the person was asked for by, if it was a number
-	Raw    bool            // also the deliveries as they came, as Binary under their SHA-256
+	// Located gives also where people are whose whereabouts must not be known. Without it, Raw gives nothing of theirs, and of ExportAll no delivery that is in nobody's record.
+	Located bool
+	Raw     bool // also the deliveries as they came, as Binary under their SHA-256
 	// Write takes one resource. What it is about is in the audit log before it is called.
 	Write func(*fhir.Resource) error
 
@@ -28,7 +30,7 @@ type Export struct {
 }
 
 func (x *Export) ask(n *Node, shared bool) gather.ExportAsk {
-	a := gather.ExportAsk{By: x.By, Reason: x.Reason, Trace: x.Trace, Number: x.Number, Shared: shared}
+	a := gather.ExportAsk{By: x.By, Reason: x.Reason, Trace: x.Trace, Number: x.Number, Shared: shared, Located: x.Located}
 	if x.Raw {
 		a.Raw = n.Intake.Raw
 	}
@@ -155,7 +157,7 @@ func (x *Export) entries(all func(func(audit.Entry, error) bool)) error {
 
 // deliveries gives those that led to no record, or could not be taken: nothing that arrived stays behind.
 func (x *Export) deliveries(ctx context.Context, n *Node) error {
-	if !x.Raw {
+	if !x.Raw || !x.Located {
 		return nil
 	}
 	for _, sys := range n.c.Region.Systems {

@@ -21,7 +21,7 @@ type exportFlags struct {
 	region, data, store       string
 	person, from, format, out string
 	reason                    string
-	all, raw                  bool
+	all, raw, located         bool
 }
 
 func exportCommand() *cobra.Command {
@@ -32,11 +32,12 @@ func exportCommand() *cobra.Command {
 			"(Provenance), who has looked (AuditEvent), and what is not here because its source is asked live (OperationOutcome).\n" +
 			"Of one person it is a Bundle, of everybody NDJSON; with --out and NDJSON a new folder with a file for each type and a manifest,\n" +
 			"which is written last: a folder without one is not whole. With --raw the messages and files as they came are there too.\n" +
+			"Where restricted people are is left out, unless --locations asks for it.\n" +
 			"Each person's export is in the audit log before anything of them is written, and the privacy officer is told.\n" +
 			"On an embedded store, stop the node first; on a database it may run on.",
 		Example: "  tombolo export --region region.yaml --data data --person 3k9… --reason \"asked for by the person\" --out record.json\n" +
 			"  tombolo export --region region.yaml --data data --identifier-from number.txt --out record.json\n" +
-			"  tombolo export --region region.yaml --data data --all --raw --reason \"moving to another system\" --out everything",
+			"  tombolo export --region region.yaml --data data --all --raw --locations --reason \"moving to another system\" --out everything",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
@@ -48,6 +49,7 @@ func exportCommand() *cobra.Command {
 	fl.StringVar(&f.from, "identifier-from", "", "one person, by the NHS number (or SYSTEM|VALUE) in this file, - for standard input: a number does not belong on a command line")
 	fl.BoolVar(&f.all, "all", false, "everybody, and the whole audit log")
 	fl.BoolVar(&f.raw, "raw", false, "also the messages and files as they came, as Binary under their SHA-256")
+	fl.BoolVar(&f.located, "locations", false, "also where people are whose whereabouts must not be known; say why with --reason")
 	fl.StringVar(&f.format, "format", "", "bundle or ndjson (bundle for one person, ndjson for everybody)")
 	fl.StringVar(&f.out, "out", "", "write to this new file or, as NDJSON, folder, which only you may read (standard output if not given)")
 	fl.StringVar(&f.reason, "reason", "", "why, in words: it stands in the audit log, where the person can read it")
@@ -66,6 +68,10 @@ func (f *exportFlags) check() error {
 		return usagef("whose? Give one of --person ID, --identifier-from FILE, --all")
 	case f.data == "" && f.store == "":
 		return usagef("from where? Give --data DIR, or --store postgres://…")
+	case f.located && f.reason == "":
+		return usagef("where restricted people are is given for a reason only: say it with --reason")
+	case f.raw && f.all && !f.located:
+		return usagef("what came, as it came, tells where restricted people are: leave out --raw, or add --locations and say why with --reason")
 	case f.format == "" && f.all:
 		f.format = "ndjson"
 	case f.format == "":
@@ -108,7 +114,7 @@ func (f *exportFlags) run(c *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	x := node.Export{By: operator(), Reason: f.reason, Trace: access.NewTrace(), Number: id, Raw: f.raw, Write: out.write}
+	x := node.Export{By: operator(), Reason: f.reason, Trace: access.NewTrace(), Number: id, Raw: f.raw, Located: f.located, Write: out.write}
 	var given gather.Exported
 	if f.all {
 		given, err = n.ExportAll(c.Context(), x)
