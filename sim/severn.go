@@ -16,6 +16,7 @@ type Addresses struct {
 	RegisterDrop                              string
 	HTMLRoot, DocumentsRoot, AppointmentsRoot string // of the practices, below their base URLs
 	CitizenNHS                                string // of the demo citizen
+	PDS, National, Record, Elsewhere          string // the national services, this region's own record, and the host of a trust elsewhere; "" for none
 }
 
 // Region writes the region file of Severn for the given addresses. It is a region file like any other: the demo prints it,

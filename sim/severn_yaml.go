@@ -22,6 +22,9 @@ organisations:
   - {ods: "918", name: Severn County Council, kind: social-care}
   - {ods: RYA, name: Severn Ambulance Service, kind: ambulance}
   - {ods: QSV, name: Severn Integrated Care Board, kind: other}
+{{- if .PDS}}
+  - {ods: X26, name: NHS England, kind: other}
+{{- end}}
 
 systems:
   - id: m85001-gp
@@ -102,9 +105,19 @@ systems:
     options: {poll: 200ms}
     gives: {}
     release: all
+{{- if .PDS}}
+  - id: pds
+    name: Personal Demographics Service
+    organisation: X26
+    connector: pds
+    address: {{.PDS}}
+    options: {rate: "50"}
+    gives: {demographics: push}
+    release: all
+{{- end}}
 
 policy:
-  version: 2026-04-01
+  version: 2026-04-0{{if .PDS}}2{{else}}1{{end}}
   author: Ines Duarte, Caldicott Guardian of the board
   reason: the region begins
 
@@ -114,12 +127,26 @@ probing:
 
 agreements:
   - id: severn-direct-care
-    parties: [M85001, M85002, RX1, RW4, RY5, "918", RYA, QSV]
+    parties: [M85001, M85002, RX1, RW4, RY5, "918", RYA, QSV{{if .PDS}}, X26{{end}}]
     purposes: [direct-care]
     headings: all
     basis: UK GDPR 6(1)(e), 9(2)(h); implied consent
     from: 2026-04-01
-
+{{if .National}}
+locator:
+  national:
+    - id: nrl
+      name: National Record Locator
+      address: {{.National}}
+      token: DEMO_NRL
+      as: QSV
+      organisation: X26
+      asks: true
+      deadline: 2s
+      publishes:
+        - {type: "887181000000106", url: "{{.Record}}/launch/nrl/{pointer}", mechanism: InContext}
+  retrieval: {hosts: ["{{.Elsewhere}}"]}
+{{end}}
 users:
   - {id: gp, name: Dr Helen Marsh, role: gp, organisation: M85001, token_sha256: {{sha "demo-gp"}}}
   - {id: doctor, name: Dr Femi Ade, role: hospital-doctor, organisation: RX1, token_sha256: {{sha "demo-doctor"}}}

@@ -20,11 +20,12 @@ func demoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "A whole simulated region on this machine, to look at",
 		Long: "Starts the region of Severn on loopback: two GP practices, an acute trust, a mental health trust, a community provider, a council and\n" +
-			"an ambulance service, each speaking its real protocol, a node that joins them, and a neighbouring region. Nobody in it is real.",
+			"an ambulance service, each speaking its real protocol, a node that joins them, a neighbouring region, and what stands for PDS and the\n" +
+			"National Record Locator. Nobody in it is real.",
 		Example: "  tombolo demo                       then open the address it prints\n  tombolo demo --people 500          with five hundred more people\n  tombolo demo --check               run the story once and say what was seen",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			o.Logger, o.Neighbour, o.Version = newLogger(c.ErrOrStderr(), verbose), true, version
+			o.Logger, o.Neighbour, o.National, o.Version = newLogger(c.ErrOrStderr(), verbose), true, true, version
 			if check {
 				if !c.Flags().Changed("listen") {
 					o.Listen = "127.0.0.1:0"

@@ -35,6 +35,7 @@ func (w *World) Check(ctx context.Context, out io.Writer) error {
 		{"a restricted person's whereabouts are shown to nobody", c.restricted},
 		{"two numbers merged at the hospital are one person, twins are two", c.identity},
 		{"documents open", c.documents},
+		{"national services say who she is, and who else holds something", c.nationally},
 		{"the page shows the record to somebody who signs in", c.page},
 		{"the audit chain holds, and says who looked", c.audited},
 	} {

@@ -34,6 +34,7 @@ type Options struct {
 	Seed      uint64
 	People    int  // generated ones beside the dozen
 	Neighbour bool // start the neighbouring region too
+	National  bool // and what stands for the national services: PDS and the record locator
 	Logger    *slog.Logger
 	Now       func() time.Time
 	Version   string
@@ -50,6 +51,7 @@ type World struct {
 	Faults    map[string]*sim.Faults // by source
 	Region    []byte                 // the region file
 
+	nationals *nationals // nil if there are none
 	o         Options
 	temporary bool
 	servers   []*http.Server
@@ -78,6 +80,11 @@ func Start(ctx context.Context, o Options) (w *World, err error) {
 	a, err := w.sources()
 	if err != nil {
 		return w, err
+	}
+	if w.o.National {
+		if err := w.startNationals(&a); err != nil {
+			return w, err
+		}
 	}
 	ctx, w.stop = context.WithCancel(ctx)
 	if w.o.Neighbour {
@@ -192,6 +199,9 @@ func (w *World) startNode(ctx context.Context, a sim.Addresses) (err error) {
 
 // secret is one of those that Options name.
 func (w *World) secret(name string) string {
+	if name == locatorToken && w.nationals != nil {
+		return tokenThere
+	}
 	if w.o.Secret == nil {
 		return ""
 	}
