@@ -8,9 +8,9 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
+	"tombolo/connector"
 	"tombolo/fhir"
 )
 
@@ -19,20 +19,12 @@ import (
 //
 // SDS FHIR API: /Endpoint gives the address and the party key of an interaction, /Device the ASID of the system that has that key.
 type Directory struct {
-	o    DirectoryOptions
-	http http.Client
-
-	mu    sync.Mutex
-	known map[key]looked
+	o     DirectoryOptions
+	http  http.Client
+	known *connector.Lookup[key, Endpoint]
 }
 
 type key struct{ ods, interaction string }
-
-type looked struct {
-	at   time.Time
-	end  Endpoint
-	none bool // SDS answered, and knows of none
-}
 
 // DirectoryOptions of a Directory. Address is needed.
 type DirectoryOptions struct {
@@ -50,10 +42,8 @@ func NewDirectory(o DirectoryOptions) (*Directory, error) {
 	}
 	o.Address = strings.TrimRight(o.Address, "/")
 	o.TTL = cmp.Or(o.TTL, 5*time.Minute)
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	d := &Directory{o: o, known: map[key]looked{}}
+	d := &Directory{o: o}
+	d.known = connector.NewLookup(o.TTL, o.Now, d.look)
 	if o.HTTP != nil {
 		d.http = *o.HTTP
 	}
@@ -71,34 +61,7 @@ func (d *Directory) For(ods string) func(context.Context, string) (Endpoint, err
 // Endpoint finds where an organisation's system answers an interaction. An issue of type NotFound: nowhere. While SDS cannot be reached an
 // answer that has grown old is given rather than none.
 func (d *Directory) Endpoint(ctx context.Context, ods, interaction string) (Endpoint, error) {
-	k, now := key{ods, interaction}, d.o.Now()
-	d.mu.Lock()
-	l, ok := d.known[k]
-	d.mu.Unlock()
-	if age := now.Sub(l.at); !ok || age < 0 || age >= d.o.TTL {
-		end, err := d.look(ctx, ods, interaction)
-		switch {
-		case err == nil:
-			l = looked{at: now, end: end}
-		case fhir.Is(err, fhir.NotFound):
-			l = looked{at: now, none: true}
-		case ok && ctx.Err() == nil:
-			return l.answer()
-		default:
-			return Endpoint{}, err
-		}
-		d.mu.Lock()
-		d.known[k] = l
-		d.mu.Unlock()
-	}
-	return l.answer()
-}
-
-func (l looked) answer() (Endpoint, error) {
-	if l.none {
-		return Endpoint{}, fhir.Errorf(fhir.NotFound, "SDS knows of no system of the organisation that answers this interaction")
-	}
-	return l.end, nil
+	return d.known.Get(ctx, key{ods, interaction})
 }
 
 // The systems of SDS's identifiers.
@@ -108,8 +71,8 @@ const (
 )
 
 // look asks the two questions. GP Connect 1.6 integration_spine_directory_service.html
-func (d *Directory) look(ctx context.Context, ods, interaction string) (Endpoint, error) {
-	q := url.Values{"organization": {fhir.SystemODS + "|" + ods}, "identifier": {systemInteraction + "|" + interaction}}
+func (d *Directory) look(ctx context.Context, k key) (Endpoint, error) {
+	q := url.Values{"organization": {fhir.SystemODS + "|" + k.ods}, "identifier": {systemInteraction + "|" + k.interaction}}
 	endpoint, err := d.only(ctx, "Endpoint", q)
 	if err != nil {
 		return Endpoint{}, err

@@ -13,9 +13,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
+	"tombolo/connector"
 	"tombolo/fhir"
 )
 
@@ -42,17 +42,9 @@ type Organisation struct {
 
 // A Client asks ODS. It may be used from many goroutines.
 type Client struct {
-	o    Options
-	http http.Client
-
-	mu    sync.Mutex
-	known map[string]believed
-}
-
-type believed struct {
-	at  time.Time
-	org Organisation
-	err error
+	o     Options
+	http  http.Client
+	known *connector.Lookup[string, Organisation]
 }
 
 // New makes a Client, or says which option is wrong.
@@ -63,10 +55,8 @@ func New(o Options) (*Client, error) {
 	}
 	o.Address = strings.TrimRight(o.Address, "/")
 	o.Believe = cmp.Or(o.Believe, 24*time.Hour)
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	c := &Client{o: o, known: map[string]believed{}}
+	c := &Client{o: o}
+	c.known = connector.NewLookup(o.Believe, o.Now, c.look)
 	if o.HTTP != nil {
 		c.http = *o.HTTP
 	}
@@ -81,24 +71,7 @@ func (c *Client) Organisation(ctx context.Context, ods string) (Organisation, er
 	if !code.MatchString(ods) {
 		return Organisation{}, fhir.Errorf(fhir.ValueError, "an ODS code has letters and digits only, twelve at most")
 	}
-	now := c.o.Now()
-	c.mu.Lock()
-	b, ok := c.known[ods]
-	c.mu.Unlock()
-	if age := now.Sub(b.at); ok && age >= 0 && age < c.o.Believe {
-		return b.org, b.err
-	}
-	org, err := c.look(ctx, ods)
-	if err != nil && !fhir.Is(err, fhir.NotFound) {
-		if ok && ctx.Err() == nil {
-			return b.org, b.err
-		}
-		return Organisation{}, err
-	}
-	c.mu.Lock()
-	c.known[ods] = believed{now, org, err}
-	c.mu.Unlock()
-	return org, err
+	return c.known.Get(ctx, ods)
 }
 
 func (c *Client) look(ctx context.Context, ods string) (Organisation, error) {
