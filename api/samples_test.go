@@ -80,76 +80,78 @@ func TestAnotherServersWalkThroughsAreDoneOrRefusedClearly(t *testing.T) {
 	must(t, err)
 	done, refused, missing := 0, 0, 0
 	for _, path := range paths {
-		text, err := os.ReadFile(path)
-		must(t, err)
-		s := open(t)
-		all, variables := samples(string(text))
-		answers := map[string]answer{}
-		for _, x := range all {
-			lacks := false
-			var fill func(text string) string
-			fill = func(text string) string {
-				return sampleVariable.ReplaceAllStringFunc(text, func(v string) string {
-					name := sampleVariable.FindStringSubmatch(v)[1]
-					if of, rest, ok := strings.Cut(name, ".response."); ok {
-						if a, was := answers[of]; was {
-							if h, ok := strings.CutPrefix(rest, "headers."); ok {
-								return a.Header.Get(h)
+		t.Run(filepath.Base(path), func(t *testing.T) { // so that its store is let go of
+			text, err := os.ReadFile(path)
+			must(t, err)
+			s := open(t)
+			all, variables := samples(string(text))
+			answers := map[string]answer{}
+			for _, x := range all {
+				lacks := false
+				var fill func(text string) string
+				fill = func(text string) string {
+					return sampleVariable.ReplaceAllStringFunc(text, func(v string) string {
+						name := sampleVariable.FindStringSubmatch(v)[1]
+						if of, rest, ok := strings.Cut(name, ".response."); ok {
+							if a, was := answers[of]; was {
+								if h, ok := strings.CutPrefix(rest, "headers."); ok {
+									return a.Header.Get(h)
+								}
+								if r, err := fhir.ParseValue(a.body); err == nil {
+									return r.Text(strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(rest, "body"), "."), "$."))
+								}
 							}
-							if r, err := fhir.ParseValue(a.body); err == nil {
-								return r.Text(strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(rest, "body"), "."), "$."))
-							}
+							lacks = true
+							return ""
+						}
+						switch value, known := variables[name]; {
+						case strings.Contains(strings.ToLower(name), "host") || strings.Contains(strings.ToLower(name), "url"):
+							return s.url
+						case known:
+							return fill(value)
 						}
 						lacks = true
 						return ""
-					}
-					switch value, known := variables[name]; {
-					case strings.Contains(strings.ToLower(name), "host") || strings.Contains(strings.ToLower(name), "url"):
-						return s.url
-					case known:
-						return fill(value)
-					}
-					lacks = true
-					return ""
-				})
-			}
-			url := strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(fill(x.url), "https://"), "http://"), " ", "%20")
-			url = strings.TrimPrefix(url, strings.TrimPrefix(s.url, "http://"))
-			if strings.Contains(url, "connect/token") || strings.Contains(url, "://") || strings.HasPrefix(url, "<") || strings.HasPrefix(x.body, "<") || strings.Contains(url, "localhost") {
-				missing++
-				continue
-			}
-			body := fill(x.body)
-			if lacks {
-				missing++
-				continue
-			}
-			for i, h := range x.headers {
-				x.headers[i] = fill(h)
-			}
-			var send any
-			if body != "" {
-				send = body
-			}
-			a := s.do(x.method, s.url+"/"+strings.TrimPrefix(url, "/"), send, x.headers...)
-			for tries := 0; a.StatusCode == 503 && strings.Contains(string(a.body), "being indexed") && tries < 200; tries++ { // as its Retry-After says
-				time.Sleep(20 * time.Millisecond)
-				a = s.do(x.method, s.url+"/"+strings.TrimPrefix(url, "/"), send, x.headers...)
-			}
-			answers[x.name] = a
-			switch {
-			case a.StatusCode >= 500:
-				t.Errorf("%s: %s %s: %s: %.300s", filepath.Base(path), x.method, url, a.Status, a.body)
-			case a.StatusCode >= 400:
-				refused++
-				if v, err := fhir.ParseValue(a.body); x.method != "HEAD" && (err != nil || v.Text("resourceType") != "OperationOutcome" || v.Text("issue.diagnostics") == "") {
-					t.Errorf("%s: %s %s: %s without an OperationOutcome that says what: %.200s", filepath.Base(path), x.method, url, a.Status, a.body)
+					})
 				}
-				t.Logf("%s: %s %.120s: %d %.160s", filepath.Base(path), x.method, url, a.StatusCode, a.value(t).Text("issue.expression")+": "+a.value(t).Text("issue.diagnostics"))
-			default:
-				done++
+				url := strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(fill(x.url), "https://"), "http://"), " ", "%20")
+				url = strings.TrimPrefix(url, strings.TrimPrefix(s.url, "http://"))
+				if strings.Contains(url, "connect/token") || strings.Contains(url, "://") || strings.HasPrefix(url, "<") || strings.HasPrefix(x.body, "<") || strings.Contains(url, "localhost") {
+					missing++
+					continue
+				}
+				body := fill(x.body)
+				if lacks {
+					missing++
+					continue
+				}
+				for i, h := range x.headers {
+					x.headers[i] = fill(h)
+				}
+				var send any
+				if body != "" {
+					send = body
+				}
+				a := s.do(x.method, s.url+"/"+strings.TrimPrefix(url, "/"), send, x.headers...)
+				for tries := 0; a.StatusCode == 503 && strings.Contains(string(a.body), "being indexed") && tries < 200; tries++ { // as its Retry-After says
+					time.Sleep(20 * time.Millisecond)
+					a = s.do(x.method, s.url+"/"+strings.TrimPrefix(url, "/"), send, x.headers...)
+				}
+				answers[x.name] = a
+				switch {
+				case a.StatusCode >= 500:
+					t.Errorf("%s: %s %s: %s: %.300s", filepath.Base(path), x.method, url, a.Status, a.body)
+				case a.StatusCode >= 400:
+					refused++
+					if v, err := fhir.ParseValue(a.body); x.method != "HEAD" && (err != nil || v.Text("resourceType") != "OperationOutcome" || v.Text("issue.diagnostics") == "") {
+						t.Errorf("%s: %s %s: %s without an OperationOutcome that says what: %.200s", filepath.Base(path), x.method, url, a.Status, a.body)
+					}
+					t.Logf("%s: %s %.120s: %d %.160s", filepath.Base(path), x.method, url, a.StatusCode, a.value(t).Text("issue.expression")+": "+a.value(t).Text("issue.diagnostics"))
+				default:
+					done++
+				}
 			}
-		}
+		})
 	}
 	t.Logf("%d done, %d refused, %d not sent because a file or an answer they need is not there", done, refused, missing)
 	if done < 150 {
