@@ -33,7 +33,7 @@ type ExportAsk struct {
 	// Shared adds what the record refers to and is nobody's by itself: who, where, which product. Without it the export of a whole node
 	// gives each of them once, by ExportShared.
 	Shared bool
-	// Located gives also where people are whose whereabouts must not be known (docs/adr/0025).
+	// Located gives also where people are whose whereabouts must not be known (docs/adr/0021).
 	Located bool
 	// Raw gives a delivery as it came, by its SHA-256; nil: they are left out.
 	Raw func(ctx context.Context, hash string) ([]byte, error)
