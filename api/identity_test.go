@@ -364,3 +364,28 @@ func TestNoNumberIsLoggedHoweverItIsAsked(t *testing.T) {
 		t.Errorf("logged: %s", s.logged)
 	}
 }
+
+// What names no patient may tell of one all the same, or of how a system is reached: nobody reads it by its id but the system whose it is. An organisation is anybody's.
+func TestWhatNamesNoPatientIsNobodyElses(t *testing.T) {
+	s := openWith(t, func(r *region.Region) {
+		r.Agreements = []region.Agreement{{ID: "all", Parties: []string{"RX1", "RX2"}, Purposes: []string{"direct-care"}, AllHeadings: true}}
+		r.Systems[0].Options = map[string]string{"notify": "https://app.example"}
+	})
+	for _, body := range []string{
+		`{"resourceType":"Binary","id":"x","contentType":"text/plain","data":"bGV0dGVy"}`,
+		`{"resourceType":"Bundle","id":"x","type":"collection"}`,
+		`{"resourceType":"Basic","id":"x","code":{"text":"note"}}`,
+		`{"resourceType":"Subscription","id":"x","status":"requested","reason":"x","criteria":"Observation","channel":{"type":"rest-hook","endpoint":"https://app.example/","header":["Authorization: Bearer secret"]}}`,
+		`{"resourceType":"Organization","id":"x","name":"The Trust"}`,
+	} {
+		typ := strings.Split(body, `"`)[3]
+		s.do("PUT", typ+"/x", body).want(t, 201)
+		want := 404
+		if typ == "Organization" {
+			want = 200
+		}
+		if a := s.as("doctor", "GET", typ+"/x", nil); a.StatusCode != want {
+			t.Errorf("a doctor reads %s: %d, want %d: %s", typ, a.StatusCode, want, a.body)
+		}
+	}
+}

@@ -23,6 +23,15 @@ var nobodys = map[string]bool{
 	"MessageHeader": true, "Basic": true, "AuditEvent": true, "ObservationDefinition": true, "SpecimenDefinition": true,
 }
 
+// ofSomebody are those of nobodys that may tell of somebody all the same, or of how a system is reached: without a patient nothing says who may see one.
+var ofSomebody = map[string]bool{
+	"Binary": true, "Provenance": true, "Person": true, "Subscription": true, "OperationOutcome": true, "Bundle": true, "Parameters": true, "Patient": true,
+	"Group": true, "MessageHeader": true, "Basic": true, "AuditEvent": true,
+}
+
+// TellsOfNobody reports whether a resource of the type that names no patient tells nothing about anybody: an organisation, a medicine, a definition.
+func TellsOfNobody(typ string) bool { return nobodys[typ] && !ofSomebody[typ] }
+
 // NeedsPatient reports whether a resource of the type is somebody's record, so that one without a patient is wrong.
 func NeedsPatient(typ string) bool { return IsType(typ) && !nobodys[typ] }
 

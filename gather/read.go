@@ -49,13 +49,13 @@ func (g *Gatherer) Read(ctx context.Context, s *access.Session, ref fhir.Ref) (*
 	}
 	patient := PatientOf(r)
 	if patient == "" {
-		if fhir.NeedsPatient(r.Type()) {
+		if !fhir.TellsOfNobody(r.Type()) {
 			return nil, g.deny(ctx, s, "", fhir.Identifier{}, nil)
 		}
 		if !s.Shows(r) || !g.sharedWith(ctx, s, r) {
 			return nil, g.deny(ctx, s, "", fhir.Identifier{}, notThisSession)
 		}
-		return r, nil // an organisation or practitioner is nobody's record
+		return r, nil // an organisation or a practitioner
 	}
 	personID, err := g.o.People.PersonOf(ctx, patient)
 	if err != nil {

@@ -64,6 +64,7 @@ type Engine struct {
 	quiet *time.Timer  // writes a witness when nothing else was written for a moment; nil if nothing may be written
 
 	logs    *logs         // the files of the write-ahead log
+	copying sync.Mutex    // held while a Checkpoint copies them, and while old ones are emptied
 	rest    *time.Timer   // gives the room of old ones back when nothing was written for a while; nil if nothing may be written
 	leaving chan struct{} // closed by Close
 	leave   sync.Once
@@ -106,7 +107,7 @@ func Open(opts Options) (*Engine, error) {
 		return nil, fmt.Errorf("open store %s: another process has it open (or its LOCK file cannot be written): "+
 			"stop that process, or give this one its own directory: %w", opts.Dir, err)
 	}
-	e := &Engine{opts: opts, lock: lock, gate: engine.NewGate(), snapshots: map[*snapshot]struct{}{}, writes: newWritten(), logs: &logs{here: map[uint64]*logFile{}}, leaving: make(chan struct{})}
+	e := &Engine{opts: opts, lock: lock, gate: engine.NewGate(), snapshots: map[*snapshot]struct{}{}, writes: newWritten(), logs: &logs{dir: opts.Dir, here: map[uint64]*logFile{}}, leaving: make(chan struct{})}
 	e.space = space{fs: opts.fs, dir: opts.Dir, reserve: opts.Reserve}
 	e.cache = pebble.NewCache(opts.CacheBytes)
 	if err := checkLogs(opts.fs, opts.Dir); err != nil {
@@ -283,6 +284,8 @@ func (e *Engine) Checkpoint(ctx context.Context, dir string) error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
+	e.copying.Lock()
+	defer e.copying.Unlock()
 	if err := e.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
 		return fmt.Errorf("checkpoint into %s: %w", dir, err)
 	}

@@ -25,6 +25,7 @@ const (
 
 // logs are the write-ahead logs that this process has made, by number. Pebble reuses and removes them under the same lock under which they are emptied.
 type logs struct {
+	dir    string // of the store. A copy's logs, made through the same file system, are none of these
 	mu     sync.Mutex
 	here   map[uint64]*logFile
 	newest uint64
@@ -33,6 +34,14 @@ type logs struct {
 type logFile struct {
 	name   string
 	closed bool // nobody writes it any more
+}
+
+// number is that of a write-ahead log of this store.
+func (l *logs) number(name string) (uint64, bool) {
+	if filepath.Clean(filepath.Dir(name)) != filepath.Clean(l.dir) {
+		return 0, false
+	}
+	return logNumber(name)
 }
 
 // logNumber is that of a write-ahead log's file.
@@ -44,7 +53,7 @@ func logNumber(name string) (uint64, bool) {
 
 // made notes a log that is being written. The caller holds the lock.
 func (l *logs) made(name string, f vfs.File) vfs.File {
-	n, ok := logNumber(name)
+	n, ok := l.number(name)
 	if !ok {
 		return f
 	}
@@ -80,7 +89,7 @@ func (f writtenLog) Close() error {
 
 // Create implements vfs.FS, as do the methods below.
 func (c careful) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	if _, ok := logNumber(name); !ok {
+	if _, ok := c.logs.number(name); !ok {
 		return c.FS.Create(name, category)
 	}
 	c.logs.mu.Lock()
@@ -99,14 +108,14 @@ func (c careful) ReuseForWrite(old, name string, category vfs.DiskWriteCategory)
 	if err != nil {
 		return nil, err
 	}
-	if n, ok := logNumber(old); ok {
+	if n, ok := c.logs.number(old); ok {
 		delete(c.logs.here, n)
 	}
 	return c.logs.made(name, f), nil
 }
 
 func (c careful) Remove(name string) error {
-	n, ok := logNumber(name)
+	n, ok := c.logs.number(name)
 	if !ok {
 		return c.FS.Remove(name)
 	}
@@ -169,8 +178,12 @@ func (e *Engine) whenAtRest() {
 // flushTime is how long whoever empties logs waits for what is in memory to be written. When a disk fails Pebble tries again for ever.
 const flushTime = time.Minute
 
-// emptyLogs moves what is in memory into tables, and then empties the logs that told of it.
+// emptyLogs moves what is in memory into tables, and then empties the logs that told of it. Not while a Checkpoint is being written: it copies logs of before.
 func (e *Engine) emptyLogs() error {
+	if !e.copying.TryLock() {
+		return nil
+	}
+	defer e.copying.Unlock()
 	e.logs.mu.Lock()
 	upTo := e.logs.newest // what it tells of is in memory, or in tables
 	e.logs.mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,5 +75,68 @@ func TestAStoreAtRestGivesTheRoomOfOldLogsBack(t *testing.T) {
 	}
 	if n != given {
 		t.Errorf("%d of %d are there", n, given)
+	}
+}
+
+// A copy of one moment keeps what it was, whatever the store does with its own logs afterwards or meanwhile.
+func TestEmptyingLogsLeavesCopiesAlone(t *testing.T) {
+	dir, ctx := t.TempDir(), context.Background()
+	e, err := Open(Options{Dir: filepath.Join(dir, "store"), CacheBytes: 8 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := 0
+	write := func() {
+		t.Helper()
+		if _, err := e.Commit(ctx, kv.Batch{Put: []kv.Entry{{Key: kv.Key{Part: "p", Key: fmt.Sprintf("%06d", given)}, Value: make([]byte, 64<<10)}}}); err != nil {
+			t.Fatal(err)
+		}
+		given++
+	}
+	held := map[string]int{}
+	for i := range 20 {
+		for range 10 {
+			write()
+		}
+		name := filepath.Join(dir, fmt.Sprintf("copy%d", i))
+		held[name] = given
+		var both sync.WaitGroup
+		both.Go(func() {
+			if err := e.Checkpoint(ctx, name); err != nil {
+				t.Error(err)
+			}
+		})
+		both.Go(func() {
+			if err := e.emptyLogs(); err != nil {
+				t.Error(err)
+			}
+		})
+		both.Wait()
+		if err := e.emptyLogs(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	held[filepath.Join(dir, "store")] = given
+	for name, want := range held {
+		c, err := Open(Options{Dir: name, CacheBytes: 8 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, err := range c.Scan(ctx, []kv.Range{{Part: "p"}}, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		if n != want {
+			t.Errorf("%s holds %d of %d", filepath.Base(name), n, want)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
