@@ -75,7 +75,7 @@ func (s *server) findOwn(ctx context.Context, own *gather.Own, q search.Query) (
 		return nil, nil, err
 	}
 	if page.Next != "" {
-		page.Next = pinned(q.AsOf, page.Next)
+		page.Next = pinned(q.AsOf, own.Seal(page.Next))
 	}
 	included, err := search.Included(ctx, own.Searcher(), own.Lookup, q, page.Resources)
 	return page, included, err
@@ -91,6 +91,9 @@ func pin(ctx context.Context, own *gather.Own, q *search.Query) error {
 	at, rest, ok := strings.Cut(q.Cursor, ".")
 	n, err := strconv.ParseUint(at, 36, 63)
 	if !ok || err != nil || n == 0 {
+		return badCursor()
+	}
+	if rest, ok = own.Unseal(rest); !ok {
 		return badCursor()
 	}
 	q.AsOf, q.Cursor = n, rest

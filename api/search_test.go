@@ -1,7 +1,9 @@
 package api_test
 
 import (
+	"encoding/base64"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -313,4 +315,32 @@ func TestTheHistoryAtAMoment(t *testing.T) {
 	}
 	s.do("GET", "Patient/_history?_at=2026", nil).want(t, 400)
 	s.do("GET", id+"/_history?_at=now", nil).want(t, 400)
+}
+
+// A cursor is a place in the store, maybe of somebody whom the asker may not see: it tells nothing, and serves nobody but whom it was made for.
+func TestACursorTellsNothing(t *testing.T) {
+	s := open(t)
+	for _, id := range []string{"ann", "bob", "cy"} {
+		s.do("PUT", "Patient/"+id, `{"resourceType":"Patient","id":"`+id+`"}`).want(t, 201)
+	}
+	for _, path := range []string{"Patient?_count=1", "?_type=Patient,Condition&_count=1&_tag:missing=true"} {
+		next := ""
+		for link := range s.do("GET", path, nil).want(t, 200).value(t).All("link") {
+			if link.Text("relation") == "next" {
+				next = link.Text("url")
+			}
+		}
+		u, err := url.Parse(next)
+		must(t, err)
+		_, sealed, ok := strings.Cut(u.Query().Get("_cursor"), ".")
+		plain, err := base64.RawURLEncoding.DecodeString(sealed)
+		if !ok || err != nil || strings.Contains(string(plain), "ann") || strings.Contains(string(plain), "p/") || strings.Contains(string(plain), "Patient") {
+			t.Errorf("the cursor of %s is %q (%v)", path, plain, err)
+		}
+		own := strings.TrimPrefix(next, s.url+"/")
+		s.do("GET", own, nil).want(t, 200)
+		s.as("other", "GET", own, nil).want(t, 400)
+		s.do("GET", strings.Replace(own, "_cursor=", "_cursor=1", 1), nil) // another moment is its own to ask
+		s.do("GET", own[:len(own)-1]+"!", nil).want(t, 400)
+	}
 }

@@ -134,7 +134,7 @@ func (s *server) findAcross(ctx context.Context, own *gather.Own, a across) (*se
 	out := &search.Page{}
 	for _, typ := range types {
 		if first.Summary != "count" && len(out.Resources) >= wanted {
-			out.Next = pinned(first.AsOf, typ+".")
+			out.Next = pinned(first.AsOf, own.Seal(typ+"."))
 			break
 		}
 		q := a.queries[typ]
@@ -149,7 +149,7 @@ func (s *server) findAcross(ctx context.Context, own *gather.Own, a across) (*se
 			begin = false
 		}
 		if page.Next != "" {
-			out.Next = pinned(first.AsOf, typ+"."+page.Next)
+			out.Next = pinned(first.AsOf, own.Seal(typ+"."+page.Next))
 			break
 		}
 	}
