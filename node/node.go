@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -159,8 +160,14 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 		n.follower("mpi", n.People.Handle),
 		n.follower(locator.FollowerName, n.Locator.Handle),
 		n.follower("standing", n.Standing.Handle),
-		n.follower("searchparam", n.Params.Handle),
-		n.follower("subscription", n.Notices.Handle),
+	}
+	// What only a system that keeps its record here can have asked for. Where there is none, no message pays for its being looked for; where one comes
+	// to be, its follower begins at the beginning of the log.
+	if keepsRecords(c.Region) {
+		n.followers = append(n.followers, n.follower("searchparam", n.Params.Handle))
+	}
+	if slices.ContainsFunc(c.Region.Systems, func(s region.System) bool { return len(s.Notify()) > 0 }) {
+		n.followers = append(n.followers, n.follower("subscription", n.Notices.Handle))
 	}
 	if err := n.Locator.Prepare(ctx); err != nil {
 		return n, err
@@ -211,6 +218,13 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 		return err
 	})})
 	return n, n.listeners()
+}
+
+// keepsRecords reports whether any system writes its record over the FHIR API.
+func keepsRecords(r *region.Region) bool {
+	return slices.ContainsFunc(r.Systems, func(s region.System) bool { return s.Connector == "api" || s.Certificate != "" }) ||
+		slices.ContainsFunc(r.Users, func(u region.User) bool { return u.System != "" }) ||
+		slices.ContainsFunc(r.Identity.Clients, func(c region.Client) bool { return c.System != "" })
 }
 
 func (c *Config) check() error {
