@@ -162,15 +162,7 @@ func (s *server) compartment(w http.ResponseWriter, r *http.Request, session *ac
 
 // meta is [type]/[id]/$meta: the profiles, tags and labels of a resource. FHIR R4 resource-operation-meta.html
 func (s *server) meta(w http.ResponseWriter, r *http.Request, session *access.Session) error {
-	ref, err := refOf(r)
-	if err != nil {
-		return err
-	}
-	own, err := s.o.Gather.Own(r.Context(), session)
-	if err != nil {
-		return err
-	}
-	got, err := own.Read(r.Context(), ref)
+	_, got, err := s.named(r, session)
 	if err != nil {
 		return err
 	}

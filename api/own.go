@@ -39,17 +39,23 @@ func numberInURL() error {
 	return fhir.Errorf(fhir.BusinessRule, "a person's number must not stand in a URL, which is logged on its way: use POST _search with the parameters in the body")
 }
 
-// ownRead is one resource as it is now. FHIR R4 http.html#read
-func (s *server) ownRead(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+// named reads the resource of a system's own record that a URL names.
+func (s *server) named(r *http.Request, session *access.Session) (*gather.Own, store.Stored, error) {
 	ref, err := refOf(r)
 	if err != nil {
-		return err
+		return nil, store.Stored{}, err
 	}
 	own, err := s.o.Gather.Own(r.Context(), session)
 	if err != nil {
-		return err
+		return nil, store.Stored{}, err
 	}
 	got, err := own.Read(r.Context(), ref)
+	return own, got, err
+}
+
+// ownRead is one resource as it is now. FHIR R4 http.html#read
+func (s *server) ownRead(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+	_, got, err := s.named(r, session)
 	if err != nil {
 		return err
 	}

@@ -29,15 +29,8 @@ func (s *server) custom(ctx context.Context, own *gather.Own) (search.Custom, er
 // parameterStatus is SearchParameter/[id]/$status: whether it can be searched by, and if not, how far its index is or why there is none.
 func (s *server) parameterStatus(w http.ResponseWriter, r *http.Request, session *access.Session) error {
 	r.SetPathValue("type", "SearchParameter")
-	ref, err := refOf(r)
+	own, got, err := s.named(r, session)
 	if err != nil {
-		return err
-	}
-	own, err := s.o.Gather.Own(r.Context(), session)
-	if err != nil {
-		return err
-	}
-	if _, err := own.Read(r.Context(), ref); err != nil {
 		return err
 	}
 	var parts []fhir.M
@@ -47,7 +40,7 @@ func (s *server) parameterStatus(w http.ResponseWriter, r *http.Request, session
 			return err
 		}
 		for _, p := range all {
-			if p.ID == ref.ID() {
+			if p.ID == got.Ref.ID() {
 				parts = append(parts, fhir.M{"name": "status", "valueCode": p.State}, fhir.M{"name": "indexed", "valueInteger": p.Done})
 				if p.Why != "" {
 					parts = append(parts, fhir.M{"name": "reason", "valueString": p.Why})

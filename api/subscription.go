@@ -23,24 +23,17 @@ const eventsMost = 1000
 // subscriptionOf is how the Subscription that a URL names stands: off, if nothing is asked for by it.
 func (s *server) subscriptionOf(r *http.Request, session *access.Session) (*gather.Own, subscription.Standing, error) {
 	r.SetPathValue("type", "Subscription")
-	ref, err := refOf(r)
+	own, got, err := s.named(r, session)
 	if err != nil {
-		return nil, subscription.Standing{}, err
-	}
-	own, err := s.o.Gather.Own(r.Context(), session)
-	if err != nil {
-		return nil, subscription.Standing{}, err
-	}
-	if _, err := own.Read(r.Context(), ref); err != nil {
 		return nil, subscription.Standing{}, err
 	}
 	st := subscription.Standing{Source: own.Source()}
 	err = fhir.Errorf(fhir.NotFound, "there are none")
 	if s.o.Subscriptions != nil {
-		st, err = s.o.Subscriptions.Of(r.Context(), own.Source(), ref.ID())
+		st, err = s.o.Subscriptions.Of(r.Context(), own.Source(), got.Ref.ID())
 	}
 	if fhir.Is(err, fhir.NotFound) {
-		st.ID, st.State, err = ref.ID(), subscription.Off, nil
+		st.ID, st.State, err = got.Ref.ID(), subscription.Off, nil
 	}
 	return own, st, err
 }

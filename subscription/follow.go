@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"tombolo/connector"
 	"tombolo/events"
@@ -186,7 +185,7 @@ func (s *Service) take(ctx context.Context, tx store.Tx, e events.Event, r *fhir
 	if at >= 0 && p.Of == d.hash() && p.State != Failed && (r.Text("status") == string(Active) || p.State == Requested) {
 		return all, nil
 	}
-	p = Progress{State: Requested, Of: d.hash(), Sent: p.Sent, Next: time.Time{}}
+	p = Progress{State: Requested, Of: d.hash(), Sent: p.Sent}
 	tx.Bucket(Bucket).Put(key, fhir.JSON(p))
 	if at >= 0 {
 		all[at] = d
