@@ -46,6 +46,7 @@ locator:
 agreements:
   - {id: care, parties: [RX1, RYA, QSV, X26], purposes: [direct-care], headings: all, from: 2020-04-01}
 policy: {version: "VERSION", author: A. Guardian, reason: a test}
+limits: {opens: 0}
 users:
   - {id: medic, name: A Paramedic, role: paramedic, organisation: RYA, token_sha256: "MEDIC"}
   - {id: tester, name: A Tester, role: paramedic, organisation: RYA, token_sha256: "TESTER"}
@@ -98,6 +99,9 @@ func TestNoFaceTellsWhatAUnitMadeThatIsNotReleased(t *testing.T) {
 		data, err := io.ReadAll(resp.Body)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNotFound {
+			t.Fatalf("%s: %s: nothing is told by an answer that was refused", path, resp.Status) // it holds no canary either
 		}
 		return string(data)
 	}
