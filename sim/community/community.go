@@ -4,27 +4,16 @@ package community
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
-	"time"
+	"slices"
 
 	"tombolo/dataset"
-	"tombolo/sim"
 	"tombolo/sim/cast"
 	"tombolo/sim/nightly"
 )
 
-// Options of a System. Drop or URL is needed.
-type Options struct {
-	Drop   string        // the drop folder
-	URL    string        // or the upload listener's base URL
-	Token  string        // for the upload
-	People []cast.Person // the named cast if nil
-	Faults *sim.Faults
-	Now    func() time.Time
-	Client *http.Client
-}
+// Options of a System.
+type Options = nightly.Options
 
 // A System is the provider's system.
 type System struct {
@@ -34,19 +23,17 @@ type System struct {
 
 // New makes a System.
 func New(o Options) (*System, error) {
-	if o.Drop == "" && o.URL == "" {
-		return nil, errors.New("community: give a drop folder or an upload address")
+	people, out, err := o.At(cast.Community)
+	if err != nil {
+		return nil, fmt.Errorf("community: %w", err)
 	}
-	return &System{
-		people: nightly.At(nightly.People(o.People, o.Now), cast.Community),
-		out:    nightly.Handover{Drop: o.Drop, URL: o.URL, Token: o.Token, Client: o.Client, Faults: o.Faults},
-	}, nil
+	return &System{people, out}, nil
 }
 
 var who = []string{"patient_id", "nhs_number", "surname", "forenames", "title", "date_of_birth", "date_of_death", "sex", "address", "town", "postcode", "telephone", "restricted"}
 
 func table(name string, columns ...string) *nightly.Table {
-	return &nightly.Table{Name: name, Columns: append(append([]string{}, who...), columns...)}
+	return &nightly.Table{Name: name, Columns: slices.Concat(who, columns)}
 }
 
 // Write writes the night's extract. With a fault switched on that stops the run, there simply is no file.
@@ -54,10 +41,8 @@ func (s *System) Write(ctx context.Context) error {
 	if s.out.Off() {
 		return nil
 	}
-	for _, t := range s.tables() {
-		if err := s.out.Put(ctx, t.Name, t.Bytes()); err != nil {
-			return fmt.Errorf("community: %w", err)
-		}
+	if err := s.out.PutTables(ctx, s.tables()); err != nil {
+		return fmt.Errorf("community: %w", err)
 	}
 	return nil
 }

@@ -4,28 +4,17 @@ package council
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
+	"slices"
 	"strings"
-	"time"
 
 	"tombolo/dataset"
-	"tombolo/sim"
 	"tombolo/sim/cast"
 	"tombolo/sim/nightly"
 )
 
-// Options of a System. Drop or URL is needed.
-type Options struct {
-	Drop   string        // the drop folder
-	URL    string        // or the upload listener's base URL
-	Token  string        // for the upload
-	People []cast.Person // the named cast if nil
-	Faults *sim.Faults
-	Now    func() time.Time
-	Client *http.Client
-}
+// Options of a System.
+type Options = nightly.Options
 
 // A System is the council's system.
 type System struct {
@@ -35,19 +24,17 @@ type System struct {
 
 // New makes a System.
 func New(o Options) (*System, error) {
-	if o.Drop == "" && o.URL == "" {
-		return nil, errors.New("council: give a drop folder or an upload address")
+	people, out, err := o.At(cast.Council)
+	if err != nil {
+		return nil, fmt.Errorf("council: %w", err)
 	}
-	return &System{
-		people: nightly.At(nightly.People(o.People, o.Now), cast.Council),
-		out:    nightly.Handover{Drop: o.Drop, URL: o.URL, Token: o.Token, Client: o.Client, Faults: o.Faults},
-	}, nil
+	return &System{people, out}, nil
 }
 
 var who = []string{"person_id", "nhs_number", "surname", "forenames", "title", "date_of_birth", "date_of_death", "gender", "address", "town", "postcode", "telephone", "address_protected"}
 
 func table(name string, columns ...string) *nightly.Table {
-	return &nightly.Table{Name: name, Columns: append(append([]string{}, who...), columns...)}
+	return &nightly.Table{Name: name, Columns: slices.Concat(who, columns)}
 }
 
 // A document of the night, under documents/.
@@ -68,10 +55,8 @@ func (s *System) Write(ctx context.Context) error {
 			return fmt.Errorf("council: %w", err)
 		}
 	}
-	for _, t := range tables {
-		if err := s.out.Put(ctx, t.Name, t.Bytes()); err != nil {
-			return fmt.Errorf("council: %w", err)
-		}
+	if err := s.out.PutTables(ctx, tables); err != nil {
+		return fmt.Errorf("council: %w", err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package nightly
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +23,32 @@ import (
 	"tombolo/sim"
 	"tombolo/sim/cast"
 )
+
+// Options of a system that sends by night. Drop or URL is needed.
+type Options struct {
+	Drop   string        // the drop folder
+	URL    string        // or the upload listener's base URL
+	Token  string        // for the upload
+	People []cast.Person // the named cast if nil
+	Faults *sim.Faults
+	Now    func() time.Time
+	Client *http.Client
+}
+
+// At gives those of the people whom a source of the cast knows, and where its files go.
+func (o Options) At(source string) ([]cast.Person, Handover, error) {
+	if o.Drop == "" && o.URL == "" {
+		return nil, Handover{}, errors.New("give a drop folder or an upload address")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.People == nil {
+		o.People = cast.Dozen(o.Now())
+	}
+	known := slices.DeleteFunc(slices.Clone(o.People), func(p cast.Person) bool { return !p.At(source) })
+	return known, Handover{Drop: o.Drop, URL: o.URL, Token: o.Token, Client: o.Client, Faults: o.Faults}, nil
+}
 
 // A Handover is where the files go: a drop folder, or the base URL of an upload listener.
 type Handover struct {
@@ -47,6 +75,16 @@ func (h Handover) fault() sim.Fault {
 
 // WrongPatient reports whether rows must go out under somebody else's NHS number.
 func (h Handover) WrongPatient() bool { return h.fault() == sim.FaultWrongPatient }
+
+// PutTables hands the night's tables over, one after the other.
+func (h Handover) PutTables(ctx context.Context, tables []*Table) error {
+	for _, t := range tables {
+		if err := h.Put(ctx, t.Name, t.Bytes()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Put hands one file over, whole, or spoiled as the fault that is switched on says.
 func (h Handover) Put(ctx context.Context, name string, data []byte) error {
@@ -195,26 +233,4 @@ func spaced(nhs string) string {
 		return nhs
 	}
 	return nhs[:3] + " " + nhs[3:6] + " " + nhs[6:]
-}
-
-// At are those of the people whom a source knows.
-func At(people []cast.Person, source string) []cast.Person {
-	var out []cast.Person
-	for _, p := range people {
-		if p.At(source) {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
-// People is the list to use: what was given, or the named cast.
-func People(given []cast.Person, now func() time.Time) []cast.Person {
-	if given != nil {
-		return given
-	}
-	if now == nil {
-		now = time.Now
-	}
-	return cast.Dozen(now())
 }
