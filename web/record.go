@@ -42,17 +42,25 @@ type recordPage struct {
 // record opens a record. The page leaves as soon as it is known whose it is and who is asked; the event stream fills it. With all=1,
 // where a browser without JavaScript is sent at once, it leaves when it is complete.
 func (s *Site) record(w http.ResponseWriter, r *http.Request, session *access.Session) error {
-	person := r.PathValue("person")
-	if done, err := s.elsewhere(w, r, session, person); done || err != nil {
-		return err
-	}
-	v := s.viewing(r, session, person)
-	all := r.FormValue("all") != ""
-	sn, err := s.see(r, v, all)
-	if err != nil {
+	v, sn, err := s.opened(w, r, session, r.FormValue("all") != "")
+	if v == nil {
 		return err
 	}
 	return s.showRecord(w, r, session, v, sn, "")
+}
+
+// opened gives the record that the address names as it is now, or as it is when whole. There is no viewing if the request is answered already, or goes wrong.
+func (s *Site) opened(w http.ResponseWriter, r *http.Request, session *access.Session, whole bool) (*viewing, snapshot, error) {
+	person := r.PathValue("person")
+	if done, err := s.elsewhere(w, r, session, person); done || err != nil {
+		return nil, snapshot{}, err
+	}
+	v := s.viewing(r, session, person)
+	sn, err := s.see(r, v, whole)
+	if err != nil {
+		return nil, snapshot{}, err
+	}
+	return v, sn, nil
 }
 
 // elsewhere turns away those who open no records here, before anything is asked.
@@ -154,13 +162,8 @@ func linked(sections []section, path string) []section {
 // searchRecord shows the record with only what contains some words: what the page's script does at once, for browsers without. The words
 // are clinical, so they come in a form and not in an address.
 func (s *Site) searchRecord(w http.ResponseWriter, r *http.Request, session *access.Session) error {
-	person := r.PathValue("person")
-	if done, err := s.elsewhere(w, r, session, person); done || err != nil {
-		return err
-	}
-	v := s.viewing(r, session, person)
-	sn, err := s.see(r, v, true)
-	if err != nil {
+	v, sn, err := s.opened(w, r, session, true)
+	if v == nil {
 		return err
 	}
 	return s.showRecord(w, r, session, v, sn, strings.TrimSpace(r.PostFormValue("q")))

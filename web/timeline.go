@@ -39,13 +39,8 @@ type choice struct {
 // timeline shows a record by date. The filters name a source and a heading, which say nothing of the person, so they may stand in
 // the address.
 func (s *Site) timeline(w http.ResponseWriter, r *http.Request, session *access.Session) error {
-	person := r.PathValue("person")
-	if done, err := s.elsewhere(w, r, session, person); done || err != nil {
-		return err
-	}
-	v := s.viewing(r, session, person)
-	sn, err := s.see(r, v, true)
-	if err != nil {
+	v, sn, err := s.opened(w, r, session, true)
+	if v == nil {
 		return err
 	}
 	p := newTimeline(sn.Record, r.FormValue("source"), dataset.Heading(r.FormValue("heading")))

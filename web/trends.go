@@ -33,13 +33,8 @@ type trendsPage struct {
 
 // trends shows results over time: to those who open records, and to the person.
 func (s *Site) trends(w http.ResponseWriter, r *http.Request, session *access.Session) error {
-	person := r.PathValue("person")
-	if done, err := s.elsewhere(w, r, session, person); done || err != nil {
-		return err
-	}
-	v := s.viewing(r, session, person)
-	sn, err := s.see(r, v, true)
-	if err != nil {
+	v, sn, err := s.opened(w, r, session, true)
+	if v == nil {
 		return err
 	}
 	p := newTrends(sn.Record, sayDate)
