@@ -1,17 +1,18 @@
 package search
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"tombolo/fhir/pack"
 )
 
 // dataDir is the folder of public standards files that the tests may read where a developer has it; it is not part of the product.
@@ -63,27 +64,17 @@ func readDefinitions(t *testing.T) map[string]map[string]searchParameter {
 
 // eachDefinition reads the files of R4's definitions whose names begin so.
 func eachDefinition(t *testing.T, prefix string, read func([]byte)) {
-	f, err := os.Open(filepath.Join(dataDir(t), "02-fhir-definitions", "hl7.fhir.r4.core-4.0.1.tgz"))
-	if err != nil {
-		t.Skip("R4's definitions are not here:", err)
-	}
-	defer func() { _ = f.Close() }()
-	zr, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for tr := tar.NewReader(zr); ; {
-		h, err := tr.Next()
-		if err == io.EOF {
-			return
+	for f, err := range pack.Open(filepath.Join(dataDir(t), "02-fhir-definitions", "hl7.fhir.r4.core-4.0.1.tgz")) {
+		if errors.Is(err, fs.ErrNotExist) {
+			t.Skip("R4's definitions are not here:", err)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.HasPrefix(path.Base(h.Name), prefix) {
+		if !strings.HasPrefix(f.Name, prefix) {
 			continue
 		}
-		data, err := io.ReadAll(tr)
+		data, err := io.ReadAll(f.Content)
 		if err != nil {
 			t.Fatal(err)
 		}

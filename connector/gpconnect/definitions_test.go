@@ -1,12 +1,9 @@
 package gpconnect
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +12,7 @@ import (
 	"unicode"
 
 	"tombolo/fhir"
+	"tombolo/fhir/pack"
 )
 
 // Definitions are those of FHIR R4, with UK Core's on top: which elements there are, how often, of what type, and of which codes.
@@ -100,34 +98,20 @@ func defined(t testing.TB) *definitions {
 }
 
 func (d *definitions) readR4(path string, sets map[string]setDefinition) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return err
-	}
-	for tr := tar.NewReader(z); ; {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
+	for f, err := range pack.Open(path) {
 		if err != nil {
 			return err
 		}
-		kind, name, _ := strings.Cut(strings.TrimSuffix(filepath.Base(h.Name), ".json"), "-")
-		switch kind {
+		switch f.Kind() {
 		case "StructureDefinition":
-			if strings.ContainsAny(name, "-_") {
+			if name := strings.TrimPrefix(f.Name, "StructureDefinition-"); strings.ContainsAny(name, "-_") {
 				continue
 			}
 			var sd struct {
 				Type, Derivation, Kind string
 				Snapshot               struct{ Element []definition }
 			}
-			if err := json.NewDecoder(tr).Decode(&sd); err != nil {
+			if err := json.NewDecoder(f.Content).Decode(&sd); err != nil {
 				return err
 			}
 			if sd.Derivation == "constraint" || sd.Kind == "primitive-type" || sd.Kind == "logical" {
@@ -140,7 +124,7 @@ func (d *definitions) readR4(path string, sets map[string]setDefinition) error {
 			d.types[sd.Type] = m
 		case "ValueSet":
 			var vs setDefinition
-			if err := json.NewDecoder(tr).Decode(&vs); err != nil {
+			if err := json.NewDecoder(f.Content).Decode(&vs); err != nil {
 				return err
 			}
 			sets[vs.URL] = vs
@@ -149,7 +133,7 @@ func (d *definitions) readR4(path string, sets map[string]setDefinition) error {
 				URL, Content string
 				Concept      concepts
 			}
-			if err := json.NewDecoder(tr).Decode(&cs); err != nil {
+			if err := json.NewDecoder(f.Content).Decode(&cs); err != nil {
 				return err
 			}
 			if cs.Content == "complete" {
@@ -157,6 +141,7 @@ func (d *definitions) readR4(path string, sets map[string]setDefinition) error {
 			}
 		}
 	}
+	return nil
 }
 
 // What XML has as attributes.

@@ -1,9 +1,6 @@
 package profile
 
 import (
-	"archive/tar"
-	"compress/gzip"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -15,6 +12,7 @@ import (
 	"tombolo/fhir"
 	"tombolo/fhir/fhirpath"
 	"tombolo/fhir/fhirxml"
+	"tombolo/fhir/pack"
 	"tombolo/fhir/r4"
 )
 
@@ -83,26 +81,17 @@ func (l *loader) file(p string) error {
 }
 
 func (l *loader) packed(f io.Reader) error {
-	zr, err := gzip.NewReader(f)
-	if err != nil {
-		return err
-	}
-	for tr := tar.NewReader(zr); ; {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
+	for file, err := range pack.Files(f) {
 		if err != nil {
 			return err
 		}
-		name := filepath.Base(h.Name)
-		kind, _, _ := strings.Cut(name, "-")
-		if h.Typeflag == tar.TypeReg && strings.HasSuffix(name, ".json") && slices.Contains([]string{"StructureDefinition", "ValueSet", "CodeSystem"}, kind) {
-			if err := l.read(name, tr); err != nil {
+		if strings.HasSuffix(file.Name, ".json") && slices.Contains([]string{"StructureDefinition", "ValueSet", "CodeSystem"}, file.Kind()) {
+			if err := l.read(file.Name, file.Content); err != nil {
 				return err
 			}
 		}
 	}
+	return nil
 }
 
 // read takes one definition. One that cannot be read is told of, and the others are read.

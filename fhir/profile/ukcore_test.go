@@ -1,16 +1,13 @@
 package profile
 
 import (
-	"archive/tar"
-	"compress/gzip"
-	"errors"
 	"io"
-	"os"
 	"strings"
 	"sync"
 	"testing"
 
 	"tombolo/fhir"
+	"tombolo/fhir/pack"
 )
 
 var loaded struct {
@@ -110,35 +107,24 @@ func ipsProfile(d *Definitions, typ string) string {
 
 // packaged are the resources below a folder of a package.
 func packaged(t testing.TB, file, folder string) map[string]*fhir.Resource {
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	zr, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
 	out := map[string]*fhir.Resource{}
-	for tr := tar.NewReader(zr); ; {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return out
-		}
+	for f, err := range pack.Open(file) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(h.Name, folder) || !strings.HasSuffix(h.Name, ".json") {
+		name := f.Folder + "/" + f.Name
+		if !strings.Contains(name, folder) || !strings.HasSuffix(name, ".json") {
 			continue
 		}
-		raw, err := io.ReadAll(tr)
+		raw, err := io.ReadAll(f.Content)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if r, err := fhir.Parse(raw); err == nil {
-			out[h.Name] = r
+			out[name] = r
 		}
 	}
+	return out
 }
 
 var loadedIPS = struct {

@@ -7,17 +7,16 @@
 package main
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
+
+	"tombolo/fhir/pack"
 )
 
 func main() {
@@ -48,34 +47,21 @@ type definitions struct {
 }
 
 func read(file string) (*definitions, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	zr, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, err
-	}
 	d := &definitions{elements: map[string]bool{}, types: map[string]string{}}
-	for tr := tar.NewReader(zr); ; {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return d, nil
-		}
+	for f, err := range pack.Open(file) {
 		if err != nil {
 			return nil, err
 		}
-		switch name := path.Base(h.Name); {
-		case strings.HasPrefix(name, "SearchParameter-"):
+		switch f.Kind() {
+		case "SearchParameter":
 			var p parameter
-			if err := json.NewDecoder(tr).Decode(&p); err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
+			if err := json.NewDecoder(f.Content).Decode(&p); err != nil {
+				return nil, fmt.Errorf("%s: %w", f.Name, err)
 			}
 			if !strings.HasSuffix(p.URL, "/example") && !strings.HasSuffix(p.URL, "/example-reference") {
 				d.params = append(d.params, p)
 			}
-		case strings.HasPrefix(name, "StructureDefinition-"):
+		case "StructureDefinition":
 			var sd struct {
 				Derivation string
 				Snapshot   struct {
@@ -85,8 +71,8 @@ func read(file string) (*definitions, error) {
 					}
 				}
 			}
-			if err := json.NewDecoder(tr).Decode(&sd); err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
+			if err := json.NewDecoder(f.Content).Decode(&sd); err != nil {
+				return nil, fmt.Errorf("%s: %w", f.Name, err)
 			}
 			if sd.Derivation == "constraint" {
 				continue
@@ -99,6 +85,7 @@ func read(file string) (*definitions, error) {
 			}
 		}
 	}
+	return d, nil
 }
 
 // departures are where the table looks elsewhere than the published expression, and why.

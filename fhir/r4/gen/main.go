@@ -8,16 +8,15 @@
 package main
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
 	"slices"
 	"strings"
+
+	"tombolo/fhir/pack"
 )
 
 func main() {
@@ -86,28 +85,13 @@ type definitions struct {
 }
 
 func read(file string) (*definitions, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	zr, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, err
-	}
 	d := &definitions{sets: map[string]valueSet{}, systems: map[string]codeSystem{}}
-	for tr := tar.NewReader(zr); ; {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return d, nil
-		}
+	for f, err := range pack.Open(file) {
 		if err != nil {
 			return nil, err
 		}
-		name := path.Base(h.Name)
-		kind, _, _ := strings.Cut(name, "-")
-		dec := json.NewDecoder(tr)
-		switch kind {
+		dec := json.NewDecoder(f.Content)
+		switch f.Kind() {
 		case "StructureDefinition":
 			var s structure
 			if err = dec.Decode(&s); err == nil && s.Derivation != "constraint" {
@@ -123,9 +107,10 @@ func read(file string) (*definitions, error) {
 			d.systems[c.URL] = c
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
 	}
+	return d, nil
 }
 
 const heading = `# FHIR R4's resources and data types, made by fhir/r4/gen from HL7's published definitions (CC0): change that, not this.
