@@ -5,8 +5,12 @@ package fhir
 // Splice returns the resource's JSON with the top-level member name set to value, which must be valid JSON. It is added at the end
 // where there was none; all other bytes stay. With is the same for those who want a Resource back.
 func (r *Resource) Splice(name string, value []byte) []byte {
+	return r.AppendSplice(make([]byte, 0, len(r.Raw())+len(name)+len(value)+4), name, value)
+}
+
+// AppendSplice is Splice at the end of out.
+func (r *Resource) AppendSplice(out []byte, name string, value []byte) []byte {
 	raw := r.Raw()
-	out := make([]byte, 0, len(raw)+len(name)+len(value)+8)
 	if m := r.root.Member(name); m.Exists() {
 		root, n, src := r.root.n(), m.n(), r.root.doc.src
 		out = append(out, src[root.start:n.start]...)

@@ -39,12 +39,15 @@ type node struct {
 // ParseValue reads one JSON document strictly (RFC 8259, UTF-8, no duplicate names, at most MaxDepth
 // deep, nothing after it). The Value refers to data, which must not change afterwards.
 func ParseValue(data []byte) (Value, error) {
-	p := parser{src: data, nodes: make([]node, 0, len(data)/20+8)}
+	p := parser{src: data, nodes: make([]node, 0, likelyNodes(data))}
 	if err := p.document(); err != nil {
 		return Value{}, err
 	}
 	return Value{&document{data, p.nodes}, 0}, nil
 }
+
+// likelyNodes is how many values a document holds, more or less: megabytes in one resource are mostly one text, and a long Bundle's tree may grow.
+func likelyNodes(data []byte) int { return min(len(data)/20, 64<<10) + 8 }
 
 // A Scratch reads one document after the other into the same memory, for what is looked at once and let go. The zero Scratch is ready; it is
 // for one goroutine.
@@ -52,8 +55,8 @@ type Scratch struct{ doc document }
 
 // Value reads a document as ParseValue does. The Value, and all that were taken from it, hold until the next call.
 func (s *Scratch) Value(data []byte) (Value, error) {
-	if cap(s.doc.nodes) < len(data)/40 {
-		s.doc.nodes = make([]node, 0, len(data)/20+8)
+	if likely := likelyNodes(data); cap(s.doc.nodes) < likely/2 {
+		s.doc.nodes = make([]node, 0, likely)
 	}
 	p := parser{src: data, nodes: s.doc.nodes[:0]}
 	err := p.document()
@@ -210,7 +213,7 @@ func (v Value) Rewrite(edit func(Value) ([]byte, bool)) []byte {
 		return nil
 	}
 	root := v.n()
-	out := make([]byte, 0, int(root.end-root.start)+64)
+	out := make([]byte, 0, int(root.end-root.start)+256)
 	at := root.start
 	var visit func(Value)
 	visit = func(c Value) {

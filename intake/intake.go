@@ -100,16 +100,16 @@ type Note struct {
 
 // Accept takes one delivery; see connector.Door.
 func (in *Intake) Accept(ctx context.Context, d connector.Delivery) (connector.Receipt, error) {
-	return in.take(ctx, d, false)
+	return in.take(ctx, &d, false)
 }
 
 // Again takes a delivery that waits in quarantine, and whose cause has been mended: what was made of the same bytes this time. It answers its sender's
 // repeats from now on, and waits no longer if it could be taken. Of a delivery that was taken it is a repeat.
 func (in *Intake) Again(ctx context.Context, d connector.Delivery) (connector.Receipt, error) {
-	return in.take(ctx, d, true)
+	return in.take(ctx, &d, true)
 }
 
-func (in *Intake) take(ctx context.Context, d connector.Delivery, again bool) (connector.Receipt, error) {
+func (in *Intake) take(ctx context.Context, d *connector.Delivery, again bool) (connector.Receipt, error) {
 	sys := in.system(d.Source)
 	if sys == nil {
 		return connector.Receipt{}, fhir.Errorf(fhir.NotFound, "system %q is not in the region file", d.Source)
@@ -136,7 +136,7 @@ func (in *Intake) take(ctx context.Context, d connector.Delivery, again bool) (c
 	return got, err
 }
 
-func (in *Intake) accept(ctx context.Context, sys *region.System, d connector.Delivery, again bool) (connector.Receipt, error) {
+func (in *Intake) accept(ctx context.Context, sys *region.System, d *connector.Delivery, again bool) (connector.Receipt, error) {
 	if len(d.Raw) > MaxRaw {
 		return connector.Receipt{}, fhir.Errorf(fhir.TooLong, "a delivery of %d bytes is larger than the %d taken", len(d.Raw), MaxRaw)
 	}
@@ -145,15 +145,16 @@ func (in *Intake) accept(ctx context.Context, sys *region.System, d connector.De
 	var content []*fhir.Resource
 	var refused *fhir.Issue
 	if d.Rejected == nil {
-		if content, refused = in.stamp(&d); refused != nil {
+		if content, refused = in.stamp(d); refused != nil {
 			d.Rejected = refused
 		}
+		d.Content = nil // a document is large, and as it came from its source nobody wants it any more
 	}
 	var receipt connector.Receipt
 	told := len(d.Issues)
 	seq, err := in.o.Store.Update(ctx, func(tx store.Tx) error {
 		receipt, d.Issues = connector.Receipt{Reply: d.Reply}, d.Issues[:told:told] // a retried transaction starts afresh
-		return in.write(ctx, tx, sys, &d, hash, content, &receipt, again)
+		return in.write(ctx, tx, sys, d, hash, content, &receipt, again)
 	})
 	if err != nil {
 		if i := fhir.IssueOf(err); i != nil && i.Type != fhir.Exception {

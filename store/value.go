@@ -26,8 +26,11 @@ const (
 	hashed        = hashAt + sha256.Size
 )
 
-func encode(s Stored) []byte {
-	b := make([]byte, hashed, hashed+32+len(s.Source)+len(s.Heading)+len(s.Body))
+func encode(s Stored) []byte { return seal(s.Ref, append(head(s, len(s.Body)), s.Body...)) }
+
+// head begins a value with all but its body, for which there is room.
+func head(s Stored, room int) []byte {
+	b := make([]byte, hashed, hashed+32+len(s.Source)+len(s.Heading)+room)
 	b[0] = layout
 	if s.Deleted {
 		b[1] = flagTombstone
@@ -35,9 +38,12 @@ func encode(s Stored) []byte {
 	b = binary.AppendUvarint(b, uint64(s.Version))
 	b = binary.AppendVarint(b, s.At.UnixMilli())
 	b = appendText(b, s.Source)
-	b = appendText(b, s.Heading)
-	b = append(b, s.Body...)
-	sum := valueHash(s.Ref, b)
+	return appendText(b, s.Heading)
+}
+
+// seal puts the hash into a value that is otherwise whole.
+func seal(ref fhir.Ref, b []byte) []byte {
+	sum := valueHash(ref, b)
 	copy(b[hashAt:], sum[:])
 	return b
 }

@@ -235,10 +235,9 @@ func (w *writer) bury(c *change, next *kv.Part) (version int, err error) {
 // write makes the new current version. oldIndex are the index keys of the one before, in the same record.
 func (w *writer) write(c *change, version int, oldIndex []kv.Key, kind events.Kind) error {
 	updated := fhir.Instant(w.t.now)
-	w.put(currentKey(c.part, c.ref), encode(Stored{
-		Ref: c.ref, Version: version, At: w.t.now, Source: c.home.Source, Heading: c.home.Heading,
-		Body: c.resource.Splice("meta", meta(c.resource, version, updated)),
-	}))
+	ours := meta(c.resource, version, updated)
+	value := head(Stored{Version: version, At: w.t.now, Source: c.home.Source, Heading: c.home.Heading}, len(c.resource.Raw())+len(ours)+16)
+	w.put(currentKey(c.part, c.ref), seal(c.ref, c.resource.AppendSplice(value, "meta", ours)))
 	e := &entry{part: c.part, version: version, content: c.content}
 	if c.before != nil {
 		for _, p := range c.before.parts() {

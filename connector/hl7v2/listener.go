@@ -354,7 +354,8 @@ func (f *Feed) answer(ctx context.Context, conn *line, door connector.Door, m *M
 		}
 	}
 	code, replies := f.replies(m, w, worst, now, faultsTaken(made)...)
-	for _, d := range made {
+	for i, d := range made {
+		made[i] = connector.Delivery{} // what is made of a large document is let go as soon as it is stored
 		d.Received = now
 		d.Reply = joinReplies(replies)
 		receipt, err := door.Accept(work, d)

@@ -75,6 +75,9 @@ type Engine struct {
 
 var _ kv.Engine = (*Engine)(nil)
 
+// largeValue is the least size in bytes of values that stand outside the tables.
+const largeValue = 256 << 10
+
 // formatValue marks a directory as written by this engine in this layout.
 const formatValue = "tombolo kv 1"
 
@@ -173,6 +176,10 @@ func (e *Engine) settings() *pebble.Options {
 			// Nine tenths of the store come to rest here: zstd takes half the room of snappy, and costs a block's first read 20 µs.
 			o.Levels[i].Compression = func() *block.CompressionProfile { return block.BalancedCompression }
 		}
+	}
+	// A document's megabytes stand in files of their own: a compaction holds each value that it moves some five times over, and these it does not move.
+	o.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		return pebble.ValueSeparationPolicy{Enabled: true, MinimumSize: largeValue, MaxBlobReferenceDepth: 10, RewriteMinimumAge: 5 * time.Minute, TargetGarbageRatio: 0.2}
 	}
 	// Left alone, Pebble ends the process when it meets a damaged block. One damaged block must cost no more than the reads
 	// that need it: they get an error, the operator gets a line.

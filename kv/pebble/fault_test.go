@@ -65,7 +65,11 @@ func TestAcknowledgedSurvivesAPowerCut(t *testing.T) {
 					k := fmt.Sprintf("%06d/%d/%06d", next+round, w, i)
 					var b kv.Batch
 					for _, part := range []kv.Part{"a", "b"} { // both or none
-						b.Put = append(b.Put, kv.Entry{Key: kv.Key{Part: part, Key: k}, Value: []byte(strings.Repeat("x", i%700))})
+						size := i % 700
+						if i%100 == 50 {
+							size = largeValue
+						}
+						b.Put = append(b.Put, kv.Entry{Key: kv.Key{Part: part, Key: k}, Value: []byte(strings.Repeat("x", size))})
 					}
 					b.Append = [][]byte{[]byte(k)}
 					if _, err := e.Commit(ctx, b); err != nil {

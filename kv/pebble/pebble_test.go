@@ -3,12 +3,14 @@ package pebble
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tombolo/kv"
 	"tombolo/kv/kvtest"
@@ -149,6 +151,8 @@ func TestBitRotIsNoticed(t *testing.T) {
 		want[k] = bytes.Repeat(fmt.Append(nil, "dose ", i, " mg; "), 20)
 		b.Put = append(b.Put, kv.Entry{Key: kv.Key{Part: "p", Key: k}, Value: want[k]})
 	}
+	want["document"] = bytes.Repeat([]byte("a long letter; "), largeValue/15+1)
+	b.Put = append(b.Put, kv.Entry{Key: kv.Key{Part: "p", Key: "document"}, Value: want["document"]})
 	if _, err := e.Commit(ctx, b); err != nil {
 		t.Fatal(err)
 	}
@@ -158,25 +162,34 @@ func TestBitRotIsNoticed(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
-	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
-	if err != nil || len(tables) == 0 {
-		t.Fatalf("no table file: %v", err)
+	for _, kind := range []string{"*.sst", "*.blob"} {
+		t.Run(kind, func(t *testing.T) { bitRot(t, dir, kind, want) })
 	}
-	clean, err := os.ReadFile(tables[0])
+}
+
+func bitRot(t *testing.T, dir, kind string, want map[string][]byte) {
+	ctx := t.Context()
+	files, err := filepath.Glob(filepath.Join(dir, kind))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no such file: %v", err)
+	}
+	file := files[0]
+	clean, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = os.WriteFile(file, clean, 0o600) }()
 	noticed := 0
 	for round := range 24 {
 		rotten := bytes.Clone(clean)
 		rotten[(round*7919+13)%len(rotten)] ^= 1 << (round % 8)
-		if err := os.WriteFile(tables[0], rotten, 0o600); err != nil {
+		if err := os.WriteFile(file, rotten, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		// Whoever is told reads which file it is, and what to do.
 		worded := func(err error) {
 			t.Helper()
-			if text := err.Error(); strings.Contains(text, "carrier") || !strings.Contains(text, filepath.Base(tables[0])) || !strings.Contains(text, "restore") {
+			if text := err.Error(); strings.Contains(text, "carrier") || !strings.Contains(text, strings.TrimSuffix(filepath.Base(file), ".blob")) || !strings.Contains(text, "restore") {
 				t.Errorf("round %d: this is what an operator would read: %q", round, text)
 			}
 		}
@@ -238,5 +251,109 @@ func TestForeignDatabaseIsRefused(t *testing.T) {
 	}
 	if _, err := Open(Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "format") {
 		t.Errorf("a store of another format: %v", err)
+	}
+}
+
+// A document's megabytes stand outside the tables, and are read, copied, written over and let go of like any value.
+func TestALargeValueStandsOutsideTheTables(t *testing.T) {
+	ctx, root := t.Context(), t.TempDir()
+	dir := filepath.Join(root, "store")
+	e := open(t, dir)
+	defer func() { _ = e.Close() }()
+	key := func(n int) kv.Key { return kv.Key{Part: "p", Key: fmt.Sprintf("%06d", n)} }
+	value := func(n, round int) []byte {
+		size := 100
+		if n%3 == 1 {
+			size = 2 * largeValue
+		}
+		return bytes.Repeat(fmt.Appendf(nil, "%4d %4d;", n, round), size/10)
+	}
+	outside := func() (n int) {
+		files, err := filepath.Glob(filepath.Join(dir, "*.blob"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(files)
+	}
+	const all = 9
+	write := func(round int) {
+		t.Helper()
+		var b kv.Batch
+		for n := range all {
+			b.Put = append(b.Put, kv.Entry{Key: key(n), Value: value(n, round)})
+		}
+		if _, err := e.Commit(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(e *Engine, round int) {
+		t.Helper()
+		var keys []kv.Key
+		for n := range all {
+			keys = append(keys, key(n))
+			if v, ok, err := e.Get(ctx, key(n)); err != nil || !ok || !bytes.Equal(v, value(n, round)) {
+				t.Errorf("Get %d: %d bytes, %v, %v", n, len(v), ok, err)
+			}
+		}
+		some, err := e.MultiGet(ctx, keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := 0
+		for en, err := range e.Scan(ctx, []kv.Range{{Part: "p"}}, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if en.Key != keys[at] || !bytes.Equal(en.Value, value(at, round)) || !bytes.Equal(some[at], en.Value) {
+				t.Errorf("Scan and MultiGet %d: %d and %d bytes", at, len(en.Value), len(some[at]))
+			}
+			at++
+		}
+		if at != all {
+			t.Errorf("Scan gave %d of %d", at, all)
+		}
+	}
+	write(1)
+	if outside() == 0 {
+		t.Fatal("no value stands outside the tables")
+	}
+	read(e, 1)
+	was := kv.Precondition{Key: key(1), Value: value(1, 2)}
+	if _, err := e.Commit(ctx, kv.Batch{Expect: []kv.Precondition{was}, Delete: []kv.Key{key(1)}}); !errors.Is(err, kv.ErrConflict) {
+		t.Errorf("a commit that expected another large value gave %v", err)
+	}
+	write(2)
+	read(e, 2)
+	copied := filepath.Join(root, "copy")
+	if err := e.Checkpoint(ctx, copied); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = open(t, dir)
+	read(e, 2)
+	c := open(t, copied)
+	read(c, 2)
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	var b kv.Batch
+	for n := range all {
+		b.Delete = append(b.Delete, key(n))
+	}
+	if _, err := e.Commit(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.db.Compact(ctx, []byte{tagData}, logEnd, true); err != nil {
+		t.Fatal(err)
+	}
+	for until := time.Now().Add(10 * time.Second); outside() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("%d files are left of values that were deleted", outside())
+		}
 	}
 }

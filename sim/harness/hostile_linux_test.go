@@ -233,7 +233,7 @@ func TestTheLargestDocumentsAreTakenWithinTheirMemory(t *testing.T) {
 		senders.Go(func() { taken(1 + n) })
 	}
 	senders.Wait()
-	bound := int64(5 * mostResident / 2)
+	bound := int64(3 * mostResident / 2)
 	if underRace {
 		bound = 3 * mostResident
 	}
