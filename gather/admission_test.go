@@ -4,22 +4,14 @@ import (
 	"math"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"tombolo/fhir"
 )
 
-// waits is an admission whose processors are said to make ready work wait.
-func waits(most int, seconds *float64) *admission {
-	a := newAdmission(most)
-	a.wait = func() float64 { return *seconds }
-	return a
-}
-
 func TestNoMoreAreLetInThanTheRegionFileSays(t *testing.T) {
-	idle := 0.0
-	a := waits(3, &idle)
+	_, a := newMachine(2)
+	a.most = 3
 	var out []func()
 	for i := range 5 {
 		leave, err := a.enter()
@@ -45,52 +37,9 @@ func TestNoMoreAreLetInThanTheRegionFileSays(t *testing.T) {
 	}
 }
 
-func TestFewerAreLetInWhileWorkWaitsForAProcessorAndMoreAgainAfterwards(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		wait := 0.0
-		a := waits(1000, &wait)
-		rush := func() (inside int) { // all who can come in; all of them have left by the next time
-			time.Sleep(lookEvery)
-			var out []func()
-			for leave, err := a.enter(); err == nil; leave, err = a.enter() {
-				out = append(out, leave)
-			}
-			time.Sleep(lookEvery)
-			a.full() // a look while they are inside
-			for _, leave := range out {
-				leave()
-			}
-			return len(out)
-		}
-		if n := rush(); n != 1000 {
-			t.Fatalf("%d were let in at first, want 1000", n)
-		}
-		wait = 10 * longWait
-		for range 60 {
-			rush()
-		}
-		if n := rush(); n != a.least {
-			t.Errorf("under a long wait %d are let in at once, want %d", n, a.least)
-		}
-		wait = 0
-		for range 200 {
-			rush()
-		}
-		if n := rush(); n != 1000 {
-			t.Errorf("with idle processors %d are let in, want all 1000 again", n)
-		}
-		wait = 10 * longWait
-		rush()
-		time.Sleep(2 * time.Second)
-		if n := rush(); n < 790 {
-			t.Errorf("after a quiet time %d are let in", n)
-		}
-	})
-}
-
 func TestTheSchedulersWaitIsMeasuredSinceTheLastLook(t *testing.T) {
-	a := newAdmission(0)
-	a.schedulerWait()
+	sched := newSchedule()
+	sched.wait()
 	var wg sync.WaitGroup
 	for range 2000 { // far more than there are processors, all ready at once
 		wg.Go(func() {
@@ -102,9 +51,9 @@ func TestTheSchedulersWaitIsMeasuredSinceTheLastLook(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	busy := a.schedulerWait()
+	busy := sched.wait()
 	time.Sleep(20 * time.Millisecond)
-	idle := a.schedulerWait()
+	idle := sched.wait()
 	if busy <= idle {
 		t.Errorf("a wait of %.6f s while 2000 were ready, of %.6f s while none was", busy, idle)
 	}

@@ -87,14 +87,15 @@ func BenchmarkOverload(b *testing.B) {
 		for i := range readers {
 			wg.Go(func() {
 				s := bn.as(b, "doctor")
-				time.Sleep(time.Duration(i) * every / time.Duration(readers))
+				due := begun.Add(time.Duration(i) * every / time.Duration(readers))
 				for time.Since(begun) < 2500*time.Millisecond {
-					at := time.Now()
+					time.Sleep(time.Until(due))
 					rec, err := bn.Record(b.Context(), s, id, gather.Ask{Query: fmt.Sprint(i)})
+					answered := time.Now()
 					mu.Lock()
 					switch {
 					case fhir.Is(err, fhir.Transient):
-						turnedAway = append(turnedAway, time.Since(at))
+						turnedAway = append(turnedAway, answered.Sub(due))
 					case err != nil:
 						b.Error(err)
 					case slices.ContainsFunc(rec.Lanes, func(l gather.Lane) bool { return l.State == gather.Failed }):
@@ -103,8 +104,8 @@ func BenchmarkOverload(b *testing.B) {
 						served++
 					}
 					mu.Unlock()
-					if wait := every - time.Since(at); wait > 0 {
-						time.Sleep(wait)
+					if due = due.Add(every); due.Before(answered) {
+						due = answered
 					}
 				}
 			})
