@@ -10,11 +10,18 @@ import (
 
 // discloser labels everything that one source says of the person, all of it together since one entry's sensitivity is also that of what
 // belongs to it, and then decides on each. What it returns gives the entry as it may be shown under a heading, its labels written into
-// it, or nil. besides are entries that are not to be shown whatever they are, units those that made what is in content.
+// it, or nil. besides are entries that are not to be shown whatever they are, units those that made what is in content. Pointers bear the labels of what they
+// lead to in what others have said.
 func (op *opening) discloser(l *lane, content, besides []*fhir.Resource, units []*policy.Units) func(i int, h dataset.Heading) *fhir.Resource {
-	_, sensitive, _ := op.g.o.Agreed.InForce()
+	agreed, sensitive, _ := op.g.o.Agreed.InForce()
 	all := slices.Concat(content, besides)
-	labels := sensitive.Labels(all)
+	var labels []policy.Labels
+	if l.Kind == locatorLane {
+		labels = sensitive.Pointers(all, &op.trail, func(ods string) policy.Labels { return policy.LabelsOfHolder(agreed, ods) })
+	} else {
+		labels = sensitive.Labels(all)
+		op.trail.Mark(all, labels, l.system.Organisation)
+	}
 	filters := map[dataset.Heading]*policy.Filter{}
 	var linked policy.Linked
 	return func(i int, h dataset.Heading) *fhir.Resource {

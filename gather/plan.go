@@ -25,6 +25,8 @@ type opening struct {
 	lanes    []*lane
 	places   *whereabouts // of a restricted person, once they are needed
 	opened   bool         // its opening has been audited by itself
+	trail    policy.Trail // to what is sensitive, of all that sources have answered
+	pointers []answered   // of locators, until every source that may say what they lead to has answered
 }
 
 // A lane is one source's part while it is being gathered. Only the goroutine that runs the opening touches it.

@@ -66,7 +66,11 @@ func (op *opening) run(ctx context.Context) iter.Seq[bool] {
 			case <-ctx.Done():
 				waiting = 0
 			}
-			if waiting == 0 {
+			if !op.awaited() || waiting == 0 {
+				waiting -= op.follow()
+			}
+			if waiting <= 0 {
+				waiting = 0
 				op.giveUp(ctx.Err() != nil)
 				end.Reset(send(op.secondWave(time.Since(began))) + lastWords)
 			}
@@ -85,8 +89,32 @@ func (op *opening) taken(a answered) int {
 	if a.lane.State != Asking {
 		return 0
 	}
+	if a.lane.Kind == locatorLane { // whether a pointer may be told of depends on what it leads to
+		op.pointers = append(op.pointers, a)
+		return 0
+	}
 	op.take(a)
 	return 1
+}
+
+// awaited reports whether a source of this region is still being asked.
+func (op *opening) awaited() bool {
+	return slices.ContainsFunc(op.lanes, func(l *lane) bool { return l.State == Asking && !l.elsewhere() })
+}
+
+// follow takes the locators' answers in, once the sources have said what they may lead to or will not say it any more. It gives how many lanes it closes.
+func (op *opening) follow() int {
+	n := len(op.pointers)
+	for _, a := range op.pointers {
+		if a.trail != nil {
+			op.trail.Add(a.trail)
+		}
+	}
+	for _, a := range op.pointers {
+		op.take(a)
+	}
+	op.pointers = nil
+	return n
 }
 
 // giveUp closes the lanes that are still open when time is up: all of them, or all but those that are yet to be asked.
@@ -150,7 +178,8 @@ type answered struct {
 	earlier time.Time                         // when content was answered, if not now
 	gives   map[dataset.Heading]dataset.State // of a neighbour: the headings that its region gives at all
 	warn    []*fhir.Issue
-	index   string // what a neighbour's index was asked by
+	index   string        // what a neighbour's index was asked by
+	trail   *policy.Trail // of a locator: to what is sensitive in all that is kept here about the person
 }
 
 // ask runs one lane to its end. It touches nothing that others touch.
@@ -179,7 +208,37 @@ func (g *Gatherer) ask(ctx context.Context, op *opening, l *lane) (a answered) {
 		defer done()
 		a.units = g.units(late, l, slices.Concat(a.content, a.besides))
 	}
+	if l.Kind == locatorLane && len(a.content) > 0 {
+		var err error
+		if a.trail, err = g.Trail(ctx, op.person); err != nil {
+			return answered{lane: l, issue: fhir.Errorf(fhir.Transient, "%s: what its pointers lead to could not be looked at", l.Name)}
+		}
+	}
 	return a
+}
+
+// Trail leads to what is sensitive of all that every source has sent about a person, whoever asks and whatever for: what a pointer about them may lead to. A damaged
+// entry marks nothing, as it is shown to nobody.
+func (g *Gatherer) Trail(ctx context.Context, p *mpi.Person) (*policy.Trail, error) {
+	agreed, sensitive, _ := g.o.Agreed.InForce()
+	var sources []string
+	for _, patient := range p.Patients {
+		if !slices.Contains(sources, patient.Source) {
+			sources = append(sources, patient.Source)
+		}
+	}
+	trail := new(policy.Trail)
+	for _, source := range sources {
+		var all []*fhir.Resource
+		for r, err := range g.o.Kept.Patient(ctx, p.PatientIDs(source)...) {
+			if err == nil {
+				all = append(all, r)
+			}
+		}
+		sys, _ := agreed.System(source)
+		trail.Mark(all, sensitive.Labels(all), sys.Organisation)
+	}
+	return trail, ctx.Err()
 }
 
 // readKept reads what the source has sent. A feed that has sent nothing under a heading has not said that there is nothing.
@@ -313,7 +372,7 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 	}
 	if !l.elsewhere() && err == nil && ans.Patient != nil {
 		patient, known := ans.Patient, len(l.patients) > 0
-		go g.note(context.WithoutCancel(ctx), l.key, patient, known, a.live, counts)
+		go g.note(context.WithoutCancel(ctx), l.key, patient, known, a.live, counts, ans.Content)
 	}
 }
 
@@ -514,6 +573,7 @@ func (op *opening) take(a answered) {
 		}
 	}
 	op.recount(l)
+	l.unlead()
 	if l.InPart != nil || l.State == Earlier { // what is kept of an earlier answer supports more than is shown
 		l.support = referred(l.support, l.members)
 		l.cover()
@@ -522,6 +582,25 @@ func (op *opening) take(a answered) {
 		l.State, l.AsOf, l.Issue = Failed, time.Time{}, a.issue
 		for _, h := range l.permits {
 			l.Headings[h] = dataset.NotKnown
+		}
+	}
+}
+
+// unlead makes a locator's lane the same whether it holds no pointer or none that may be shown.
+func (l *lane) unlead() {
+	if l.Kind != locatorLane {
+		return
+	}
+	if l.Count == 0 && l.State == Partly {
+		l.State, l.Issue = Failed, unlocated(l, l.Issue)
+		for _, h := range l.permits {
+			l.Headings[h] = dataset.NotKnown
+		}
+		return
+	}
+	for h := range l.Headings {
+		if l.State == Answered && len(l.members[h]) == 0 {
+			delete(l.Headings, h)
 		}
 	}
 }

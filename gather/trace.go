@@ -14,8 +14,9 @@ import (
 	"tombolo/region"
 )
 
-// note keeps who and what a live source turned out to hold: the patient, if they were not known, and how much under which heading.
-func (g *Gatherer) note(ctx context.Context, source string, patient *fhir.Resource, known bool, id string, counts map[dataset.Heading]int) {
+// note keeps who and what a live source turned out to hold: the patient, if they were not known, and how much under which heading. Nothing is pointed to for what bears
+// a label, so that is not counted.
+func (g *Gatherer) note(ctx context.Context, source string, patient *fhir.Resource, known bool, id string, counts map[dataset.Heading]int, content []*fhir.Resource) {
 	if !known {
 		if g.o.Learn == nil {
 			return
@@ -24,6 +25,12 @@ func (g *Gatherer) note(ctx context.Context, source string, patient *fhir.Resour
 	}
 	if g.o.Saw == nil || len(counts) == 0 {
 		return
+	}
+	_, sensitive, _ := g.o.Agreed.InForce()
+	for i, l := range sensitive.Labels(content) {
+		if h := dataset.HeadingOf(content[i]); counts[h] > 0 && l.Sealed() && !supporting[content[i].Type()] {
+			counts[h]--
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -198,7 +198,11 @@ func (x *registered) Get(ctx context.Context, by nrlface.Caller, id string) (nrl
 	if err != nil || by.Side == nrlface.Producer {
 		return p, err
 	}
-	person, _, err := x.person(ctx, kept.Subject)
+	person, numbers, err := x.person(ctx, kept.Subject)
+	if err != nil {
+		return nrl.Pointer{}, err
+	}
+	all, err := x.n.pointers(ctx, person, numbers...)
 	if err != nil {
 		return nrl.Pointer{}, err
 	}
@@ -206,13 +210,14 @@ func (x *registered) Get(ctx context.Context, by nrlface.Caller, id string) (nrl
 	if err != nil {
 		return nrl.Pointer{}, err
 	}
+	i := slices.IndexFunc(all, func(k told) bool { return k.Registered.ID == id })
 	switch {
-	case !may(kept, p):
+	case i < 0 || !may(all[i]):
 		return nrl.Pointer{}, fhir.Errorf(fhir.NotFound, "there is no such pointer") // as if it never was
 	case !slices.Contains(by.Types, kept.Type):
 		return nrl.Pointer{}, fhir.Errorf(fhir.Forbidden, "not a type that this organisation may have")
 	}
-	return p, nil
+	return nrl.Pointer{Resource: policy.Labelled(p.Resource, all[i].labels)}, nil
 }
 
 func read(kept locator.Registered) (nrl.Pointer, error) {
@@ -234,19 +239,19 @@ func (x *registered) Find(ctx context.Context, by nrlface.Caller, q nrl.Query) (
 	if err != nil {
 		return nil, err
 	}
-	all, err := x.n.Registry.Of(ctx, numbers...)
+	all, err := x.n.pointers(ctx, person, numbers...)
 	if err != nil {
 		return nil, err
 	}
 	var out []nrl.Pointer
-	for _, kept := range all {
-		p, err := read(kept)
-		if err != nil {
-			return nil, err
-		}
-		own := by.Owns(kept.Custodian)
-		if !x.wants(q, p) || by.Side == nrlface.Producer && !own || by.Side == nrlface.Consumer && !may(kept, p) {
+	for _, k := range all {
+		own := by.Owns(k.Registered.Custodian)
+		if !x.wants(q, k.Pointer) || by.Side == nrlface.Producer && !own || by.Side == nrlface.Consumer && !may(k) {
 			continue
+		}
+		p := k.Pointer
+		if by.Side == nrlface.Consumer {
+			p.Resource = policy.Labelled(p.Resource, k.labels)
 		}
 		out = append(out, underNumber(p, q.Subject.Digits()))
 	}
@@ -294,8 +299,47 @@ func (x *registered) person(ctx context.Context, nhs string) (*mpi.Person, []str
 	return p, numbers, nil
 }
 
+// A told pointer is one that is registered here, with the labels that it bears.
+type told struct {
+	locator.Registered
+	nrl.Pointer
+	labels policy.Labels
+}
+
+// pointers are those that are registered about somebody under any of their numbers, each with its labels: its own, those of what it leads to of all that is kept here
+// about the person, and those of its custodian. person is nil if nobody here knows them.
+func (n *Node) pointers(ctx context.Context, person *mpi.Person, numbers ...string) ([]told, error) {
+	kept, err := n.Registry.Of(ctx, numbers...)
+	if err != nil {
+		return nil, err
+	}
+	var out []told
+	var all []*fhir.Resource
+	for _, k := range kept {
+		p, err := read(k)
+		if err != nil {
+			return nil, err
+		}
+		out, all = append(out, told{Registered: k, Pointer: p}), append(all, p.Resource)
+	}
+	var trail *policy.Trail
+	if person != nil { // whether or not anything is registered: that it takes as long tells less
+		if trail, err = n.Gather.Trail(ctx, person); err != nil {
+			return nil, err
+		}
+	}
+	agreed, sensitive, _ := n.agreed.InForce()
+	for i, l := range sensitive.Pointers(all, trail, func(ods string) policy.Labels { return policy.LabelsOfHolder(agreed, ods) }) {
+		out[i].labels = l
+		if sys, ok := agreed.System(out[i].Application); ok {
+			out[i].labels |= policy.LabelsOfSystem(sys)
+		}
+	}
+	return out, nil
+}
+
 // teller decides once what does not depend on the pointer, and gives what decides on each.
-func (x *registered) teller(ctx context.Context, by nrlface.Caller, person *mpi.Person) (func(locator.Registered, nrl.Pointer) bool, error) {
+func (x *registered) teller(ctx context.Context, by nrlface.Caller, person *mpi.Person) (func(told) bool, error) {
 	agreed, _, data := x.n.agreed.InForce()
 	f := policy.Facts{Subject: by.Session.Subject(), Purpose: policy.DirectCare, Relationships: []policy.Relationship{policy.SelfClaimed},
 		Agreements: agreed.Agreements, Data: data, Channel: policy.Machine, At: x.n.c.Now()}
@@ -306,32 +350,17 @@ func (x *registered) teller(ctx context.Context, by nrlface.Caller, person *mpi.
 			return nil, err
 		}
 	}
-	return func(kept locator.Registered, p nrl.Pointer) bool {
-		if !by.Session.Shows(p.Resource) {
-			return false
-		}
-		f.Heading = dataset.HeadingOf(p.Resource)
-		f.Source = &policy.Source{System: kept.Application, Organisation: kept.Custodian, Above: agreed.Above(kept.Custodian), Release: region.Release{All: true},
-			Gives: map[dataset.Heading]region.Way{f.Heading: region.Push}}
-		f.Item = &policy.Item{Labels: policy.LabelsOf(securityLabels(p))}
-		d := policy.Decide(f)
-		return d.Permit && !d.Has(policy.WithholdLocation)
-	}, nil
+	return func(k told) bool { return by.Session.Shows(k.Resource) && mayTell(f, agreed, k) }, nil
 }
 
-// securityLabels is a pointer as a resource whose labels are its own and those of what it points to.
-func securityLabels(p nrl.Pointer) *fhir.Resource {
-	var all []json.RawMessage
-	for v := range p.Value().All("meta.security") {
-		all = append(all, v.Raw())
-	}
-	for v := range p.Value().All("securityLabel.coding") {
-		all = append(all, v.Raw())
-	}
-	if len(all) == 0 {
-		return p.Resource
-	}
-	return p.With("meta", fhir.M{"security": all})
+// mayTell decides on one pointer.
+func mayTell(f policy.Facts, agreed *region.Region, k told) bool {
+	f.Heading = dataset.HeadingOf(k.Resource)
+	f.Source = &policy.Source{System: k.Application, Organisation: k.Registered.Custodian, Above: agreed.Above(k.Registered.Custodian), Release: region.Release{All: true},
+		Gives: map[dataset.Heading]region.Way{f.Heading: region.Push}}
+	f.Item = policy.ItemOf(k.Resource, k.labels)
+	d := policy.Decide(f)
+	return d.Permit && !d.Has(policy.WithholdLocation)
 }
 
 // Shown implements nrlface.Registry.

@@ -7,7 +7,6 @@ import (
 
 	"tombolo/connector"
 	"tombolo/connector/nrl"
-	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/gather"
 	"tombolo/locator"
@@ -96,7 +95,7 @@ func (a registeredAsker) Ask(ctx context.Context, q connector.Question) (*connec
 	if err != nil {
 		return nil, err
 	}
-	all, err := a.n.Registry.Of(ctx, numbers...)
+	all, err := a.n.pointers(ctx, person, numbers...)
 	if err != nil {
 		return nil, err
 	}
@@ -109,22 +108,11 @@ func (a registeredAsker) Ask(ctx context.Context, q connector.Question) (*connec
 			return nil, err
 		}
 	}
-	var told []nrl.Pointer // that the asker may open the record has been decided: what is left is each custodian's to say
-	for _, kept := range all {
-		p, err := read(kept)
-		if err != nil {
-			return nil, err
-		}
-		f.Heading = dataset.HeadingOf(p.Resource)
-		f.Source = &policy.Source{System: kept.Application, Organisation: kept.Custodian, Above: agreed.Above(kept.Custodian), Release: region.Release{All: true},
-			Gives: map[dataset.Heading]region.Way{f.Heading: region.Push}}
-		f.Item = &policy.Item{Labels: policy.LabelsOf(securityLabels(p))}
-		if d := policy.Decide(f); d.Permit && !d.Has(policy.WithholdLocation) {
-			told = append(told, underNumber(p, nhs))
+	var answers []nrl.Pointer // that the asker may open the record has been decided: what is left is each custodian's to say
+	for _, k := range all {
+		if mayTell(f, agreed, k) {
+			answers = append(answers, underNumber(nrl.Pointer{Resource: policy.Labelled(k.Resource, k.labels)}, nhs))
 		}
 	}
-	if len(told) == 0 {
-		return nil, fhir.Errorf(fhir.NotFound, "nothing about this person is pointed to")
-	}
-	return nrl.Answer(told, nrl.Number(nhs), 0, nil, 0), nil
+	return nrl.Answer(answers, nrl.Number(nhs), 0, nil, 0), nil
 }

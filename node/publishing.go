@@ -76,8 +76,8 @@ func (n *Node) publish() error {
 func (n *Node) whenAgreed(do func(context.Context) error) func(context.Context) error {
 	done := ""
 	return func(ctx context.Context) error {
-		_, _, data := n.agreed.InForce()
-		is := data.Version + " " + n.c.Now().In(fhir.London).Format(time.DateOnly)
+		_, sensitive, data := n.agreed.InForce()
+		is := data.Version + " " + sensitive.Version() + " " + n.c.Now().In(fhir.London).Format(time.DateOnly)
 		if is == done {
 			return nil
 		}
@@ -165,7 +165,6 @@ func (n *Node) shared(ctx context.Context, to publishing, p *mpi.Person) (held m
 	}
 	held, types = map[dataset.Heading]bool{}, map[string]bool{}
 	for _, sys := range agreed.Systems {
-		org, _ := agreed.Organisation(sys.Organisation)
 		ids := p.PatientIDs(sys.ID)
 		if len(ids) == 0 || sys.Connector == "pds" { // a register says who somebody is, and holds no record of them
 			continue
@@ -174,26 +173,27 @@ func (n *Node) shared(ctx context.Context, to publishing, p *mpi.Person) (held m
 		if err != nil {
 			return nil, nil, err
 		}
-		f.Source = policy.SourceOf(sys, agreed)
-		f.Item = &policy.Item{Labels: f.Source.Labels}
-		if f.Source.Divided() { // pointers are counted by heading: it is pointed to what every unit's release lets them see
-			f.Item.Units = policy.Unknown
+		if len(pointers) == 0 {
+			continue
 		}
+		f.Source = policy.SourceOf(sys, agreed)
+		open, err := n.openly(ctx, f, ids)
+		if err != nil {
+			return nil, nil, err
+		}
+		org, _ := agreed.Organisation(sys.Organisation)
 		for h, way := range sys.Gives {
 			if way.Asked() && org.Kind == region.KindGP && p.Practice != "" && agreed.Current(p.Practice) != agreed.Current(org.ODS) {
 				continue
 			}
-			if f.Heading = h; !policy.Decide(f).Permit {
-				continue
-			}
 			for _, ptr := range pointers {
-				held[h] = held[h] || ptr.Headings[h].Count > 0
+				held[h] = held[h] || ptr.Headings[h].Count > 0 && (way.Asked() && open.live(h) || open.kept[h])
 			}
 		}
 		for _, ptr := range pointers {
-			for _, t := range ptr.Types {
-				if f.Heading = givenAs(sys, headingOfType(t)); f.Heading != "" {
-					types[t] = types[t] || policy.Decide(f).Permit
+			for ref, t := range ptr.Types {
+				if h := givenAs(sys, headingOfType(t)); h != "" {
+					types[t] = types[t] || open.refs[ref] && open.live(h)
 				}
 			}
 		}
@@ -204,6 +204,60 @@ func (n *Node) shared(ctx context.Context, to publishing, p *mpi.Person) (held m
 		}
 	}
 	return held, types, nil
+}
+
+// open is what a locator may be told that one source holds about somebody.
+type open struct {
+	kept map[dataset.Heading]bool   // something may be told of under the heading
+	refs map[fhir.Ref]bool          // of these
+	live func(dataset.Heading) bool // whether the heading may be told of at all
+}
+
+// openly decides on each entry that a source has sent: what bears a label is not pointed to, by itself or for what it belongs to, and nor is what the person does not
+// want known.
+func (n *Node) openly(ctx context.Context, f policy.Facts, ids []string) (open, error) {
+	out := open{kept: map[dataset.Heading]bool{}, refs: map[fhir.Ref]bool{}}
+	filters := map[dataset.Heading]*policy.Filter{}
+	filter := func(h dataset.Heading) *policy.Filter {
+		if filters[h] == nil {
+			f.Heading = h
+			filters[h] = policy.NewFilter(f)
+		}
+		return filters[h]
+	}
+	units := policy.Unknown // pointers are counted by heading: it is pointed to what every unit's release lets them see
+	if !f.Source.Divided() {
+		units = nil
+	}
+	out.live = func(h dataset.Heading) bool {
+		return filter(h).Permits(&policy.Item{Labels: f.Source.Labels, Units: units})
+	}
+	var all []*fhir.Resource
+	for r, err := range n.store.Patient(ctx, ids...) {
+		if err == nil { // what is damaged is shown to nobody
+			all = append(all, r)
+		}
+	}
+	_, sensitive, _ := n.agreed.InForce()
+	labels := sensitive.Labels(all)
+	var linked policy.Linked
+	for i, r := range all {
+		h := dataset.HeadingOf(r)
+		if h == "" || labels[i].Sealed() {
+			continue
+		}
+		x, it := filter(h), &policy.Item{}
+		if x.NeedsItems() {
+			if it = policy.ItemOf(r, 0); linked == nil {
+				linked = x.Follow(all)
+			}
+			it.Linked = linked
+		}
+		if it.Labels, it.Units = labels[i]|f.Source.Labels, units; x.Permits(it) {
+			out.kept[h], out.refs[r.Ref()] = true, true
+		}
+	}
+	return out, ctx.Err()
 }
 
 // headingOfType is where documents of a national type are read.

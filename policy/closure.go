@@ -168,7 +168,7 @@ func (c *closure) spread(from []int, visited *[]int) {
 
 // Labelled is the resource with the labels in its meta.security. What its source wrote stays; only what is missing is added.
 func Labelled(r *fhir.Resource, labels Labels) *fhir.Resource {
-	have := LabelsOf(r)
+	have := inMeta(r)
 	if labels&^have == 0 {
 		return r
 	}

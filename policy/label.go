@@ -59,9 +59,25 @@ func Label(system, code string) Labels {
 	return 0
 }
 
-// LabelsOf reads meta.security of a resource as its source wrote it.
+// LabelsOf reads the labels of a resource as its source wrote them: meta.security, and what documents have of their own for it, which says how sensitive what they
+// hold or point to is. FHIR R4 documentreference.html#securityLabel, composition.html#confidentiality
 func LabelsOf(r *fhir.Resource) Labels {
-	var l Labels
+	l := inMeta(r)
+	switch r.Type() {
+	case "DocumentReference", "DocumentManifest":
+		for v := range r.Value().All("securityLabel.coding") {
+			l |= Label(v.Text("system"), v.Text("code"))
+		}
+	case "Composition":
+		if code := r.Text("confidentiality"); code != "" {
+			l |= Label(fhir.SystemConfidentiality, code)
+		}
+	}
+	return l
+}
+
+// inMeta are the labels in meta.security.
+func inMeta(r *fhir.Resource) (l Labels) {
 	for v := range r.Value().Member("meta").All("security") {
 		l |= Label(v.Text("system"), v.Text("code"))
 	}
@@ -78,6 +94,9 @@ func (l Labels) Confidentiality() Labels {
 	}
 	return Normal
 }
+
+// Sealed reports whether an entry with these labels is one whose being there is told to nobody who cannot be decided about alone, as a national locator's users cannot.
+func (l Labels) Sealed() bool { return inherited(l) != 0 }
 
 // sensitive are the sensitivities in the set.
 func (l Labels) sensitive() Labels { return l &^ (firstSensitivity - 1) }

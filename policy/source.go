@@ -16,9 +16,7 @@ func SourceOf(sys region.System, agreed *region.Region) *Source {
 			}
 		}
 		out.Summary = now.Options["summary-care-record"] == "yes"
-		for _, l := range now.Labels {
-			out.Labels |= Label("", l)
-		}
+		out.Labels = LabelsOfSystem(now)
 	}
 	return out
 }
