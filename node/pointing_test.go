@@ -234,12 +234,17 @@ func TestAPointerToWhatIsWithheldIsToldToNobody(t *testing.T) {
 		}
 		return out.String()
 	}
-	before := standing()
-	if status, _, body := d.ask(t, nrlAsk{as: "mh.example", side: "producer", method: "DELETE", path: "/DocumentReference/" + d.secret, ods: "Y05868"}); status != 200 {
-		t.Fatal(body)
+	lose := func(here, there string) {
+		if status, _, body := d.ask(t, nrlAsk{as: "mh.example", side: "producer", method: "DELETE", path: "/DocumentReference/" + here, ods: "Y05868"}); status != 200 {
+			t.Fatal(body)
+		}
+		d.national.Lose(there)
+		time.Sleep(150 * time.Millisecond) // what the locator answered is believed for a while
 	}
-	d.national.Lose("RAX-secret")
-	time.Sleep(150 * time.Millisecond) // what the locator answered is believed for a while
+	lose(d.plain, "RAX-plain")
+	before := standing()
+	_, _, _, body = d.told(t, "cad.example", "RYA")
+	lose(d.secret, "RAX-secret")
 	if after := standing(); after != before {
 		t.Errorf("with it:\n%s\nwithout:\n%s", before, after)
 	}
