@@ -601,6 +601,7 @@ func (l *lane) unlead() {
 	for h := range l.Headings {
 		if l.State == Answered && len(l.members[h]) == 0 {
 			delete(l.Headings, h)
+			l.Part[h] = true
 		}
 	}
 }
