@@ -599,7 +599,7 @@ func (l *lane) unlead() {
 		return
 	}
 	for h := range l.Headings {
-		if l.State == Answered && len(l.members[h]) == 0 {
+		if l.State == Answered && l.Part != nil && len(l.members[h]) == 0 {
 			delete(l.Headings, h)
 			l.Part[h] = true
 		}
