@@ -19,7 +19,7 @@ import (
 // gapSample is how many of a source's kept messages its page looks at for what is not mapped. They stand under hashes, so the first are as good as any.
 const gapSample = 300
 
-// gapRows is how many gaps are listed.
+// gapRows is how many gaps are listed: of messages and fields, and as many of their parts.
 const gapRows = 40
 
 // Feed is how one source stands, for operators.
@@ -93,14 +93,19 @@ func (n *Node) gaps(ctx context.Context, s region.System) ([]web.Gap, int, error
 			break
 		}
 	}
-	all := maps.Clone(g.Fields)
-	maps.Copy(all, g.Refused)
+	whole := maps.Clone(g.Fields)
+	maps.Copy(whole, g.Refused)
+	// Components are many and mostly small things: they do not push out what is missed whole.
+	return append(mostOf(whole, gapRows), mostOf(g.Parts, gapRows)...), g.Messages, nil
+}
+
+func mostOf(counts map[string]int, most int) []web.Gap {
 	var out []web.Gap
-	for what, count := range all {
+	for what, count := range counts {
 		out = append(out, web.Gap{What: what, Count: count})
 	}
 	slices.SortFunc(out, func(a, b web.Gap) int { return cmp.Or(b.Count-a.Count, cmp.Compare(a.What, b.What)) })
-	return out[:min(len(out), gapRows)], g.Messages, nil
+	return out[:min(len(out), most)]
 }
 
 // OpenHeld gives what waits in quarantine to an operator who says why. It may hold a patient's data: that it was opened is recorded first.

@@ -36,7 +36,7 @@ func TestWhatWaitsIsOpenedAndTakenFromTheDesk(t *testing.T) {
 		t.Fatal(err)
 	}
 	local := strings.Replace(admission, "ADT^A01|M1", "ADT^Z01|M1", 1)
-	for name, msg := range map[string]string{"local.hl7": local, "odd.hl7": strings.Replace(admission, "|M1|", "|M2|", 1) + "ZZZ|1|x\r", "same-id.hl7": strings.Replace(admission, "|M1|", "|M2|", 1)} {
+	for name, msg := range map[string]string{"local.hl7": local, "odd.hl7": strings.Replace(strings.Replace(admission, "|M1|", "|M2|", 1), "|19480312|2", "|19480312|2|||||||EN~CY", 1) + "ZZZ|1|x\r", "same-id.hl7": strings.Replace(admission, "|M1|", "|M2|", 1)} {
 		file := filepath.Join(dir, name)
 		if err := os.WriteFile(file, []byte(msg), 0o600); err != nil {
 			t.Fatal(err)
@@ -57,7 +57,7 @@ func TestWhatWaitsIsOpenedAndTakenFromTheDesk(t *testing.T) {
 	for _, g := range st.Gaps {
 		gaps += g.What + "; "
 	}
-	if !strings.Contains(gaps, "ZZZ-2 in ADT^A01") || !strings.Contains(gaps, "ADT^Z01 MSH-9.2") || strings.Contains(gaps, "Taylor") {
+	if !strings.Contains(gaps, "ZZZ-2 in ADT^A01") || !strings.Contains(gaps, "ADT^Z01 MSH-9.2") || !strings.Contains(gaps, "PID-15(2…) in ADT^A01") || strings.Contains(gaps, "Taylor") {
 		t.Errorf("the gaps are %q", gaps)
 	}
 	hash := st.Held[0].Hash

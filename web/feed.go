@@ -30,7 +30,7 @@ type FeedState struct {
 	Wire               []Count   // what its connections have met with
 	Held               []Quarantined
 	More               int   // how many more wait than are listed
-	Gaps               []Gap // most frequent first
+	Gaps               []Gap // messages and fields, then repetitions and components, each with the most frequent first
 	Sampled            int   // in how many messages, taken at random of all that are kept, the gaps were counted
 	Gappable           bool  // there is a mapping of which gaps can be told
 }

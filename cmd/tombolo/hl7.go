@@ -142,7 +142,7 @@ func tell(w io.Writer, a hl7v2.Attempt, brief bool) (refused int) {
 	}
 	fmt.Fprintln(w, "\n3. What was left, kept in the raw message only")
 	for _, l := range a.Unread {
-		fmt.Fprintf(w, "   %-16s %-40s no map reads it\n", l.Place, short(l.Text))
+		fmt.Fprintf(w, "   %-16s %-40s no map takes it\n", l.Place, short(l.Text))
 	}
 	for _, y := range why {
 		fmt.Fprintf(w, "   %s\n", y)
@@ -316,11 +316,11 @@ func hl7Gaps() *cobra.Command {
 }
 
 func printGaps(w io.Writer, g *hl7v2.Gaps) {
-	fmt.Fprintf(w, "%d messages are kept.\n", g.Messages)
+	fmt.Fprintf(w, "%d messages are kept. Of each line below, in how many of them it is so.\n", g.Messages)
 	for _, part := range []struct {
 		title  string
 		counts map[string]int
-	}{{"Refused, and kept as they came", g.Refused}, {"Fields that no map reads", g.Fields}, {"What was told of", g.Notes}} {
+	}{{"Refused, and kept as they came", g.Refused}, {"Fields of which no map takes anything", g.Fields}, {"Repetitions and components that no map takes, of fields of which one takes others", g.Parts}, {"What was told of", g.Notes}} {
 		if len(part.counts) == 0 {
 			continue
 		}

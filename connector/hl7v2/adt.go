@@ -14,8 +14,8 @@ func (x *mapper) adt(segs []Segment) *fhir.Issue {
 		if !mrg.Exists() {
 			return fhir.Errorf(fhir.Required, "a merge needs MRG, the number that was merged").At("MRG")
 		}
-		if !mrg.Field(3).Empty() {
-			x.mergeAccount(mrg)
+		if before := x.m.noted(); !mrg.Field(3).Empty() && x.mergeAccount(mrg) != nil {
+			x.m.forget(before)
 		}
 		return x.merged(mrg)
 	case "account", "move-account":
@@ -26,9 +26,11 @@ func (x *mapper) adt(segs []Segment) *fhir.Issue {
 		return nil
 	}
 	x.contacts(segs)
-	visit := x.visitID(first(segs, "PV1"))
-	if x.h.does == "person" { // these tell of the person: their PV1 says "no visit"
-		visit = ""
+	visit, pv1 := "", first(segs, "PV1")
+	if x.h.does != "person" {
+		visit = x.visitID(pv1)
+	} else if peek(pv1.Field(2), 0) == "N" { // these tell of the person: their PV1 says "no visit"
+		str(pv1.Field(2), 0)
 	}
 	x.background(segs)
 	var diagnoses []fhir.M
@@ -43,7 +45,7 @@ func (x *mapper) adt(segs []Segment) *fhir.Issue {
 		}
 	}
 	if visit != "" {
-		x.encounter(visit, segs, first(segs, "PV1"), diagnoses)
+		x.encounter(visit, segs, pv1, diagnoses)
 	}
 	x.measurements(segs, visit)
 	return nil

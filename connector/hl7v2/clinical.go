@@ -11,14 +11,14 @@ import (
 
 // key is what tells one coded fact from another: its code where it has one, else its words.
 func key(v Value) string {
-	if c := str(v, 1); c != "" {
-		return strings.ToUpper(str(v, 3)) + "|" + strings.ToUpper(c)
+	if c := peek(v, 1); c != "" {
+		return strings.ToUpper(peek(v, 3)) + "|" + strings.ToUpper(c)
 	}
-	return strings.ToUpper(str(v, 2))
+	return strings.ToUpper(peek(v, 2))
 }
 
 // takenBack reports whether a segment's action code says that the fact is no more. HL7 tables 0287, 0206
-func (x *mapper) takenBack(v Value) bool { return x.translate("segment-action", str(v, 1)) == "delete" }
+func (x *mapper) takenBack(v Value) bool { return x.translate("segment-action", v) == "delete" }
 
 // allergy makes an AllergyIntolerance of AL1. HL7 v2.4 §3.4.6
 func (x *mapper) allergy(al1 Segment) {
@@ -63,14 +63,12 @@ func (x *mapper) adverse(iam Segment) {
 // coded3 joins a code (3), words (4) and the name of a table (2), as DG1 and PR1 have them.
 func (x *mapper) coded3(s Segment) fhir.CodeableConcept {
 	code := x.concept(s.Field(3))
-	if t := words(s.Field(4)); t != "" && code.Text == "" {
-		code.Text = t
+	if code.Text == "" {
+		code.Text = words(s.Field(4))
 	}
-	if table := str(s.Field(2), 0); table != "" {
-		for i := range code.Coding {
-			if code.Coding[i].System == "" {
-				code.Coding[i].System = x.systemOf(table)
-			}
+	for i := range code.Coding {
+		if code.Coding[i].System == "" {
+			code.Coding[i].System = x.systemOf(str(s.Field(2), 0))
 		}
 	}
 	return code
@@ -109,7 +107,7 @@ func (x *mapper) diagnosis(dg1 Segment, visit string) fhir.M {
 	x.fill("Condition", f, sc, "DG1")
 	ref := x.addFrom(sc, "Condition", made, f)
 	use := fhir.M{"condition": fhir.Reference{Reference: string(ref), Display: code.Words()}}
-	if role, ok := x.lookup("diagnosis-role", str(dg1.Field(6), 0)); ok {
+	if role, ok := x.meaningOf("diagnosis-role", dg1.Field(6)); ok {
 		use["use"] = fhir.Code(role.system, role.code, role.display)
 	}
 	return use
@@ -166,7 +164,9 @@ func (x *mapper) procedure(pr1 Segment, visit string) {
 	if n := str(pr1.Field(19), 1); n != "" { // procedure identifier, from v2.5
 		made = x.unique("PR", n)
 	} else {
+		before := x.m.noted()
 		made = x.unique("PR", hash(x.patient, key(pr1.Field(3)), words(pr1.Field(4)), str(pr1.Field(5), 0)))
+		x.m.forget(before)
 	}
 	if x.takenBack(pr1.Field(20)) {
 		x.d.Delete = append(x.d.Delete, fhir.MakeRef("Procedure", made))

@@ -260,7 +260,7 @@ func (x *mapper) coded(v Value, system string) (fhir.CodeableConcept, bool) {
 // name reads an XPN. HL7 v2.4 §2.9.51
 func (x *mapper) name(v Value) (fhir.HumanName, bool) {
 	n := fhir.HumanName{Family: str(v, 1), Use: "official"}
-	if kind := str(v, 7); kind != "" {
+	if kind := v.Comp(7); strings.TrimSpace(kind.Raw()) != "" && !kind.Null() {
 		n.Use = x.translate("name-use", kind)
 	}
 	for _, c := range [...]int{2, 3} {
@@ -279,21 +279,21 @@ func (x *mapper) name(v Value) (fhir.HumanName, bool) {
 			n.Suffix = append(n.Suffix, s)
 		}
 	}
-	n.Period = x.validity(v, "XPN", 10, 12, 13)
+	n.Period = x.validity(v, 10, 12, 13)
 	return n, n.Family != "" || len(n.Given) > 0
 }
 
 // validity is from when to when a name, address or number counts; before v2.5 a DR has both in one component.
-func (x *mapper) validity(v Value, kind string, both, from, to int) *fhir.Period {
-	at := func(v Value, n int) string {
+func (x *mapper) validity(v Value, both, from, to int) *fhir.Period {
+	at := func(v Value) string {
 		if v.Empty() {
 			return ""
 		}
-		return x.dateTime(v, kind+"-"+strconv.Itoa(n))
+		return x.dateTime(v, v.Place())
 	}
-	p := fhir.Period{Start: at(v.Comp(from), from), End: at(v.Comp(to), to)}
+	p := fhir.Period{Start: at(v.Comp(from)), End: at(v.Comp(to))}
 	if both > 0 && p == (fhir.Period{}) {
-		p = fhir.Period{Start: at(v.Comp(both).Sub(1), both), End: at(v.Comp(both).Sub(2), both)}
+		p = fhir.Period{Start: at(v.Comp(both).Sub(1)), End: at(v.Comp(both).Sub(2))}
 	}
 	if p == (fhir.Period{}) {
 		return nil
@@ -312,10 +312,8 @@ func (x *mapper) address(v Value) (fhir.Address, bool) {
 			a.Line = append(a.Line, s)
 		}
 	}
-	if kind := str(v, 7); kind != "" {
-		a.Use, a.Type = x.translate("address-use", kind), x.translate("address-type", kind)
-	}
-	a.Period = x.validity(v, "XAD", 12, 13, 14)
+	a.Use, a.Type = x.translate("address-use", v.Comp(7)), x.translate("address-type", v.Comp(7))
+	a.Period = x.validity(v, 12, 13, 14)
 	return a, len(a.Line) > 0 || a.City != "" || a.PostalCode != "" || a.District != ""
 }
 
@@ -338,22 +336,29 @@ func street(v Value) string {
 
 // telecom reads an XTN. HL7 v2.4 §2.9.52
 func (x *mapper) telecom(v Value, use string) (fhir.ContactPoint, bool) {
-	cp := fhir.ContactPoint{System: "phone", Use: use, Value: str(v, 1)}
-	if u := x.translate("telecom-use", str(v, 2)); u != "" {
+	cp := fhir.ContactPoint{System: "phone", Use: use}
+	if u := x.translate("telecom-use", v.Comp(2)); u != "" {
 		cp.Use = u
 	}
-	equipment := str(v, 3)
-	if m, ok := x.lookup("telecom-kind", equipment); ok {
+	equipment := v.Comp(3)
+	if m, ok := x.meaningOf("telecom-kind", equipment); ok {
 		cp.System = m.code
 	}
-	if strings.EqualFold(equipment, "CP") && cp.Use != "work" {
+	if strings.EqualFold(equipment.Raw(), "CP") && cp.Use != "work" {
 		cp.Use = "mobile"
 	}
-	if e := str(v, 4); e != "" && (cp.Value == "" || str(v, 2) == "NET") {
-		cp.System, cp.Value = "email", e
+	first := []int{1, 4, 12} // one of them is taken; the others are told of
+	if v.Comp(2).Raw() == "NET" {
+		first = []int{4, 1, 12}
 	}
-	if cp.Value == "" {
-		cp.Value = str(v, 12)
+	for _, c := range first {
+		if cp.Value = str(v, c); cp.Value == "" {
+			continue
+		}
+		if c == 4 {
+			cp.System = "email"
+		}
+		break
 	}
 	if cp.Value == "" {
 		parts := []string{}
@@ -375,13 +380,16 @@ func (x *mapper) telecom(v Value, use string) (fhir.ContactPoint, bool) {
 func (x *mapper) practitioner(v Value) (fhir.Reference, bool) {
 	r := fhir.Reference{Type: "Practitioner"}
 	if code := str(v, 1); code != "" {
-		table := authority(v.Comp(9))
-		if t := str(v, 8); table == "" && t != "" {
-			table = t
+		table, kind := "", peek(v, 13)
+		if kind == "GMC" || kind == "GMP" {
+			table = str(v, 13)
 		}
-		if t := str(v, 13); table == "" || t == "GMC" || t == "GMP" {
-			if t != "" {
-				table = t
+		if table == "" {
+			table = authority(v.Comp(9))
+		}
+		for _, c := range [...]int{8, 13} {
+			if table == "" {
+				table = str(v, c)
 			}
 		}
 		r.Identifier = &fhir.Identifier{System: x.systemOf(table), Value: code}

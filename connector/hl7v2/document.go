@@ -40,7 +40,7 @@ func (x *mapper) documents(segs []Segment) *fhir.Issue {
 	x.documentStatus(f, sc, txa)
 	x.relate(f, txa)
 	binaryMeta := tagged(dataset.Documents)
-	if m, ok := x.lookup("confidentiality", str(txa.Field(18), 0)); ok {
+	if m, ok := x.meaningOf("confidentiality", txa.Field(18)); ok {
 		label := []fhir.Coding{{System: m.system, Code: m.code}}
 		f["meta"], binaryMeta["security"] = fhir.M{"security": label}, label // the words as closely kept as the entry that points at them
 	}
@@ -112,12 +112,12 @@ func (x *mapper) documentDate(txa Segment) string {
 
 // documentStatus: TXA-17 says how far it has come, TXA-19 whether it still counts, and the event may say more. HL7 tables 0271 and 0273
 func (x *mapper) documentStatus(f fhir.M, sc *scope, txa Segment) {
-	status := x.translate("document-availability", str(txa.Field(19), 0))
+	status := x.translate("document-availability", txa.Field(19))
 	if status == "" {
 		status = "current"
 		sc.assumed = append(sc.assumed, "status")
 	}
-	docStatus := x.translate("document-completion", str(txa.Field(17), 0))
+	docStatus := x.translate("document-completion", txa.Field(17))
 	switch x.h.status {
 	case "":
 	case "entered-in-error":
@@ -130,7 +130,7 @@ func (x *mapper) documentStatus(f fhir.M, sc *scope, txa Segment) {
 
 // relate ties an addendum or a replacement to the document in TXA-13. What was replaced counts no more.
 func (x *mapper) relate(f fhir.M, txa Segment) {
-	parent := str(txa.Field(13), 1)
+	parent := peek(txa.Field(13), 1)
 	if parent == "" {
 		return
 	}
@@ -142,6 +142,7 @@ func (x *mapper) relate(f fhir.M, txa Segment) {
 	case "replace":
 		code = "replaces"
 		if str(txa.Field(12), 1) == parent {
+			str(txa.Field(13), 1)
 			return // the same number again: a version, not another document
 		}
 		f := fhir.M{"status": "superseded", "subject": x.subject(), "content": []fhir.M{{"attachment": fhir.M{"title": "A document that has been replaced"}}}}
@@ -149,6 +150,7 @@ func (x *mapper) relate(f fhir.M, txa Segment) {
 	default:
 		return
 	}
+	str(txa.Field(13), 1)
 	f["relatesTo"] = []fhir.M{{"code": code, "target": fhir.Reference{Reference: "DocumentReference/" + old}}}
 }
 
@@ -163,8 +165,8 @@ func (x *mapper) content(segs []Segment) (title string, forms []fhir.M) {
 		if kind == "HD" || kind == "EI" { // what something else is called, such as the study that a report is of: no words of the document
 			continue
 		}
-		if t := x.concept(s.Field(3)).Words(); title == "" {
-			title = t
+		if title == "" {
+			title = x.wordsOf(s.Field(3))
 		}
 		switch kind {
 		case "ED", "RP":

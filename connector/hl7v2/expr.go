@@ -98,14 +98,19 @@ type condition struct {
 
 func (c *condition) holds(sc *scope) bool {
 	v, _ := c.of.value(sc)
-	ok := false
+	ok, known, before := false, false, v.noted()
 	switch {
 	case c.of.table != nil:
 		_, ok = c.of.table.find(str(v, 1))
+		known = ok
 	case len(c.values) > 0:
 		ok = slices.Contains(c.values, str(v, 1))
+		known = ok
 	default:
 		ok = str(v, 1) != "" || !v.Empty() && !v.Null()
+	}
+	if !known { // that something is there is not what it says
+		v.forget(before)
 	}
 	return ok != c.unless
 }
@@ -153,11 +158,11 @@ func (t *term) eval(sc *scope) any {
 		return nil
 	}
 	if !t.all {
-		return t.read(sc.x, v, at, t)
+		return t.take(sc.x, v, at)
 	}
 	var out []any
 	for rep := range v.Reps() {
-		if got := t.read(sc.x, rep, at, t); got != nil {
+		if got := t.take(sc.x, rep, at); got != nil {
 			out = append(out, got)
 		}
 	}
@@ -166,6 +171,22 @@ func (t *term) eval(sc *scope) any {
 	}
 	return out
 }
+
+// take reads one value. What nothing comes of, such as a code that the table does not have, has not been taken.
+func (t *term) take(x *mapper, v Value, at string) any {
+	before := v.noted()
+	got := t.read(x, v, at, t)
+	switch got.(type) {
+	case nil:
+		v.forget(before)
+	case understood:
+		return nil
+	}
+	return got
+}
+
+// understood is what a reader gives of a value that it has taken, and of which there is nothing to say: that somebody is not dead.
+type understood struct{}
 
 func (e *expr) eval(sc *scope) any {
 	for _, t := range e.alts {
@@ -296,6 +317,20 @@ func (x *mapper) fill(typ string, f fhir.M, sc *scope, segments ...string) {
 	}
 }
 
+// fillRest is fill of the elements, or of those that are named, of which nothing has been said.
+func (x *mapper) fillRest(typ, segment string, f fhir.M, sc *scope, only ...string) {
+	b := x.mp.blocks[typ][segment]
+	if b == nil {
+		return
+	}
+	sc.x = x
+	rest := *b
+	rest.elements = slices.DeleteFunc(slices.Clone(b.elements), func(e element) bool {
+		return !empty(f[e.name]) || len(only) > 0 && !slices.Contains(only, e.name)
+	})
+	x.fillFrom(&rest, f, sc)
+}
+
 func (x *mapper) fillFrom(b *block, f fhir.M, sc *scope) {
 	if b == nil || sc.segment(b.segment).m == nil {
 		return
@@ -307,6 +342,7 @@ func (x *mapper) fillFrom(b *block, f fhir.M, sc *scope) {
 			continue
 		}
 		sc.null = false
+		before := x.m.noted()
 		v := e.node.eval(sc)
 		if v == nil {
 			if sc.null {
@@ -314,7 +350,9 @@ func (x *mapper) fillFrom(b *block, f fhir.M, sc *scope) {
 			}
 			continue
 		}
-		put(f, e.name, v)
+		if !put(f, e.name, v) {
+			x.m.forget(before)
+		}
 		if ex, ok := e.node.(*expr); ok && ex.assume {
 			sc.assumed = append(sc.assumed, e.name)
 		}
@@ -351,7 +389,8 @@ func (x *mapper) fillObject(name string, o *object, f fhir.M, sc *scope) {
 	}
 }
 
-func put(f fhir.M, name string, v any) {
+// put sets an element, or adds to a list; what was said of it first stays, and then nothing is taken.
+func put(f fhir.M, name string, v any) (taken bool) {
 	was, ok := f[name].([]any)
 	more, isList := v.([]any)
 	switch {
@@ -359,7 +398,10 @@ func put(f fhir.M, name string, v any) {
 		f[name] = append(slices.Clip(was), more...)
 	case f[name] == nil:
 		f[name] = v
+	default:
+		return false
 	}
+	return true
 }
 
 // node compiles an element's value.

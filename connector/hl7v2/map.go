@@ -117,7 +117,16 @@ func trace(m *Message, raw []byte, o Options) (*Message, []connector.Delivery, e
 		return m, nil, issue
 	}
 	f, event, h, _ := o.Mapping.happens(m)
+	was := m.told
 	m = m.rearranged(o.Mapping).traced()
+	m.told = was
+	for _, mv := range o.Mapping.moves { // what was moved has been read where it was
+		for _, s := range m.segs {
+			if s.name == mv.segment {
+				mv.value(&scope{x: &mapper{segs: m.segs}, own: s}).Words()
+			}
+		}
+	}
 	name := f.name + mapVersion
 	if o.Mapping.Name != "" {
 		name += "+" + o.Mapping.Name
@@ -151,7 +160,7 @@ func trace(m *Message, raw []byte, o Options) (*Message, []connector.Delivery, e
 func (x *mapper) order() string {
 	var when time.Time
 	take := func(v Value) bool {
-		t, precision, ok := parseTS(str(v, 1), x.o.Location)
+		t, precision, ok := parseTS(peek(v, 1), x.o.Location)
 		if ok && precision >= 8 && t.After(when) {
 			when = t
 		}
@@ -211,21 +220,28 @@ func (m *Message) rearranged(mp *Mapping) *Message {
 }
 
 func moved(line []string, mv move, sc *scope) []string {
+	v := mv.value(sc)
+	if v.raw == "" {
+		return line
+	}
+	for len(line) <= mv.field {
+		line = append(line, "")
+	}
+	line[mv.field] = v.raw
+	return line
+}
+
+// value is what stands where the feed puts it, if anything does.
+func (mv move) value(sc *scope) Value {
 	for _, t := range mv.from.alts {
 		if t.cond != nil && !t.cond.holds(sc) {
 			continue
 		}
-		v, _ := t.value(sc)
-		if v.raw == "" {
-			continue
+		if v, _ := t.value(sc); v.raw != "" {
+			return v
 		}
-		for len(line) <= mv.field {
-			line = append(line, "")
-		}
-		line[mv.field] = v.raw
-		break
 	}
-	return line
+	return Value{}
 }
 
 // localSegments makes the resources that the feed's own segments are said to make.

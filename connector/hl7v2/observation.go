@@ -27,7 +27,7 @@ func (x *mapper) observation(r *report, n int, o obx, section, reportStatus, vis
 		}
 		f["code"] = code
 	}
-	status := x.translate("observation-status", str(o.Field(11), 0))
+	status := x.translate("observation-status", o.Field(11))
 	if status == "" {
 		if status = "unknown"; str(o.Field(11), 0) == "" && (reportStatus == "final" || reportStatus == "corrected" || reportStatus == "preliminary") {
 			status = reportStatus
@@ -48,7 +48,7 @@ func (x *mapper) observation(r *report, n int, o obx, section, reportStatus, vis
 		f["referenceRange"] = []fhir.M{rr}
 	}
 	made := x.unique(r.base + "." + hash(key(o.Field(3)), str(o.Field(4), 0)))
-	_, flag := x.lookup("sensitivity", str(o.Field(8), 1))
+	_, flag := x.meaningOf("sensitivity", o.Field(8))
 	_, coded := f["valueCodeableConcept"]
 	ref := fhir.MakeRef("Observation", made)
 	x.later = append(x.later, pending{ref: ref, report: n, code: str(o.Field(3), 1), sub: str(o.Field(4), 0), coded: coded, flag: flag, fields: f, sc: sc})
@@ -63,7 +63,7 @@ func (x *mapper) observationKind(r *report, section string) []fhir.CodeableConce
 	switch {
 	case r.imaging:
 		kind = "imaging"
-	case section == "" && strings.Contains(strings.ToLower(r.obr.Field(4).Words()), "vital sign"):
+	case section == "" && strings.Contains(strings.ToLower(r.obr.Field(4).Raw()), "vital sign"):
 		kind = "vital-signs"
 	}
 	m, _ := x.lookup("observation-category", kind)
@@ -98,9 +98,13 @@ func (x *mapper) value(f fhir.M, o obx, v Value) {
 			return
 		}
 	}
-	words := text(strings.Join(x.textOf(o, v), "\n"))
+	words := ""
+	all := func() string { return text(strings.Join(x.textOf(o, v), "\n")) }
 	switch kind := strings.ToUpper(str(o.Field(2), 0)); kind {
 	case "NM":
+		if words = all(); words == "" {
+			break
+		}
 		if q, ok := x.quantity(words, o); ok {
 			f["valueQuantity"] = q
 			return
@@ -121,7 +125,10 @@ func (x *mapper) value(f fhir.M, o obx, v Value) {
 				said = append(said, t)
 			}
 		}
-		words = strings.Join(said, " ")
+		if words = strings.Join(said, " "); words == "" {
+			f["dataAbsentReason"] = fhir.Code(dataAbsentReason, "unknown", "Unknown")
+			return
+		}
 	case "DT", "TS", "DTM":
 		if at := x.dateTime(v, o.Place(5)); at != "" {
 			f["valueDateTime"] = at
@@ -134,6 +141,9 @@ func (x *mapper) value(f fhir.M, o obx, v Value) {
 				return
 			}
 		}
+	}
+	if words == "" {
+		words = all()
 	}
 	if words == "" {
 		f["dataAbsentReason"] = fhir.Code(dataAbsentReason, "unknown", "Unknown")
@@ -173,24 +183,27 @@ var comparator = regexp.MustCompile(`^\s*(<=|>=|<|>)\s*(.+)$`)
 
 // quantity reads a number, which may have a comparator before it, with the unit of OBX-6.
 func (x *mapper) quantity(s string, o obx) (fhir.Quantity, bool) {
+	before := o.Field(6).noted()
 	q := x.unit(o.Field(6))
 	if m := comparator.FindStringSubmatch(s); m != nil {
 		q.Comparator, s = m[1], m[2]
 	}
 	var ok bool
-	q.Value, ok = number(s)
+	if q.Value, ok = number(s); !ok {
+		o.Field(6).forget(before)
+	}
 	return q, ok
 }
 
 // unit reads OBX-6. It is coded only where the sender says it is UCUM; local units stay words, for terminology to translate.
 func (x *mapper) unit(v Value) fhir.Quantity {
-	code, display := str(v, 1), str(v, 2)
-	q := fhir.Quantity{Unit: display}
+	q := fhir.Quantity{Unit: str(v, 2)}
 	if q.Unit == "" {
-		q.Unit = code
+		q.Unit = str(v, 1)
 	}
-	if x.systemOf(str(v, 3)) == fhir.SystemUCUM && code != "" {
-		q.System, q.Code = fhir.SystemUCUM, code
+	if x.systemOf(peek(v, 3)) == fhir.SystemUCUM && peek(v, 1) != "" {
+		str(v, 3)
+		q.System, q.Code = fhir.SystemUCUM, str(v, 1)
 	}
 	return q
 }

@@ -106,7 +106,10 @@ func (x *mapper) order1(o *order, visit string) {
 	if i := slices.IndexFunc(sc.segs, func(s Segment) bool { return s == o.detail }); i > 0 { // route and timing are those that follow it, before those of another
 		sc.segs = slices.Concat(sc.segs[i:], sc.segs[:i])
 	}
-	f := fhir.M{"subject": x.subject(), "identifier": append(x.orderNumbers(o.detail, o.orc, 2, "PLAC"), x.orderNumbers(o.detail, o.orc, 3, "FILL")...)}
+	f := fhir.M{"subject": x.subject()}
+	if o.detail.name != "RXA" && (o.detail.name != "RXD" || o.detail.Field(7).Empty()) { // what is given or dispensed is not the order
+		f["identifier"] = append(x.orderNumbers(o.detail, o.orc, 2, "PLAC"), x.orderNumbers(o.detail, o.orc, 3, "FILL")...)
+	}
 	if visit != "" {
 		f["encounter"] = fhir.Reference{Reference: "Encounter/" + visit}
 	}
@@ -167,8 +170,8 @@ func (x *mapper) orderNumber(o *order) string {
 		field  int
 		prefix string
 	}{{2, ""}, {3, "F-"}} {
-		for _, i := range x.orderNumbers(o.detail, o.orc, c.field, "PLAC") {
-			return c.prefix + i.Value
+		if n := str(orderField(o.detail, o.orc, c.field), 1); n != "" {
+			return c.prefix + n
 		}
 	}
 	return ""
@@ -176,10 +179,10 @@ func (x *mapper) orderNumber(o *order) string {
 
 // orderStatus is ORC-5, else what ORC-1 asks for or answers. HL7 tables 0038, 0119
 func (x *mapper) orderStatus(sc *scope, orc Segment) string {
-	if s := x.translate("order-status", str(orc.Field(5), 0)); s != "" {
+	if s := x.translate("order-status", orc.Field(5)); s != "" {
 		return s
 	}
-	if s := x.translate("order-control", str(orc.Field(1), 0)); s != "" {
+	if s := x.translate("order-control", orc.Field(1)); s != "" {
 		return s
 	}
 	sc.assumed = append(sc.assumed, "status")
@@ -202,15 +205,18 @@ func (x *mapper) request(o *order, sc *scope, f fhir.M, number string) {
 		}
 	}
 	var taken []fhir.Reference
+	before := x.m.noted()
 	for _, r := range x.specimens(spms, o.detail, made) {
 		if r.Reference != "" {
 			taken = append(taken, r)
+		} else { // what is to be taken, in words
+			x.m.forget(before)
 		}
 	}
 	f["specimen"] = taken
 	heading := dataset.Results
 	section := str(o.detail.Field(24), 0)
-	if _, ok := x.lookup("imaging-section", section); ok || section == "" && imagingWords.MatchString(o.detail.Field(4).Words()) {
+	if _, ok := x.lookup("imaging-section", section); ok || section == "" && imagingWords.MatchString(o.detail.Field(4).Raw()) {
 		heading = dataset.Imaging
 	}
 	f["meta"] = tagged(heading)
@@ -221,7 +227,8 @@ func (x *mapper) request(o *order, sc *scope, f fhir.M, number string) {
 }
 
 func (x *mapper) prescription(o *order, sc *scope, f fhir.M, number string) {
-	f["status"], f["intent"] = x.translate("medication-request-status", x.orderStatus(sc, o.orc)), "order"
+	status, _ := x.lookup("medication-request-status", x.orderStatus(sc, o.orc))
+	f["status"], f["intent"] = status.code, "order"
 	if o.detail.name == "RXG" {
 		f["intent"] = "instance-order"
 	}
@@ -229,16 +236,16 @@ func (x *mapper) prescription(o *order, sc *scope, f fhir.M, number string) {
 	if o.detail.Exists() {
 		from = append(from, o.detail.name)
 	}
-	x.fill("MedicationRequest", f, sc, from...)
-	if o.detail.name == "RXE" { // as it was ordered speaks only where as it was encoded does not: two doses would be taken for two to be given
-		ordered := fhir.M{}
-		x.fill("MedicationRequest", ordered, sc, "RXO")
-		noDose := o.detail.Field(3).Empty() && o.detail.Field(7).Empty() // a route alone is no instruction
-		for name, v := range ordered {
-			if empty(f[name]) || noDose && name == "dosageInstruction" {
-				f[name] = v
-			}
+	if o.detail.name != "RXE" {
+		x.fill("MedicationRequest", f, sc, from...)
+	} else { // as it was ordered speaks only where as it was encoded does not: two doses would be taken for two to be given
+		if o.detail.Field(3).Empty() && o.detail.Field(7).Empty() { // a route alone is no instruction
+			x.fillRest("MedicationRequest", "RXO", f, sc, "dosageInstruction")
 		}
+		for _, name := range append(from, "RXO") {
+			x.fillRest("MedicationRequest", name, f, sc)
+		}
+		x.fill("MedicationRequest", f, sc) // the feed's own segments
 	}
 	if f["medicationCodeableConcept"] == nil {
 		f["medicationCodeableConcept"] = fhir.CodeableConcept{Text: "A medicine that the message does not name"}
@@ -263,7 +270,7 @@ func (x *mapper) dispensed(o *order, sc *scope, f fhir.M, number string) {
 }
 
 func (x *mapper) given(o *order, sc *scope, f fhir.M, number string) {
-	f["status"] = x.translate("administration", str(o.detail.Field(20), 0))
+	f["status"] = x.translate("administration", o.detail.Field(20))
 	if f["status"] == "" {
 		f["status"] = "completed"
 	}
@@ -280,7 +287,6 @@ func (x *mapper) given(o *order, sc *scope, f fhir.M, number string) {
 		x.note(fhir.Required, o.detail.Place(3), "the message does not say when the medicine was given; it was left out")
 		return
 	}
-	delete(f, "identifier")
 	f["request"] = fhir.Reference{Reference: "MedicationRequest/" + id(number)}
 	x.addFrom(sc, "MedicationAdministration", x.unique("A", id(number), hash(o.detail.Field(3).Raw(), key(o.detail.Field(5)), o.detail.Field(2).Raw())), f)
 }
@@ -305,7 +311,7 @@ func (x *mapper) vaccinations(segs []Segment) *fhir.Issue {
 			continue
 		}
 		sc := &scope{own: o.detail, segs: o.segs, grouped: true}
-		f := fhir.M{"patient": x.subject(), "identifier": x.orderNumbers(Segment{}, o.orc, 3, "FILL"), "status": x.translate("completion", str(o.detail.Field(20), 0))}
+		f := fhir.M{"patient": x.subject(), "identifier": x.orderNumbers(Segment{}, o.orc, 3, "FILL"), "status": x.translate("completion", o.detail.Field(20))}
 		if f["status"] == "" {
 			f["status"] = "completed"
 			sc.assumed = append(sc.assumed, "status")
@@ -325,8 +331,8 @@ func (x *mapper) vaccinations(segs []Segment) *fhir.Issue {
 			f["occurrenceString"] = "not stated"
 		}
 		// Where it came from: HL7 table NIP001, "00" is the record of whoever gave it.
-		if source := str(o.detail.Field(9), 1); source != "" {
-			f["primarySource"] = source == "00"
+		if source := peek(o.detail.Field(9), 1); len(source) == 2 {
+			f["primarySource"] = str(o.detail.Field(9), 1) == "00"
 		}
 		if t := text(strings.Join(o.notes, "\n")); t != "" {
 			f["note"] = []fhir.Annotation{{Text: t}}

@@ -37,6 +37,7 @@ type Message struct {
 	bounds []int32 // where each piece between field separators ends; a segment's first piece is its name
 
 	touched []bool // which pieces a map has read: of the copy that one mapping works on
+	told    *told  // and to the letter, if anybody asks
 }
 
 // A Segment is one segment of a message. The zero Segment has no name and only empty fields.
@@ -303,20 +304,22 @@ func (s Segment) Field(n int) Value {
 			if n == 1 {
 				return Value{raw: string(rune(s.m.Delims.Field))}
 			}
-			return Value{raw: s.piece(1)}
+			return Value{raw: s.piece(1).raw}
 		}
 		n--
 	}
-	return Value{raw: s.piece(n), m: s.m}
-}
-
-func (s Segment) piece(n int) string {
-	if n >= int(s.n) {
-		return ""
-	}
-	if s.m.touched != nil {
+	if n < int(s.n) && s.m.touched != nil {
 		s.m.touched[int(s.first)+n] = true
 	}
+	return s.piece(n)
+}
+
+// piece is what stands after the nth field separator.
+func (s Segment) piece(n int) Value {
+	if n >= int(s.n) {
+		return Value{m: s.m}
+	}
 	b := s.m.bounds[s.first:]
-	return s.m.text[b[n-1]+1 : b[n]]
+	from := b[n-1] + 1
+	return Value{raw: s.m.text[from:b[n]], m: s.m, at: from}
 }

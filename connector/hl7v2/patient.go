@@ -93,7 +93,7 @@ func (x *mapper) identifier(v Value, place string) (i fhir.Identifier, auth stri
 		system = fhir.SystemHCN
 	}
 	i = fhir.Identifier{System: system, Value: value}.Canonical()
-	i.Period = x.validity(v, "CX", 0, 7, 8)
+	i.Period = x.validity(v, 0, 7, 8)
 	switch i.System {
 	case fhir.SystemNHSNumber, fhir.SystemCHI, fhir.SystemHCN:
 		if _, err := fhir.ParseNHSNumber(i.Value); err != nil {
@@ -123,11 +123,11 @@ func (x *mapper) who(segs []Segment) *fhir.Issue {
 		return fhir.Errorf(fhir.Required, "the message has no usable patient identifier: send a local number or a valid NHS number").At("PID-3")
 	}
 	x.patient, x.mrn = k.id, k.authority
-	x.markNHS(k.identifiers, str(pid.Field(32), 0))
+	x.markNHS(k.identifiers, pid.Field(32))
 	sc := &scope{own: pid}
 	f := fhir.M{"identifier": k.identifiers, "managingOrganization": x.organisation()}
 	x.fill("Patient", f, sc, "PID", "PD1")
-	if pd1 := first(segs, "PD1"); str(pd1.Field(12), 0) == "N" || pd1.Field(12).Null() { // no longer to be protected
+	if pd1 := first(segs, "PD1"); peek(pd1.Field(12), 0) == "N" || pd1.Field(12).Null() { // no longer to be protected
 		sc.cleared = append(sc.cleared, "meta.security")
 	}
 	switch x.h.does {
@@ -157,8 +157,8 @@ func (x *mapper) others(pid Segment) []fhir.M {
 }
 
 // markNHS puts the NHS number status of PID-32 on the NHS number. UK Core Extension-UKCore-NHSNumberVerificationStatus
-func (x *mapper) markNHS(ids []fhir.Identifier, status string) {
-	m, ok := x.lookup("nhs-number-status", status)
+func (x *mapper) markNHS(ids []fhir.Identifier, status Value) {
+	m, ok := x.meaningOf("nhs-number-status", status)
 	if !ok {
 		return
 	}

@@ -173,7 +173,8 @@ func (f *Feed) readDemographics(qpd Segment, q *PatientQuery) *fhir.Issue {
 		case "@PID.7", "@PID.7.1":
 			q.BirthDate = dashed(value)
 		case "@PID.8":
-			q.Gender = (&mapper{o: &f.o, mp: f.o.Mapping}).translate("sex", strings.ToUpper(value))
+			sex, _ := (&mapper{o: &f.o, mp: f.o.Mapping}).lookup("sex", strings.ToUpper(value))
+			q.Gender = sex.code
 		case "@PID.11.1", "@PID.11.1.1":
 			q.Line = value
 		case "@PID.11.3":

@@ -79,15 +79,16 @@ func (x *mapper) referral(segs []Segment, rf1 Segment, number, visit string) {
 	for _, s := range segs {
 		switch s.name {
 		case "PRD":
+			before := x.m.noted()
 			who, ok := x.provider(s)
-			if !ok {
-				continue
-			}
-			switch strings.ToUpper(str(s.Field(1), 1)) {
-			case "RP":
+			switch role := strings.ToUpper(str(s.Field(1), 1)); {
+			case !ok:
+			case role == "RP":
 				f["requester"] = who
-			case "RT":
+			case role == "RT":
 				to = append(to, who)
+			default:
+				x.m.forget(before)
 			}
 		case "DG1":
 			x.fillFrom(x.mp.blocks["ServiceRequest"]["DG1"], f, &scope{x: x, own: s})

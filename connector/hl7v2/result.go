@@ -188,7 +188,7 @@ func (x *mapper) report(r *report, n int, visit string) {
 	obr := r.obr
 	section := strings.ToUpper(str(obr.Field(24), 0))
 	_, pictures := x.lookup("imaging-section", section)
-	r.imaging = pictures || section == "" && imagingWords.MatchString(x.concept(obr.Field(4)).Words())
+	r.imaging = pictures || section == "" && imagingWords.MatchString(obr.Field(4).Raw())
 	x.nameReport(r)
 	status := x.reportStatus(obr)
 	f := fhir.M{"status": status, "subject": x.subject()}
@@ -245,8 +245,8 @@ func (x *mapper) nameReport(r *report) {
 		field  int
 		prefix string
 	}{{r.obr, 3, ""}, {r.orc, 3, ""}, {r.obr, 2, "P-"}, {r.orc, 2, "P-"}} {
-		if n := str(s.seg.Field(s.field), 1); n != "" && number == "" {
-			number = s.prefix + n
+		if n := peek(s.seg.Field(s.field), 1); n != "" && number == "" {
+			number = s.prefix + str(s.seg.Field(s.field), 1)
 			if ns := authority(s.seg.Field(s.field).Comp(2)); ns != "" && ns != x.o.Authority {
 				number += "." + ns
 			}
@@ -267,7 +267,7 @@ func (x *mapper) nameReport(r *report) {
 }
 
 func (x *mapper) reportStatus(obr Segment) string {
-	if s := x.translate("report-status", str(obr.Field(25), 0)); s != "" {
+	if s := x.translate("report-status", obr.Field(25)); s != "" {
 		return s
 	}
 	x.note(fhir.CodeInvalid, obr.Place(25), "the report's status is missing or not one of HL7 table 0123; it is shown as unknown")
@@ -276,10 +276,7 @@ func (x *mapper) reportStatus(obr Segment) string {
 
 // orderNumbers is the placer's (2) or filler's (3) number of an order, in OBR or ORC.
 func (x *mapper) orderNumbers(obr, orc Segment, field int, kind string) []fhir.Identifier {
-	v := obr.Field(field)
-	if v.Empty() || obr.name != "OBR" {
-		v = orc.Field(field)
-	}
+	v := orderField(obr, orc, field)
 	n := str(v, 1)
 	if n == "" {
 		return nil
@@ -287,13 +284,20 @@ func (x *mapper) orderNumbers(obr, orc Segment, field int, kind string) []fhir.I
 	m, _ := x.lookup("identifier-type", kind)
 	typ := fhir.Code(v2Table+"0203", kind, m.display)
 	ns := authority(v.Comp(2))
-	if u := str(v, 3); ns == "" && u != "" {
-		ns = u
+	if ns == "" {
+		ns = str(v, 3)
 	}
 	if ns == "" {
 		ns = x.o.Authority
 	}
 	return []fhir.Identifier{{Type: &typ, System: x.systemOf(ns), Value: n}}
+}
+
+func orderField(obr, orc Segment, field int) Value {
+	if v := obr.Field(field); obr.name == "OBR" && !v.Empty() {
+		return v
+	}
+	return orc.Field(field)
 }
 
 // instant is a time of which FHIR wants the second; anything coarser is left out. FHIR R4 datatypes.html#instant
@@ -308,8 +312,8 @@ func (x *mapper) instant(v Value, place string) string {
 // reporters: the laboratory or department, and whoever interpreted the result (OBR-32, an NDL whose first component is a CNN).
 func (x *mapper) reporters(r *report) (performer, interpreter []fhir.Reference) {
 	for _, o := range r.lines { // OBX-15, the producer
-		if p := x.concept(o.Field(15)); !p.IsZero() {
-			ref := fhir.Reference{Type: "Organization", Display: p.Words()}
+		if p := x.wordsOf(o.Field(15)); p != "" {
+			ref := fhir.Reference{Type: "Organization", Display: p}
 			if len(performer) < 20 && !slices.ContainsFunc(performer, func(o fhir.Reference) bool { return o.Display == ref.Display }) {
 				performer = append(performer, ref)
 			}
@@ -380,7 +384,7 @@ func (x *mapper) membership(reports []report) {
 		p := &x.later[i]
 		parent := -1
 		if prl := reports[p.report].obr.Field(26); !prl.Empty() {
-			code, sub := text(prl.Comp(1).Sub(1).Text()), str(prl, 2)
+			code, sub := peek(prl, 1), peek(prl, 2)
 			parent = slices.IndexFunc(x.later, func(o pending) bool { return o.report != p.report && o.code == code && (sub == "" || o.sub == sub) })
 		}
 		if parent < 0 && p.sub != "" {
@@ -390,6 +394,10 @@ func (x *mapper) membership(reports []report) {
 			})
 		}
 		if parent >= 0 && parent != i {
+			if prl := reports[p.report].obr.Field(26); p.report != x.later[parent].report {
+				str(prl, 1)
+				str(prl, 2)
+			}
 			of := x.later[parent].fields
 			members, _ := of["hasMember"].([]fhir.Reference)
 			of["hasMember"] = append(members, fhir.Reference{Reference: string(p.ref), Display: display(p.fields)})

@@ -59,8 +59,10 @@ func (x *mapper) appointments(segs []Segment) *fhir.Issue {
 		f["end"] = start
 		x.note(fhir.Required, "SCH-9", "the appointment does not say how long it lasts; it is shown as ending when it begins")
 	}
-	if why := x.concept(sch.Field(6)); !why.IsZero() && f["status"] == "cancelled" {
-		f["cancelationReason"] = why
+	if f["status"] == "cancelled" {
+		if why := x.concept(sch.Field(6)); !why.IsZero() {
+			f["cancelationReason"] = why
+		}
 	}
 	f["description"] = x.serviceWords(segs)
 	if !first(segs, "AIS").Exists() {
@@ -83,7 +85,7 @@ func (x *mapper) appointments(segs []Segment) *fhir.Issue {
 
 // appointmentStatus: the event decides; where it only tells of a change, SCH-25 may. HL7 table 0278
 func (x *mapper) appointmentStatus(sch Segment) (status string, assumed bool) {
-	said := x.translate("appointment-status", str(sch.Field(25), 1))
+	said := x.translate("appointment-status", sch.Field(25))
 	switch {
 	case x.h.status != "" && x.h.status != "booked":
 		return x.h.status, false
@@ -108,7 +110,7 @@ func (x *mapper) when(sch Segment, segs []Segment) (start, end string) {
 	if start == "" {
 		start, end = x.instant(sch.Field(11).Comp(4), "SCH-11"), x.instant(sch.Field(11).Comp(5), "SCH-11")
 	}
-	minutes := duration(str(sch.Field(9), 1), str(sch.Field(10), 1))
+	minutes := lasting(sch, 9, end)
 	for _, s := range segs {
 		at, length := 0, 0
 		switch s.Name() {
@@ -125,13 +127,25 @@ func (x *mapper) when(sch Segment, segs []Segment) (start, end string) {
 			start = x.instant(s.Field(at), s.Place(at))
 		}
 		if minutes == 0 {
-			minutes = duration(str(s.Field(length), 1), str(s.Field(length+1), 1))
+			minutes = lasting(s, length, end)
 		}
 	}
 	if t, err := time.Parse(time.RFC3339, start); err == nil && end == "" && minutes > 0 {
 		end = formatTime(t.Add(minutes).In(x.o.Location), 14)
 	}
 	return start, end
+}
+
+// lasting is a length of time in two fields; of what has an end it is not wanted.
+func lasting(s Segment, n int, end string) time.Duration {
+	of, unit := peek(s.Field(n), 1), peek(s.Field(n+1), 1)
+	d := duration(of, unit)
+	if end != "" || d == 0 {
+		return 0
+	}
+	str(s.Field(n), 1)
+	str(s.Field(n+1), 1)
+	return d
 }
 
 // duration reads a length with its unit: minutes unless it says seconds or hours.
@@ -152,12 +166,12 @@ func duration(n, unit string) time.Duration {
 
 // serviceWords is what the appointment is, for people: the service, else the reason.
 func (x *mapper) serviceWords(segs []Segment) string {
-	if w := x.concept(first(segs, "AIS").Field(3)).Words(); w != "" {
+	if w := x.wordsOf(first(segs, "AIS").Field(3)); w != "" {
 		return w
 	}
 	sch := first(segs, "SCH")
 	for _, n := range [...]int{8, 7} {
-		if w := x.concept(sch.Field(n)).Words(); w != "" {
+		if w := x.wordsOf(sch.Field(n)); w != "" {
 			return w
 		}
 	}
@@ -189,7 +203,7 @@ func (x *mapper) attendees(sch Segment, segs []Segment) []fhir.M {
 				out = append(out, part(fhir.Reference{Type: "Location", Display: where}))
 			}
 		case "AIG":
-			if what := x.concept(s.Field(3)).Words(); what != "" {
+			if what := x.wordsOf(s.Field(3)); what != "" {
 				out = append(out, part(fhir.Reference{Type: "Device", Display: what}))
 			}
 		}

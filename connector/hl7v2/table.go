@@ -1,7 +1,6 @@
 package hl7v2
 
 import (
-	"cmp"
 	"maps"
 	"regexp"
 	"slices"
@@ -49,8 +48,18 @@ func (x *mapper) lookup(name, code string) (meaning, bool) {
 	return t.find(code)
 }
 
-func (x *mapper) translate(name, code string) string {
-	m, _ := x.lookup(name, code)
+// meaningOf is lookup of what a value says, which has been taken if the table has it.
+func (x *mapper) meaningOf(name string, v Value) (meaning, bool) {
+	before := v.noted()
+	m, ok := x.lookup(name, str(v, 0))
+	if !ok {
+		v.forget(before)
+	}
+	return m, ok
+}
+
+func (x *mapper) translate(name string, v Value) string {
+	m, _ := x.meaningOf(name, v)
 	return m.code
 }
 
@@ -228,7 +237,11 @@ func init() { // the readers of concepts look at tables, whose compiler looks at
 func readLines(_ *mapper, v Value, _ string, _ *term) any {
 	var lines []string
 	for rep := range v.Reps() {
-		if l := cmp.Or(text(str(rep, 2)), text(str(rep, 1))); l != "" {
+		l := str(rep, 2)
+		if l == "" {
+			l = str(rep, 1)
+		}
+		if l != "" {
 			lines = append(lines, l)
 		}
 	}
@@ -252,6 +265,8 @@ func readYes(_ *mapper, v Value, _ string, _ *term) any {
 	switch strings.ToUpper(str(v, 1)) {
 	case "Y", "YES", "1", "TRUE":
 		return true
+	case "N", "NO", "0", "FALSE":
+		return understood{}
 	}
 	return nil
 }
@@ -305,9 +320,14 @@ func readConcept(x *mapper, v Value, _ string, t *term) any {
 }
 
 func readCoding(x *mapper, v Value, at string, t *term) any {
+	before := v.noted()
 	c, ok := readConcept(x, v, at, t).(fhir.CodeableConcept)
 	if !ok || len(c.Coding) == 0 {
 		return nil
+	}
+	v.forget(before)
+	for n := range 3 { // the other of the two that a CWE may hold is not taken
+		str(v, n+1)
 	}
 	return c.Coding[0]
 }

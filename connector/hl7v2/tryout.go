@@ -6,7 +6,6 @@ import (
 	"iter"
 	"slices"
 	"strconv"
-	"strings"
 
 	"tombolo/connector"
 	"tombolo/fhir"
@@ -16,7 +15,7 @@ import (
 type Attempt struct {
 	Message    *Message             // nil if it cannot be read
 	Deliveries []connector.Delivery // at least one; Rejected says why nothing was made
-	Unread     []Leaf               // what it says that no map reads: kept in the raw message only
+	Unread     []Leaf               // what it says that no map takes, to the subcomponent: kept in the raw message only
 	Replies    [][]byte             // what its sender would be told, once it is stored
 }
 
@@ -48,46 +47,14 @@ func try(raw []byte, o Options) Attempt {
 	if m == nil || made[0].Rejected != nil {
 		return a
 	}
-	seen, _, err := trace(m, raw, o)
+	again := *m
+	again.told = new(told)
+	seen, _, err := trace(&again, raw, o)
 	if err != nil || seen.touched == nil { // kept, and nothing made of it
 		return a
 	}
-	for _, s := range seen.Segments() {
-		if envelope[s.name] || o.Mapping.ignored[s.name] {
-			continue
-		}
-		for n := 1; n <= s.Fields(); n++ {
-			if n == 1 && setID(s) || s.read(n) {
-				continue
-			}
-			if v := s.quiet(n); strings.Trim(v, `"`) != "" && strings.Trim(v, delimiters(seen)) != "" {
-				a.Unread = append(a.Unread, Leaf{s.Place(n), text(v)})
-			}
-		}
-	}
+	a.Unread = seen.unreadParts(o.Mapping.ignored)
 	return a
-}
-
-// setID reports whether a segment's first field only counts the segments of its name.
-func setID(s Segment) bool {
-	v := s.quiet(1)
-	return len(v) <= 4 && strings.Trim(v, "0123456789") == ""
-}
-
-// quiet is a field's text, without noting that it was read.
-func (s Segment) quiet(n int) string {
-	if s.isHeader() {
-		n--
-	}
-	if n < 1 || n >= int(s.n) {
-		return ""
-	}
-	b := s.m.bounds[s.first:]
-	return s.m.text[b[n-1]+1 : b[n]]
-}
-
-func delimiters(m *Message) string {
-	return char(m.Delims.Component) + char(m.Delims.Repetition) + char(m.Delims.Sub)
 }
 
 // Leaves yields every value of a message with its place: segment, field, repetition, component and subcomponent as far as it is divided.

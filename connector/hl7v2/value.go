@@ -12,6 +12,7 @@ type Value struct {
 	raw   string
 	m     *Message
 	level level
+	at    int32 // where it stands in the message's text
 }
 
 type level uint8
@@ -31,6 +32,40 @@ func (v Value) Empty() bool { return v.raw == "" }
 
 // Null reports whether `""` was sent, which means "delete what you have". HL7 v2.4 §2.10
 func (v Value) Null() bool { return v.raw == `""` }
+
+// Place names where the value stands, "PID-5(2).12": which repetition where there are several, which component where the value is in one. "" of what
+// stands in no message.
+func (v Value) Place() string {
+	if v.m == nil {
+		return ""
+	}
+	for _, s := range v.m.segs {
+		if v.at < s.start || v.at > s.end {
+			continue
+		}
+		n := 1
+		for n < int(s.n)-1 && v.m.bounds[int(s.first)+n] < v.at {
+			n++
+		}
+		whole := s.piece(n)
+		if s.isHeader() {
+			n++
+		}
+		before := whole.raw[:max(0, v.at-whole.at)]
+		place := s.Place(n)
+		rep := 0
+		if d := v.m.Delims.Repetition; d != 0 && strings.IndexByte(whole.raw, d) >= 0 && v.level > field {
+			rep = strings.Count(before, char(d)) + 1
+			place += "(" + strconv.Itoa(rep) + ")"
+			before = before[strings.LastIndexByte(before, d)+1:]
+		}
+		if d := v.m.Delims.Component; d != 0 && v.level > repetition {
+			place += "." + strconv.Itoa(strings.Count(before, char(d))+1)
+		}
+		return place
+	}
+	return ""
+}
 
 func (v Value) delim(l level) byte {
 	if v.m == nil {
@@ -61,20 +96,20 @@ func (v Value) parts(l level) iter.Seq[Value] {
 		if v.raw == "" {
 			return
 		}
-		d, rest := v.delim(l), v.raw
+		d, rest, at := v.delim(l), v.raw, v.at
 		for {
 			i := -1
 			if d != 0 {
 				i = strings.IndexByte(rest, d)
 			}
 			if i < 0 {
-				yield(Value{rest, v.m, l + 1})
+				yield(Value{rest, v.m, l + 1, at})
 				return
 			}
-			if !yield(Value{rest[:i], v.m, l + 1}) {
+			if !yield(Value{rest[:i], v.m, l + 1, at}) {
 				return
 			}
-			rest = rest[i+1:]
+			rest, at = rest[i+1:], at+int32(i)+1
 		}
 	}
 }
@@ -82,30 +117,32 @@ func (v Value) parts(l level) iter.Seq[Value] {
 // first goes down to a level by way of first parts.
 func (v Value) first(l level) Value {
 	for v.level < l {
-		v.raw = part(v.raw, v.delim(v.level), 1)
-		v.level++
+		v = v.part(1)
 	}
 	return v
 }
 
-func part(s string, d byte, n int) string {
-	if d == 0 {
-		if n == 1 {
-			return s
-		}
-		return ""
-	}
+// part is piece n, from 1, of the level below.
+func (v Value) part(n int) Value {
+	d := v.delim(v.level)
+	v.level++
 	for ; n > 1; n-- {
-		i := strings.IndexByte(s, d)
-		if i < 0 {
-			return ""
+		i := -1
+		if d != 0 {
+			i = strings.IndexByte(v.raw, d)
 		}
-		s = s[i+1:]
+		if i < 0 {
+			v.raw = ""
+			return v
+		}
+		v.raw, v.at = v.raw[i+1:], v.at+int32(i)+1
 	}
-	if i := strings.IndexByte(s, d); i >= 0 {
-		s = s[:i]
+	if d != 0 {
+		if i := strings.IndexByte(v.raw, d); i >= 0 {
+			v.raw = v.raw[:i]
+		}
 	}
-	return s
+	return v
 }
 
 // Comp is component n, from 1, of a repetition or of a field's first repetition.
@@ -117,7 +154,7 @@ func (v Value) Comp(n int) Value {
 		}
 		return Value{}
 	}
-	return Value{part(v.raw, v.delim(repetition), n), v.m, component}
+	return v.part(n)
 }
 
 // Sub is subcomponent n, from 1, of a component or of the first component.
@@ -129,7 +166,7 @@ func (v Value) Sub(n int) Value {
 		}
 		return Value{}
 	}
-	return Value{part(v.raw, v.delim(component), n), v.m, subcomponent}
+	return v.part(n)
 }
 
 // Text is the first leaf, unescaped: of a field, the first subcomponent of the first component of the first repetition. `""` gives "".
@@ -145,6 +182,9 @@ func (v Value) Words() string { return v.unescaped() }
 func (v Value) unescaped() string {
 	if v.raw == `""` {
 		return ""
+	}
+	if v.m != nil && v.m.told != nil {
+		v.m.told.note(v)
 	}
 	if v.m == nil || v.m.Delims.Escape == 0 || strings.IndexByte(v.raw, v.m.Delims.Escape) < 0 {
 		return v.raw

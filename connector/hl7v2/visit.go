@@ -17,7 +17,7 @@ func (x *mapper) visitID(pv1 Segment) string {
 	if n := str(pv1.Field(50), 1); n != "" {
 		return id(n)
 	}
-	class := strings.ToUpper(str(pv1.Field(2), 0))
+	class := strings.ToUpper(peek(pv1.Field(2), 0))
 	if !pv1.Exists() || class == "N" || x.h.does != "visit" {
 		return ""
 	}
@@ -37,7 +37,7 @@ func (x *mapper) visitID(pv1 Segment) string {
 // FHIR R4 valueset-encounter-status.html
 func (x *mapper) status(pv1 Segment) (status string, assumed bool) {
 	ended := str(pv1.Field(45), 1) != "" && !slices.Contains(x.h.clears, "period.end") // what PV1-45 may still say was cancelled
-	planned := strings.ToUpper(str(pv1.Field(2), 0)) == "P"
+	planned := strings.ToUpper(peek(pv1.Field(2), 0)) == "P"
 	switch {
 	case x.h.status != "" && x.h.status != "in-progress":
 		return x.h.status, false
