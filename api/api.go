@@ -25,8 +25,10 @@ import (
 
 // The largest request bodies read, in bytes.
 const (
-	MaxBody  = 1 << 20  // of questions
-	MaxWrite = 32 << 20 // of what is written: a resource, or a Bundle of them
+	MaxBody     = 1 << 20  // of questions
+	MaxResource = 16 << 20 // of one resource, which is in memory as a whole several times while it is at work
+	maxXML      = 8 << 20  // of XML, which is so more often
+	MaxWrite    = 24 << 20 // of a batch or transaction, whose entries are read one by one
 )
 
 // A Door is where writes go in. intake.Intake is one.
@@ -71,10 +73,9 @@ func New(o Options) http.Handler {
 		s.mux.HandleFunc(r.pattern, s.answer(s.serve(r)))
 	}
 	s.mux.HandleFunc("/", s.answer(s.nothing))
-	turn := make(turnstile, 1)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, limitOf(r))
-		defer turn.gate(r).done()
+		defer gate(r, connector.Large).done()
 		s.mux.ServeHTTP(w, r)
 	})
 }

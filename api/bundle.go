@@ -29,7 +29,7 @@ func (s *server) bundle(w http.ResponseWriter, r *http.Request, session *access.
 	if err != nil {
 		return err
 	}
-	raw, res, err := read(r)
+	raw, res, err := readBundle(r)
 	if err != nil {
 		return err
 	}
@@ -47,15 +47,16 @@ func (s *server) bundle(w http.ResponseWriter, r *http.Request, session *access.
 	case "transaction":
 		return s.transaction(w, r, own, res, raw, entries)
 	case "batch":
-		return s.batch(w, r, entries)
+		return s.batch(w, r, entries, len(raw))
 	default:
 		return fhir.Errorf(fhir.ValueError, "this address takes a transaction or a batch: say which").At("Bundle.type")
 	}
 }
 
-// An entry of a Bundle that is sent to be done.
+// An entry of a Bundle that is sent to be done. Its resource is read from the Bundle's bytes where it is needed, and not kept: a large Bundle's trees would be larger than all else.
 type entry struct {
 	value   fhir.Value
+	oldID   string // of the resource, as it came
 	at      string // its expression
 	fullURL string
 	method  string
@@ -107,13 +108,12 @@ func (s *server) readBody(r *http.Request, e *entry) error {
 	if !body.Exists() {
 		return e.issue(fhir.Required, ".resource", "there is nothing to write")
 	}
-	res, err := fhir.FromValue(body)
+	res, err := e.resource()
 	if err != nil {
-		i := fhir.IssueOf(err)
-		return i.At(within(e.at, i.Expression))
+		return err
 	}
 	if e.method != "PATCH" {
-		e.change.resource = res
+		e.oldID = res.ID()
 		if issues := r4.Check(res, r4.Shape); len(issues) > 0 {
 			for j, i := range issues {
 				issues[j] = i.At(within(e.at, i.Expression))
@@ -127,6 +127,18 @@ func (s *server) readBody(r *http.Request, e *entry) error {
 		return i.At(e.at + ".resource")
 	}
 	return nil
+}
+
+// resource reads what the entry holds.
+func (e *entry) resource() (*fhir.Resource, error) {
+	res, err := fhir.Parse(e.value.Member("resource").Raw())
+	if err == nil {
+		err = proportionate(res)
+	}
+	if i := fhir.IssueOf(err); i != nil {
+		return nil, i.At(within(e.at, i.Expression))
+	}
+	return res, err
 }
 
 // patchIn reads the patch that an entry holds: a Binary with a JSON Patch, or Parameters. FHIR R4 http.html#patch
@@ -268,8 +280,11 @@ func (s *server) applyAll(r *http.Request, tx *intake.Writing, entries []*entry)
 			continue
 		}
 		c := e.change
-		if c.resource != nil {
-			if c.resource, err = links.rewrite(ctx, tx, e, c.resource); err != nil {
+		if c.method == "POST" || c.method == "PUT" {
+			if c.resource, err = e.resource(); err == nil {
+				c.resource, err = links.rewrite(ctx, tx, e, c.resource)
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -330,7 +345,7 @@ func (s *server) tellAll(w http.ResponseWriter, r *http.Request, own *gather.Own
 	b := fhir.NewBundle("transaction-response", "", -1, 0, fhir.Link{Relation: "self", URL: s.base(r)})
 	for i, e := range entries {
 		if e.reads {
-			b.AddEntry(s.inner(r, e))
+			b.AddEntry(s.innerWithin(r, e, maxAnswer-b.Len()))
 			continue
 		}
 		d := all[i]
@@ -361,8 +376,8 @@ func (s *server) tellAll(w http.ResponseWriter, r *http.Request, own *gather.Own
 	return nil
 }
 
-// batch does each entry by itself: one that fails says so in its place, and hinders no other. FHIR R4 http.html#batch
-func (s *server) batch(w http.ResponseWriter, r *http.Request, entries []*entry) error {
+// batch does each entry by itself: one that fails says so in its place, and hinders no other. size is that of the request, in bytes. FHIR R4 http.html#batch
+func (s *server) batch(w http.ResponseWriter, r *http.Request, entries []*entry, size int) error {
 	turn := make([]int, len(entries))
 	answers := make([]fhir.EntryParts, len(entries))
 	for i, e := range entries {
@@ -374,14 +389,20 @@ func (s *server) batch(w http.ResponseWriter, r *http.Request, entries []*entry)
 		}
 	}
 	slices.SortStableFunc(turn, func(a, b int) int { return cmp.Compare(order[entries[a].method], order[entries[b].method]) })
+	// Mostly what is written comes back, and a buffer that grows is in memory twice.
+	b, next := fhir.NewBundle("batch-response", "", -1, size+600*len(entries), fhir.Link{Relation: "self", URL: s.base(r)}), 0
+	waiting := 0 // bytes of what has no place yet, because something before it is done later
 	for _, i := range turn {
 		if answers[i].Response == nil {
-			answers[i] = s.inner(r, entries[i])
+			answers[i] = s.innerWithin(r, entries[i], maxAnswer-b.Len()-waiting)
+			waiting += len(answers[i].Resource)
 		}
-	}
-	b := fhir.NewBundle("batch-response", "", -1, 0, fhir.Link{Relation: "self", URL: s.base(r)})
-	for _, a := range answers {
-		b.AddEntry(a)
+		// What has its place in the Bundle is not kept beside it. Of what was sent in the order in which it is done that is each as it comes.
+		for ; next < len(answers) && answers[next].Response != nil; next++ {
+			b.AddEntry(answers[next])
+			waiting -= len(answers[next].Resource)
+			answers[next] = fhir.EntryParts{Response: fhir.M{}}
+		}
 	}
 	write(w, r, http.StatusOK, b.Bytes())
 	return nil
@@ -417,6 +438,17 @@ func (r *recorder) Write(p []byte) (int, error) {
 // passed on are the headers of the outer request that hold for each entry.
 var passedOn = []string{"Authorization", "Cookie", "Prefer", "User-Agent"}
 
+// maxAnswer is how large the answer to a batch or transaction may become before no more is read for it, in bytes.
+const maxAnswer = 32 << 20
+
+// innerWithin is inner while there is room for what it answers. What writes is done all the same.
+func (s *server) innerWithin(r *http.Request, e *entry, room int) fhir.EntryParts {
+	if e.reads && room <= 0 {
+		return s.failed(e.issue(fhir.TooLong, ".request", "the answers before this have %d bytes together: ask for this one by itself", maxAnswer))
+	}
+	return s.inner(r, e)
+}
+
 // inner does one entry as a request by itself.
 func (s *server) inner(r *http.Request, e *entry) fhir.EntryParts {
 	method := e.method
@@ -425,9 +457,11 @@ func (s *server) inner(r *http.Request, e *entry) fhir.EntryParts {
 	contentType := typeFHIRJSON
 	if body := e.value.Member("resource"); body.Exists() && method != "GET" && method != "DELETE" {
 		send = body.Raw()
-		if method == "PATCH" && body.Text("resourceType") == "Binary" {
-			send, _ = fhir.DecodeBase64(body.Text("data"))
-			contentType = body.Text("contentType")
+		if method == "PATCH" {
+			if res, err := e.resource(); err == nil && res.Type() == "Binary" {
+				send, _ = fhir.DecodeBase64(res.Text("data"))
+				contentType = res.Text("contentType")
+			}
 		}
 	}
 	target := "/fhir/" + e.url.Path

@@ -117,9 +117,12 @@ func limitOf(r *http.Request) int64 {
 	case r.URL.Path == "/fhir/$import":
 		return bulk.MaxImport
 	case r.Method == http.MethodPut || r.Method == http.MethodPatch:
+		return MaxResource
+	case r.Method != http.MethodPost || strings.Contains(r.URL.Path, "$") || strings.HasSuffix(r.URL.Path, "/_search"):
+	case strings.Trim(r.URL.Path, "/") == "fhir":
 		return MaxWrite
-	case r.Method == http.MethodPost && !strings.Contains(r.URL.Path, "$") && !strings.HasSuffix(r.URL.Path, "/_search"):
-		return MaxWrite
+	default:
+		return MaxResource
 	}
 	return MaxBody
 }
@@ -134,11 +137,32 @@ func body(r *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(io.LimitReader(from, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		return nil, &http.MaxBytesError{Limit: limit}
+	data, err := io.ReadAll(io.LimitReader(from, ordinaryBody))
+	if err != nil || len(data) < ordinaryBody {
+		return data, err
 	}
-	return data, err
+	if g, ok := r.Body.(*gated); ok { // what came packed may be large only now
+		if err := g.take(); err != nil {
+			return nil, err
+		}
+	}
+	room := limit
+	if from == r.Body && r.ContentLength > 0 {
+		room = r.ContentLength
+	}
+	whole := append(make([]byte, 0, room+1), data...) // in its place at once: no copies while it grows
+	for {
+		n, err := from.Read(whole[len(whole):cap(whole)])
+		whole = whole[:len(whole)+n]
+		switch {
+		case int64(len(whole)) > limit:
+			return nil, &http.MaxBytesError{Limit: limit}
+		case err == io.EOF:
+			return whole, nil
+		case err != nil:
+			return nil, err
+		}
+	}
 }
 
 // unpacked is the request's body, unpacked as it is read if it came packed.
@@ -179,6 +203,20 @@ func shape(res *fhir.Resource) error {
 }
 
 func read(r *http.Request) (raw []byte, res *fhir.Resource, err error) {
+	return readBy(r, func(data []byte) (*fhir.Resource, error) {
+		if err := fhir.CheckCost(data); err != nil {
+			return nil, err
+		}
+		return fhir.Parse(data)
+	})
+}
+
+// readBundle is read of a Bundle whose entries are to be read one by one.
+func readBundle(r *http.Request) (raw []byte, res *fhir.Resource, err error) {
+	return readBy(r, fhir.ParseEnvelope)
+}
+
+func readBy(r *http.Request, parse func([]byte) (*fhir.Resource, error)) (raw []byte, res *fhir.Resource, err error) {
 	f := inJSON
 	if t := mediaType(r); t != "" {
 		if f = formats[t]; f == none || strings.Contains(t, "*") || t == "text/html" {
@@ -193,14 +231,16 @@ func read(r *http.Request) (raw []byte, res *fhir.Resource, err error) {
 	}
 	plain := bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf")) // a byte order mark. RFC 8259 §8.1
 	switch {
+	case f == inXML && len(plain) > maxXML:
+		err = fhir.Errorf(fhir.TooLong, "XML is read up to %d bytes: send it in parts, or as JSON, of which more is taken", maxXML)
 	case f == inXML && bytes.Count(plain, []byte("<")) > fhir.MaxValues:
 		err = fhir.Errorf(fhir.TooCostly, "the XML holds more than %d tags; send it in parts", fhir.MaxValues)
 	case f == inXML:
-		res, err = fhirxml.Decode(plain)
-	default:
-		if err = fhir.CheckCost(plain); err == nil {
-			res, err = fhir.Parse(plain)
+		if res, err = fhirxml.Decode(plain); err == nil { // whose bytes are the XML's in JSON
+			res, err = parse(res.Raw())
 		}
+	default:
+		res, err = parse(plain)
 	}
 	if err == nil {
 		err = proportionate(res)

@@ -4,9 +4,9 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"runtime/debug"
 	"time"
 
+	"tombolo/connector"
 	"tombolo/fhir"
 )
 
@@ -20,57 +20,51 @@ const (
 // maxResourceValues is how many JSON values one resource that is no Bundle may have: no real one comes near.
 const maxResourceValues = 200_000
 
-// A turnstile lets one large body through at a time.
-type turnstile chan struct{}
-
 // A gated body takes its turn once more of it has come than is ordinary.
 type gated struct {
 	io.ReadCloser
 	ctx  context.Context
-	turn turnstile
+	at   connector.Turnstile
 	n    int
-	mine bool
+	turn *connector.Turn
 }
 
-func (g *gated) Read(b []byte) (int, error) {
-	n, err := g.ReadCloser.Read(b)
-	if g.n += n; g.n > ordinaryBody && !g.mine {
-		wait := time.NewTimer(largeWait)
-		defer wait.Stop()
-		select {
-		case g.turn <- struct{}{}:
-			g.mine = true
-		case <-wait.C:
-			busy := fhir.Errorf(fhir.Throttled, "other large requests are being read: send this one again later, or in parts")
-			busy.After = largeWait
-			return 0, busy
-		case <-g.ctx.Done():
-			return 0, g.ctx.Err()
+func (g *gated) Read(b []byte) (n int, err error) {
+	n, err = g.ReadCloser.Read(b)
+	if g.n += n; g.n > ordinaryBody {
+		if late := g.take(); late != nil {
+			return 0, late
 		}
 	}
 	return n, err
 }
 
-// done gives the turn to the next, and what the request cost back to the system.
-func (g *gated) done() {
-	if g.mine {
-		debug.FreeOSMemory()
-		<-g.turn
+func (g *gated) take() (err error) {
+	if g.turn == nil {
+		g.turn, err = g.at.Take(g.ctx, largeWait)
 	}
+	return err
 }
 
+// done gives what the request cost back to the system, and the turn to the next.
+func (g *gated) done() { g.turn.End() }
+
 // gate puts a request's body behind the turnstile. An import is read a piece at a time, and needs no turn.
-func (t turnstile) gate(r *http.Request) *gated {
-	g := &gated{ReadCloser: r.Body, ctx: r.Context(), turn: t}
+func gate(r *http.Request, at connector.Turnstile) *gated {
+	g := &gated{ReadCloser: r.Body, ctx: r.Context(), at: at}
 	if r.URL.Path != "/fhir/$import" {
 		r.Body = g
 	}
 	return g
 }
 
-// proportionate refuses a resource of little but brackets and commas.
+// proportionate refuses a resource of little but brackets and commas, and one in a Bundle that is larger than it may be by itself.
 func proportionate(res *fhir.Resource) error {
-	if raw := res.Raw(); res.Type() != "Bundle" && len(raw) > maxResourceValues && fhir.CountValues(raw) > maxResourceValues {
+	switch raw := res.Raw(); {
+	case res.Type() == "Bundle":
+	case len(raw) > MaxResource:
+		return fhir.Errorf(fhir.TooLong, "a resource has at most %d bytes: split it", MaxResource).At(res.Type())
+	case len(raw) > maxResourceValues && fhir.CountValues(raw) > maxResourceValues:
 		return fhir.Errorf(fhir.TooCostly, "a resource has at most %d values: many things are a Bundle, or NDJSON for $import", maxResourceValues).At(res.Type())
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tombolo/connector"
 	"tombolo/fhir"
 )
 
@@ -16,7 +17,7 @@ import (
 // come back, and ordinary requests wait for nobody.
 func TestLargeBodiesAreReadOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turn := make(turnstile, 1)
+		turn := connector.NewTurnstile()
 		type outcome struct {
 			read int64
 			err  error
@@ -27,7 +28,7 @@ func TestLargeBodiesAreReadOneAtATime(t *testing.T) {
 			done := make(chan outcome, 1)
 			go func() {
 				r := httptest.NewRequestWithContext(t.Context(), "POST", "/fhir", bytes.NewReader(make([]byte, size)))
-				g := turn.gate(r)
+				g := gate(r, turn)
 				defer g.done()
 				n, err := io.Copy(io.Discard, r.Body)
 				done <- outcome{n, err, time.Since(began)}

@@ -75,8 +75,8 @@ func target(ctx context.Context, tx *intake.Writing, e *entry) (fhir.Ref, error)
 	switch {
 	case was != nil:
 		return was.Ref(), nil
-	case c.method == "PUT" && c.resource.ID() != "":
-		return c.resource.Ref(), nil
+	case c.method == "PUT" && e.oldID != "":
+		return fhir.MakeRef(c.typ, e.oldID), nil
 	case c.method == "POST" || c.method == "PUT":
 		return fhir.MakeRef(c.typ, intake.NewID()), nil
 	}
@@ -91,8 +91,8 @@ func (l *links) name(e *entry, ref fhir.Ref) error {
 		}
 		l.byID[e.fullURL] = ref
 	}
-	if res := e.change.resource; res != nil && e.method == "POST" && res.ID() != "" {
-		l.old[string(fhir.MakeRef(res.Type(), res.ID()))] = ref
+	if e.method == "POST" && e.oldID != "" {
+		l.old[string(fhir.MakeRef(e.change.typ, e.oldID))] = ref
 	}
 	return nil
 }
@@ -101,9 +101,8 @@ func (l *links) name(e *entry, ref fhir.Ref) error {
 // elements, in elements that are a URL themselves, and in the narrative. All other bytes stay.
 func (l *links) rewrite(ctx context.Context, tx *intake.Writing, e *entry, r *fhir.Resource) (*fhir.Resource, error) {
 	var failed error
-	changed := false
-	raw := r.Value().Rewrite(func(v fhir.Value) ([]byte, bool) {
-		if !v.IsString() || failed != nil {
+	link := func(v fhir.Value) ([]byte, bool) {
+		if !v.IsString() || failed != nil || len(v.Raw()) > longestLink && v.Key() != "div" {
 			return nil, false
 		}
 		text := v.Str()
@@ -118,13 +117,32 @@ func (l *links) rewrite(ctx context.Context, tx *intake.Writing, e *entry, r *fh
 		if to == "" || to == text {
 			return nil, false
 		}
-		changed = true
 		return fhir.JSON(to), true
-	})
-	if failed != nil || !changed {
+	}
+	if !holdsLink(r.Value(), link) || failed != nil { // most do not, and are not copied
+		return r, failed
+	}
+	raw := r.Value().Rewrite(link)
+	if failed != nil {
 		return r, failed
 	}
 	return fhir.Parse(raw)
+}
+
+// longestLink is longer than any text that is looked up as a link, in bytes.
+const longestLink = 8 << 10
+
+// holdsLink reports whether a value has something in it that link would write otherwise. Asking stops there.
+func holdsLink(v fhir.Value, link func(fhir.Value) ([]byte, bool)) bool {
+	if _, ok := link(v); ok {
+		return true
+	}
+	for c := range v.Children() {
+		if holdsLink(c, link) {
+			return true
+		}
+	}
+	return false
 }
 
 // resolve says what a text means; "" if it is not a link.

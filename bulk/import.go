@@ -29,7 +29,7 @@ type Import struct {
 }
 
 // MaxLine is the longest line taken, in bytes.
-const MaxLine = 32 << 20
+const MaxLine = 16 << 20
 
 // MaxImport is the largest import taken, in bytes before it is packed.
 const MaxImport = 64 << 30

@@ -65,6 +65,9 @@ func NewBundle(typ, base string, total, size int, links ...Link) *BundleWriter {
 	return w
 }
 
+// Len is how many bytes the Bundle has so far.
+func (w *BundleWriter) Len() int { return w.buf.Len() }
+
 // A Link of a Bundle. FHIR R4 bundle-definitions.html#Bundle.link
 type Link struct {
 	Relation string `json:"relation"`

@@ -14,6 +14,10 @@ type parser struct {
 	src   []byte
 	at    int
 	nodes []node
+
+	envelope bool   // what stands in a Bundle's entries is read, and has no tree
+	top      string // the member of the document in which an envelope's parser is
+	most     int    // nodes, if not 0
 }
 
 // document reads one whole document, and nothing after it.
@@ -22,6 +26,9 @@ func (p *parser) document() error {
 		return Errorf(TooLong, "JSON document of %d bytes is larger than this program reads", len(p.src))
 	}
 	if _, err := p.value("", 0); err != nil {
+		if i := IssueOf(err); i != nil && i.Type == TooCostly {
+			return i
+		}
 		return Errorf(Structure, "not valid JSON: %s", jsonProblem(err, p.src))
 	}
 	if p.space(); p.at < len(p.src) {
@@ -77,6 +84,9 @@ func (p *parser) value(key string, depth int) (int32, error) {
 		return 0, Errorf(TooCostly, "nested more than %d deep", MaxDepth)
 	}
 	i := int32(len(p.nodes))
+	if p.most > 0 && len(p.nodes) >= p.most {
+		return 0, Errorf(TooCostly, "the JSON holds more than %d values; send it in parts", p.most)
+	}
 	first := p.space()
 	p.nodes = append(p.nodes, node{key: key, start: int32(p.at), kind: jsontext.Kind(first)})
 	var err error
@@ -98,6 +108,10 @@ func (p *parser) value(key string, depth int) (int32, error) {
 		err = p.fail(wrong)
 	}
 	p.nodes[i].end = int32(p.at)
+	if p.envelope && depth == 3 && key == "resource" && p.top == "entry" {
+		p.nodes = p.nodes[:i+1]
+		p.nodes[i].first = 0
+	}
 	return i, err
 }
 
@@ -117,6 +131,9 @@ func (p *parser) inside(parent int32, open byte, depth int) error {
 			if key, err = p.name(&seen); err != nil {
 				return err
 			}
+		}
+		if depth == 0 {
+			p.top = key
 		}
 		c, err := p.value(key, depth+1)
 		if err != nil {

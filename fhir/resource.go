@@ -185,19 +185,7 @@ func (r *Resource) Identifiers() []Identifier {
 // With returns a copy in which the top-level member name has the given value (any JSON-able thing), added
 // at the end where there was none. All other bytes stay.
 func (r *Resource) With(name string, value any) *Resource {
-	body := mustJSON(value)
-	var data []byte
-	if m := r.root.Member(name); m.Exists() {
-		data = r.root.Rewrite(func(v Value) ([]byte, bool) { return body, v.i == m.i })
-	} else {
-		raw := r.Raw()
-		data = append(data, raw[:len(raw)-1]...)
-		data = append(data, ',')
-		data = append(data, mustJSON(name)...)
-		data = append(data, ':')
-		data = append(data, body...)
-		data = append(data, '}')
-	}
+	data := r.Splice(name, mustJSON(value))
 	out, err := Parse(data)
 	if err != nil {
 		panic("fhir: With(" + name + "): " + err.Error())

@@ -49,6 +49,16 @@ func ParseValue(data []byte) (Value, error) {
 // likelyNodes is how many values a document holds, more or less: megabytes in one resource are mostly one text, and a long Bundle's tree may grow.
 func likelyNodes(data []byte) int { return min(len(data)/20, 64<<10) + 8 }
 
+// ParseEnvelope reads a resource as Parse does, but of a Bundle the resources in its entries only so far that they are known to be JSON: their Raw is whole, and for
+// more it is to be parsed by itself. So a Bundle costs little more than its bytes, however many things are in it. What it holds beside them, and each of them, has at most MaxValues.
+func ParseEnvelope(data []byte) (*Resource, error) {
+	p := parser{src: data, nodes: make([]node, 0, min(CountValues(data), 4096)), envelope: true, most: MaxValues}
+	if err := p.document(); err != nil {
+		return nil, err
+	}
+	return FromValue(Value{&document{data, p.nodes}, 0})
+}
+
 // A Scratch reads one document after the other into the same memory, for what is looked at once and let go. The zero Scratch is ready; it is
 // for one goroutine.
 type Scratch struct{ doc document }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -147,7 +148,55 @@ func FuzzParseValue(f *testing.F) {
 			return
 		}
 		agrees(t, data)
+		envelopeAgrees(t, data)
 	})
+}
+
+// envelopeAgrees holds ParseEnvelope to Parse: both take the same documents, and what stands in a Bundle's entries is there with all its bytes.
+func envelopeAgrees(t *testing.T, data []byte) {
+	t.Helper()
+	whole, err := Parse(data)
+	outer, outerErr := ParseEnvelope(data)
+	if (err == nil) != (outerErr == nil) {
+		t.Fatalf("%q: as a whole %v, as an envelope %v", data, err, outerErr)
+	}
+	if err != nil {
+		return
+	}
+	if !bytes.Equal(whole.Raw(), outer.Raw()) || whole.Ref() != outer.Ref() {
+		t.Errorf("%q: the envelope is %s %q", data, outer.Ref(), outer.Raw())
+	}
+	var inside []Value
+	for e := range whole.Value().All("entry") {
+		inside = append(inside, e.Member("resource"))
+	}
+	i := 0
+	for e := range outer.Value().All("entry") {
+		if got := e.Member("resource"); !bytes.Equal(got.Raw(), inside[i].Raw()) {
+			t.Errorf("%q: entry %d holds %q", data, i, got.Raw())
+		}
+		i++
+	}
+	if i != len(inside) {
+		t.Errorf("%q: %d entries, want %d", data, i, len(inside))
+	}
+}
+
+func TestAnEnvelopeHoldsWhatADocumentHolds(t *testing.T) {
+	for _, s := range append(slices.Clone(samples),
+		`{"resourceType":"Bundle","type":"batch","entry":[{"fullUrl":"urn:uuid:1","resource":{"resourceType":"Basic","id":"a","code":{"text":"x, [y]"}},"request":{"method":"PUT","url":"Basic/a"}},{"request":{"method":"GET","url":"Basic"}},{"resource":{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Basic"}}]}}],"id":"b"}`,
+		`{"resourceType":"Parameters","parameter":[{"name":"x","resource":{"resourceType":"Basic"}}]}`,
+		`{"resourceType":"Bundle","entry":[{"resource":[{}]}]}`, `{"resourceType":"Bundle","entry":{"resource":{"a":1}}}`, `{"resourceType":"Bundle","entry":[{"resource":{"a":1,"a":2}}]}`,
+	) {
+		envelopeAgrees(t, []byte(s))
+	}
+	if r, _ := ParseEnvelope([]byte(`{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Basic"},"request":{"method":"POST"}}]}`)); r.Get("entry.resource.resourceType").Exists() || r.Text("entry.request.method") != "POST" {
+		t.Error("what stands in an entry has a tree in an envelope, or what stands beside it has none")
+	}
+	few := []byte(`{"resourceType":"Bundle","entry":[` + strings.Repeat(`{},`, MaxValues) + `{}]}`)
+	if _, err := ParseEnvelope(few); !Is(err, TooCostly) {
+		t.Errorf("an envelope of more than %d values: %v", MaxValues, err)
+	}
 }
 
 var patientJSON = []byte(`{"resourceType":"Patient","id":"7f3a","meta":{"source":"urn:tombolo:source:rx1-pas#RX100001","profile":["https://fhir.hl7.org.uk/StructureDefinition/UKCore-Patient"]},` +

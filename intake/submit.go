@@ -337,7 +337,7 @@ func (w *Writing) Delete(ctx context.Context, ref fhir.Ref) error {
 }
 
 func (w *Writing) empty(ctx context.Context, patientID string) error {
-	put, deleted := w.tx.Pending()
+	put, deleted := w.tx.Pending("")
 	left := 0
 	for s, err := range w.in.o.Store.PatientRaw(ctx, patientID) {
 		if err != nil {
@@ -368,7 +368,7 @@ func (w *Writing) Find(ctx context.Context, q search.Query, limit int) ([]*fhir.
 	if err != nil {
 		return nil, err
 	}
-	put, deleted := w.tx.Pending()
+	put, deleted := w.tx.Pending(q.Type)
 	var out []*fhir.Resource
 	touched := map[fhir.Ref]bool{}
 	for _, ref := range deleted {

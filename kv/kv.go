@@ -85,6 +85,9 @@ type Batch struct {
 	// Since, if not 0, is what the engine's Moment said before any of what Expect speaks of was read: the engine may then take a precondition
 	// to hold whose key nobody has written since, without reading it again.
 	Since Moment
+	// Given says that whoever commits this does not need its values afterwards: the engine may let go of each as soon as it has its own copy, so that a large commit is
+	// not in memory twice.
+	Given bool
 	// Lazy says that the caller can do all this again from what is durable, so that Commit need not wait for the disk: whoever loses power may find it
 	// undone, whole, together with all lazy commits after it. What others commit after having seen it is durable only together with it. It is
 	// nothing but a permission, and none for a Batch that appends to the log.

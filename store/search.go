@@ -16,6 +16,9 @@ import (
 const (
 	pageDefault = 50
 	pageMost    = 1000
+	// Whatever is asked for, a page is full with this many bytes, and no more than so many are put in order.
+	pageBytes = 16 << 20
+	sortBytes = 128 << 20
 )
 
 // Search finds current resources by search.Matches, the candidates coming from the index where a parameter has one. Pages are in the
@@ -67,12 +70,13 @@ func (f *finder) page(ctx context.Context) (*search.Page, error) {
 		p.Issues = f.issues
 		return p, err
 	}
-	last := after
+	last, size := after, 0
 	end, err := f.matches(ctx, after, func(at place, r *fhir.Resource) bool {
-		if len(p.Resources) == f.count {
+		if len(p.Resources) == f.count || size > pageBytes {
 			return false
 		}
 		p.Resources = append(p.Resources, r)
+		size += len(r.Raw())
 		last = at
 		return true
 	})
@@ -131,29 +135,43 @@ func (f *finder) sorted(ctx context.Context) (*search.Page, error) {
 		}
 	}
 	var all []*fhir.Resource
+	size := 0
 	end, err := f.matches(ctx, place{}, func(_ place, r *fhir.Resource) bool {
 		all = append(all, r)
-		return true
+		size += len(r.Raw())
+		return size <= sortBytes
 	})
 	if err != nil {
 		return nil, err
 	}
 	p := &search.Page{Total: len(all)}
-	if end.cut {
+	if end.cut || end.stopped {
 		p.Total = -1
-		f.warn(fhir.Incomplete, "only part of what matches is here: %d resources were looked at, which is as many as can be sorted. Narrow the search, or leave _sort out to page through everything", f.db.limits.examine)
+		f.warn(fhir.Incomplete, "only part of what matches is here: what was looked at is as much as can be sorted (%d resources, or %d bytes of them). Narrow the search, or leave _sort out to page through everything", f.db.limits.examine, sortBytes)
 	}
 	search.Sort(f.q, all)
 	if f.q.Summary != "count" {
 		all = all[min(skip, len(all)):]
-		if len(all) > f.count {
-			all = all[:f.count]
-			p.Next = "n" + strconv.Itoa(skip+f.count)
+		if n := f.fits(all); n < len(all) {
+			all = all[:n]
+			p.Next = "n" + strconv.Itoa(skip+n)
 		}
 		p.Resources = all
 	}
 	p.Issues = f.issues
 	return p, nil
+}
+
+// fits is how many of what is left make a page.
+func (f *finder) fits(left []*fhir.Resource) int {
+	size := 0
+	for i, r := range left {
+		if i == f.count || size > pageBytes {
+			return i
+		}
+		size += len(r.Raw())
+	}
+	return len(left)
 }
 
 func (f *finder) warn(t fhir.IssueType, format string, args ...any) {

@@ -88,6 +88,7 @@ type transaction struct {
 	fresh   []kv.Key         // those since they were last wanted in order
 	changes map[fhir.Ref]*change
 	order   []*change
+	held    int // bytes of what was put
 }
 
 type read struct {
@@ -100,15 +101,28 @@ type write struct {
 	delete bool
 }
 
-// A change is what a transaction will do to one resource; nil resource and not deleted: nothing.
+// A change is what a transaction will do to one resource; neither put nor deleted: nothing.
 type change struct {
 	ref      fhir.Ref
 	before   *entry // as committed; nil if there never was one
 	home     Home
 	part     kv.Part
 	content  [32]byte
-	resource *fhir.Resource // as it was put
+	put      bool
+	resource *fhir.Resource // as it was put; nil: it is to be read from bytes
+	bytes    []byte         // of one in a large transaction, whose tree is not kept
 	deleted  bool
+}
+
+// mostHeld is how many bytes of what a transaction puts are kept with their trees, which are larger than the bytes.
+const mostHeld = 8 << 20
+
+// read gives what was put.
+func (c *change) read() (*fhir.Resource, error) {
+	if c.resource != nil {
+		return c.resource, nil
+	}
+	return fhir.Parse(c.bytes)
 }
 
 // get reads a key once, and remembers it as something that must still be so at commit.
@@ -142,11 +156,15 @@ func (t *transaction) multiGet(ctx context.Context, keys []kv.Key) error {
 // Now is the moment of this transaction: the meta.lastUpdated of what it writes.
 func (x Tx) Now() time.Time { return x.t.now }
 
-// Pending are the resources that this Tx has put so far, in order, and those it has deleted.
-func (x Tx) Pending() (put []*fhir.Resource, deleted []fhir.Ref) {
+// Pending are the resources of a type ("": of all) that this Tx has put so far, in order, and all that it has deleted.
+func (x Tx) Pending(typ string) (put []*fhir.Resource, deleted []fhir.Ref) {
 	for _, c := range x.t.order {
 		switch {
-		case c.resource != nil:
+		case c.put && (typ == "" || c.ref.Type() == typ):
+			if c.resource == nil { // who asks once asks again
+				c.resource, _ = c.read()
+				c.bytes = nil
+			}
 			put = append(put, c.resource)
 		case c.deleted:
 			deleted = append(deleted, c.ref)
@@ -208,7 +226,7 @@ func (t *transaction) buried(ctx context.Context, c *change, raw []byte) error {
 // here says whether the resource is there, as this transaction sees it.
 func (c *change) here() error {
 	switch {
-	case c.resource != nil:
+	case c.put:
 		return nil
 	case c.deleted:
 		return fhir.Errorf(fhir.Deleted, "%s was deleted", c.ref)
@@ -226,8 +244,8 @@ func (x Tx) Get(ctx context.Context, ref fhir.Ref) (*fhir.Resource, error) {
 	if err := c.here(); err != nil {
 		return nil, err
 	}
-	if c.resource != nil {
-		return c.resource, nil
+	if c.put {
+		return c.read()
 	}
 	v, ok, err := x.t.db.engine.Get(ctx, currentKey(c.before.part, ref))
 	if err != nil {
@@ -277,14 +295,17 @@ func (x Tx) Put(ctx context.Context, home Home, r *fhir.Resource) (changed bool,
 	content := contentHash(r)
 	if c.here() == nil {
 		same := c.before != nil && c.before.part == part && c.before.content == content
-		if c.resource != nil {
+		if c.put {
 			same = c.part == part && c.content == content
 		}
 		if same {
 			return false, nil
 		}
 	}
-	c.home, c.part, c.content, c.resource, c.deleted = home, part, content, r, false
+	c.home, c.part, c.content, c.put, c.resource, c.bytes, c.deleted = home, part, content, true, r, nil, false
+	if x.t.held += len(r.Raw()); x.t.held > mostHeld {
+		c.resource, c.bytes = nil, r.Raw()
+	}
 	return true, nil
 }
 
@@ -318,7 +339,7 @@ func (x Tx) Delete(ctx context.Context, ref fhir.Ref) error {
 	if err := c.here(); err != nil {
 		return err
 	}
-	c.resource, c.deleted = nil, true
+	c.put, c.resource, c.bytes, c.deleted = false, nil, nil, true
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/kv"
+	"tombolo/search"
 )
 
 func TestUpdateIsAllOrNothing(t *testing.T) {
@@ -36,6 +38,75 @@ func TestUpdateIsAllOrNothing(t *testing.T) {
 		t.Errorf("bucket: there %v, %v", ok, err)
 	}
 	wantLines(t, "events", told(t, db))
+}
+
+// A transaction that puts more than is kept in trees sees what it put all the same, and stores it whole.
+func TestALargeTransactionSeesItsOwnWrites(t *testing.T) {
+	db, ctx := fresh(t)
+	const n = 60 // three times as much
+	long := strings.Repeat("QUJD", mostHeld*3/n/4)
+	binary := func(i int) *fhir.Resource {
+		return fhir.New("Binary", strconv.Itoa(i), fhir.M{"contentType": "text/plain", "data": long, "language": fmt.Sprint("x-", i)})
+	}
+	if _, err := db.Update(ctx, func(tx Tx) error {
+		for i := range n {
+			if changed, err := tx.Put(ctx, annAtPAS, binary(i)); err != nil || !changed {
+				t.Errorf("%d: changed %v, %v", i, changed, err)
+			}
+		}
+		if changed, err := tx.Put(ctx, annAtPAS, binary(n-1)); err != nil || changed {
+			t.Errorf("the last again: changed %v, %v", changed, err)
+		}
+		if err := tx.Delete(ctx, "Binary/7"); err != nil {
+			return err
+		}
+		_, err := tx.Get(ctx, "Binary/7")
+		wantIssue(t, "what was put and deleted", err, fhir.Deleted)
+		if r, err := tx.Get(ctx, fhir.MakeRef("Binary", strconv.Itoa(n-1))); err != nil || r.Text("language") != fmt.Sprint("x-", n-1) {
+			t.Errorf("the last is %v, %v", r, err)
+		}
+		if put, deleted := tx.Pending("Binary"); len(put) != n-1 || put[n-2].Text("language") != fmt.Sprint("x-", n-1) || len(deleted) != 1 {
+			t.Errorf("%d are pending and %d deleted", len(put), len(deleted))
+		}
+		if put, _ := tx.Pending("Basic"); len(put) != 0 {
+			t.Errorf("%d of another type are pending", len(put))
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		r, err := db.Read(ctx, fhir.MakeRef("Binary", strconv.Itoa(i)))
+		if i == 7 {
+			wantIssue(t, "Read", err, fhir.NotFound)
+		} else if err != nil || r.Text("data") != long || r.Text("language") != fmt.Sprint("x-", i) {
+			t.Errorf("Binary/%d was read as %v, %v", i, r, err)
+		}
+	}
+	// However many are asked for, a page ends when it is full.
+	for _, sort := range [][]search.SortKey{nil, {{Name: "_id"}}} {
+		seen, pages, q := 0, 0, search.Query{Type: "Binary", Count: 1000, Sort: sort}
+		for {
+			page, err := db.Search(ctx, q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			size := 0
+			for _, r := range page.Resources {
+				size += len(r.Raw())
+			}
+			if size > pageBytes+mostHeld {
+				t.Errorf("a page of %d bytes", size)
+			}
+			seen, pages = seen+len(page.Resources), pages+1
+			if q.Cursor = page.Next; q.Cursor == "" {
+				break
+			}
+		}
+		if seen != n-1 || pages < 2 {
+			t.Errorf("%d in %d pages, want %d", seen, pages, n-1)
+		}
+	}
 }
 
 func TestTxSeesItsOwnWrites(t *testing.T) {

@@ -29,7 +29,7 @@ func (c *change) effect() effect {
 	switch {
 	case c.deleted && had:
 		return deletes
-	case c.deleted || c.resource == nil:
+	case c.deleted || !c.put:
 		return nothing
 	case !had:
 		return creates
@@ -44,7 +44,7 @@ func (c *change) effect() effect {
 // commit turns the transaction into one batch. What it still needs to know, the versions that go into history and which partitions are
 // known, it reads in one round trip.
 func (t *transaction) commit(ctx context.Context) (kv.Position, error) {
-	w := &writer{t: t, batch: kv.Batch{Since: t.since, Lazy: t.lazy}, sums: map[kv.Key]int64{}}
+	w := &writer{t: t, batch: kv.Batch{Since: t.since, Lazy: t.lazy, Given: true}, sums: map[kv.Key]int64{}}
 	if err := w.prepare(ctx); err != nil {
 		return 0, err
 	}
@@ -234,10 +234,15 @@ func (w *writer) bury(c *change, next *kv.Part) (version int, err error) {
 
 // write makes the new current version. oldIndex are the index keys of the one before, in the same record.
 func (w *writer) write(c *change, version int, oldIndex []kv.Key, kind events.Kind) error {
+	r, err := c.read()
+	if err != nil {
+		return err
+	}
+	c.resource, c.bytes = nil, nil // from here on it is in the batch
 	updated := fhir.Instant(w.t.now)
-	ours := meta(c.resource, version, updated)
-	value := head(Stored{Version: version, At: w.t.now, Source: c.home.Source, Heading: c.home.Heading}, len(c.resource.Raw())+len(ours)+16)
-	w.put(currentKey(c.part, c.ref), seal(c.ref, c.resource.AppendSplice(value, "meta", ours)))
+	ours := meta(r, version, updated)
+	value := head(Stored{Version: version, At: w.t.now, Source: c.home.Source, Heading: c.home.Heading}, len(r.Raw())+len(ours)+16)
+	w.put(currentKey(c.part, c.ref), seal(c.ref, r.AppendSplice(value, "meta", ours)))
 	e := &entry{part: c.part, version: version, content: c.content}
 	if c.before != nil {
 		for _, p := range c.before.parts() {
@@ -248,7 +253,7 @@ func (w *writer) write(c *change, version int, oldIndex []kv.Key, kind events.Ki
 	}
 	w.put(idKey(c.ref), e.encode())
 	at := place{c.part, c.ref.ID()}
-	w.index(indexKeys(c.resource, at, w.updated), oldIndex, at)
+	w.index(indexKeys(r, at, w.updated), oldIndex, at)
 	if known, asked := w.known[c.part]; asked && !known {
 		w.put(kv.Key{Part: cataloguePart, Key: string(c.part)}, nil)
 		w.known[c.part] = true

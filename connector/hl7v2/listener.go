@@ -7,8 +7,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"runtime/debug"
-	"runtime/metrics"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -193,15 +191,16 @@ func (f *Feed) serve(ctx context.Context, conn net.Conn, door connector.Door) {
 		return
 	}
 	l, m := &line{Conn: conn, r: bufio.NewReaderSize(conn, 64<<10)}, new(manners)
-	turn := new(turn)
-	defer turn.end()
+	var turn *connector.Turn // of a message that is larger than ordinary
+	defer func() { turn.End() }()
 	large := func() {
-		if turn.take(ctx) { // and then it has its own time
+		var err error
+		if turn, err = connector.Large.Take(ctx, 0); err == nil { // and then it has its own time
 			_ = conn.SetReadDeadline(time.Now().Add(f.o.FrameTimeout))
 		}
 	}
 	for ctx.Err() == nil {
-		turn.end()
+		turn.End()
 		if f.waitFor(ctx, conn, l.r, m) != nil {
 			return
 		}
@@ -224,44 +223,6 @@ func (f *Feed) serve(ctx context.Context, conn net.Conn, door connector.Door) {
 				return
 			}
 		}
-	}
-}
-
-// largeTurn is that of whoever reads or takes a message that is larger than ordinary, in the whole process: such a message costs many times its size until
-// it is stored, and several at once would cost what no machine was bought for. The others' senders wait.
-var largeTurn = make(chan struct{}, 1)
-
-// A turn is one connection's hold on largeTurn. While it lasts garbage is collected early: each copy of such a message is as large as all else together, and
-// there is nothing in it for the collector to look at.
-type turn struct {
-	held   bool
-	before int64 // the process's memory limit
-}
-
-// largeRoom is how much more memory than before may be in use before the collector runs for each allocation: a few copies of the largest message.
-const largeRoom = 96 << 20
-
-func (t *turn) take(ctx context.Context) bool {
-	select {
-	case largeTurn <- struct{}{}:
-		t.held = true
-	case <-ctx.Done():
-		return false
-	}
-	used := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
-	metrics.Read(used)
-	t.before = debug.SetMemoryLimit(-1)
-	debug.SetMemoryLimit(min(t.before, int64(used[0].Value.Uint64()-used[1].Value.Uint64())+largeRoom))
-	return true
-}
-
-// end passes the turn on, and gives back the memory first.
-func (t *turn) end() {
-	if t.held {
-		debug.SetMemoryLimit(t.before)
-		debug.FreeOSMemory()
-		t.held = false
-		<-largeTurn
 	}
 }
 

@@ -197,10 +197,13 @@ func batchSize(b kv.Batch) int {
 // fill writes puts and deletes in the order of the contract: a key that is both put and deleted ends deleted.
 func fill(batch *pebble.Batch, b kv.Batch) error {
 	var key []byte
-	for _, p := range b.Put {
+	for i, p := range b.Put {
 		key = appendKey(key[:0], p.Key.Part, p.Key.Key)
 		if err := batch.Set(key, p.Value, nil); err != nil {
 			return err
+		}
+		if b.Given {
+			b.Put[i].Value = nil
 		}
 	}
 	for _, k := range b.Delete {
