@@ -139,7 +139,7 @@ func TestTheLargestBodiesAreTakenWithinTheirMemory(t *testing.T) {
 
 // mostAtOnce is what may be resident when several large bodies come at once: one is taken after the other, while the store writes out what came before, and its cache of
 // 128 MiB fills.
-const mostAtOnce = 2 * mostResident
+const mostAtOnce = 3 * mostResident / 2
 
 // Whatever way a body comes in, the node keeps its memory.
 func TestEveryWayIntoTheAPIKeepsItsMemory(t *testing.T) {
