@@ -34,7 +34,10 @@ type Provider struct {
 	Role         string            // of everybody who comes from it, where it gives no roles (citizens)
 	Organisation string            // of everybody who comes from it, where it gives none
 	LaunchScope  string            // the scope that its in-context launch tokens bear, with which a pointer to this record is followed; "": none is taken
-	Assurance    []string          // the values of the assurance claim that are good enough; none: any
+	// LaunchIntrospect has it asked about tokens that say nothing by themselves (RFC 7662); LaunchClients are those whose tokens are taken although the answer does not say for whom they are.
+	LaunchIntrospect bool
+	LaunchClients    []string
+	Assurance        []string // the values of the assurance claim that are good enough; none: any
 }
 
 // What a provider's claims may be mapped to.
@@ -124,6 +127,8 @@ var providerShape = block("An OpenID Connect provider: CIS2, NHS login, a trust'
 	field[Provider]{"scopes", "what is asked of it; [openid, profile] if not given", false, list(func(p *Provider) *[]string { return &p.Scopes }, wordItem)},
 	field[Provider]{"parameters", "further parameters of the request, such as acr_values or vtr", false, options(func(p *Provider) *map[string]string { return &p.Parameters })},
 	field[Provider]{"launch_scope", "the scope that its in-context launch tokens bear, with which a pointer of the National Record Locator is followed to this record; none is taken if not given", false, text(func(p *Provider) *string { return &p.LaunchScope }, anyText)},
+	field[Provider]{"launch_introspect", "true if it is asked about launch tokens that say nothing by themselves (RFC 7662), at the introspection_endpoint that it says of itself; of one provider only, since no other may see such a token", false, yesNo(func(p *Provider) *bool { return &p.LaunchIntrospect })},
+	field[Provider]{"launch_clients", "the programs, as it calls them (client_id), whose launch tokens are taken although what it says of a token does not name this node (aud)", false, list(func(p *Provider) *[]string { return &p.LaunchClients }, wordItem)},
 	field[Provider]{"claims", "which of its claims give user, name, role, activities, organisation, person and assurance: {role: nhsid_nrbac_roles.0.person_roles.0.role_code}", true, claimsReader},
 	field[Provider]{"roles", "its role codes, and what they are here: {R8000: hospital-doctor}", false, rolesReader},
 	field[Provider]{"activities", "its codes for activities, and which national RBAC activity each is: {sensitive-results: B1666}; its codes are taken for those if not given", false, activitiesReader},
@@ -227,10 +232,32 @@ func (c *checker) secure(path, address, danger string) bool {
 	return false
 }
 
+// introspected checks a provider that is asked about tokens which say nothing by themselves.
+func (c *checker) introspected(path string, p Provider) {
+	if p.LaunchScope == "" {
+		c.err(path+".launch_introspect", "does not say which scope such a token bears, so any would do", "Add launch_scope")
+	}
+	if p.Secret == "" && p.Key == "" {
+		c.err(path+".launch_introspect", "shares no secret and no key with us: it would tell nothing about a token to just anybody", "Add key or secret")
+	}
+	others := 0
+	for _, o := range c.r.Identity.Providers {
+		if o.LaunchIntrospect {
+			others++
+		}
+	}
+	if others > 1 {
+		c.err(path+".launch_introspect", "more than one provider is asked about tokens, and each would see the others'", "Keep it at the one from which people are launched")
+	}
+}
+
 func (c *checker) provider(path string, p Provider) {
 	c.secure(path+".issuer", p.Issuer, "anybody on the way could sign in as anybody")
 	if strings.Contains(p.Issuer, "?") {
 		c.err(path+".issuer", "an issuer has no query", "Write it as its discovery document does")
+	}
+	if p.LaunchIntrospect {
+		c.introspected(path, p)
 	}
 	if p.Secret != "" && p.Key != "" {
 		c.err(path+".key", "a secret and a key: it takes one of them", "Keep the key")

@@ -244,3 +244,31 @@ func FuzzLaunch(f *testing.F) {
 		}
 	})
 }
+
+// What docs/launch.md gives others to hold their implementations against is what is read here, and what Encrypt writes is of that form.
+func TestTheLaunchVectorsOfTheDocumentation(t *testing.T) {
+	page, err := os.ReadFile("../../docs/launch.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var texts []string
+	for i, part := range strings.Split(string(page), "```text\n") {
+		if i > 0 {
+			text, _, _ := strings.Cut(part, "\n```")
+			texts = append(texts, text)
+		}
+	}
+	if len(texts) != 4 || !strings.Contains(string(page), "`"+base64.StdEncoding.EncodeToString(shared)+"`") {
+		t.Fatalf("%d texts", len(texts))
+	}
+	plain, err := url.ParseQuery(texts[0])
+	if err != nil || plain.Get("patient") != params().Get("patient") || plain.Get("exp") != params().Get("exp") {
+		t.Fatalf("%v %v", plain, err)
+	}
+	for form, v := range map[string]url.Values{"enc": {"enc": {texts[1]}}, "token": {"token": {texts[3]}}, "our own": enc(t, "epr", shared, plain)} {
+		l, err := reader(t, tokentest.NewKey(t, "k")).Read(t.Context(), v, false)
+		if err != nil || l.Launcher.ID != "epr" || l.Patient.Value != number || l.BirthDate != "1948-03-12" || l.Location != "RX1" || l.Practitioner != "ADEF" {
+			t.Errorf("%s: %+v %v", form, l, err)
+		}
+	}
+}

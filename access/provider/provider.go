@@ -101,7 +101,12 @@ type Provider struct {
 	told *oidc.DiscoveryConfiguration
 	at   time.Time
 	keys *token.Set
+
+	opaque introspected
 }
+
+// discovered is what a provider says of itself.
+type discovered = oidc.DiscoveryConfiguration
 
 // discover reads what the provider says of itself. OpenID Connect Discovery §4
 func (p *Provider) discover(ctx context.Context) (*oidc.DiscoveryConfiguration, *token.Set, error) {
@@ -170,9 +175,13 @@ func (p *Provider) Finish(ctx context.Context, a Attempt, code, iss string) (acc
 	if iss != "" && iss != p.Issuer { // RFC 9207: an answer of another provider's
 		return access.Principal{}, errors.New("the answer is another provider's")
 	}
-	opts, err := p.credential(told)
+	proof, err := p.credential(told)
 	if err != nil {
 		return access.Principal{}, err
+	}
+	var opts []oauth2.AuthCodeOption
+	for name, value := range proof {
+		opts = append(opts, oauth2.SetAuthURLParam(name, value))
 	}
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, p.o.HTTP)
 	t, err := p.config(told, a.Redirect).Exchange(ctx, code, append(opts, oauth2.VerifierOption(a.Verifier))...)
@@ -194,7 +203,7 @@ func (p *Provider) Finish(ctx context.Context, a Attempt, code, iss string) (acc
 }
 
 // credential proves to the provider who we are.
-func (p *Provider) credential(told *oidc.DiscoveryConfiguration) ([]oauth2.AuthCodeOption, error) {
+func (p *Provider) credential(told *discovered) (map[string]string, error) {
 	switch {
 	case p.Key != "":
 		secret, err := p.o.Secret(p.Key)
@@ -210,13 +219,13 @@ func (p *Provider) credential(told *oidc.DiscoveryConfiguration) ([]oauth2.AuthC
 		if err != nil {
 			return nil, err
 		}
-		return []oauth2.AuthCodeOption{oauth2.SetAuthURLParam("client_assertion_type", oidc.ClientAssertionTypeJWTAssertion), oauth2.SetAuthURLParam("client_assertion", assertion)}, nil
+		return map[string]string{"client_assertion_type": oidc.ClientAssertionTypeJWTAssertion, "client_assertion": assertion}, nil
 	case p.Secret != "":
 		secret, err := p.o.Secret(p.Secret)
 		if err != nil {
 			return nil, err
 		}
-		return []oauth2.AuthCodeOption{oauth2.SetAuthURLParam("client_secret", secret)}, nil
+		return map[string]string{"client_secret": secret}, nil
 	}
 	return nil, nil
 }

@@ -270,6 +270,22 @@ func usable(key jose.JSONWebKey, alg jose.SignatureAlgorithm) error {
 	return nil
 }
 
+// Object reads a JSON object as statements are read: one value, no name twice, no claim in other letters, valid UTF-8.
+func Object(data []byte) (map[string]any, error) {
+	var all map[string]any
+	err := object(data, &all, nil)
+	return all, err
+}
+
+// Believe holds what an issuer has said itself, when it was asked, to the rules of its signed statements; Keys and Types have no part in it. RFC 7662 §2.2
+func Believe(all map[string]any, r Rules) (*Claims, error) {
+	payload, err := json.Marshal(all)
+	if err != nil {
+		return nil, errors.New("it is not valid JSON")
+	}
+	return r.believe(payload)
+}
+
 // believe holds the claims to the rules.
 func (r Rules) believe(payload []byte) (*Claims, error) {
 	var c struct {
