@@ -48,6 +48,7 @@ type inForce struct {
 	sensitive *policy.Sensitivity
 	data      policy.Data
 	sum       string
+	lists     string // which code lists lay in their folder
 }
 
 // InForce implements gather.Agreed.
@@ -64,6 +65,9 @@ func (n *Node) agree(ctx context.Context) (*agreed, error) {
 	}
 	a := &agreed{n: n, path: n.c.File}
 	f := &inForce{region: n.c.Region, sensitive: sensitive, data: policy.Data{Version: dataVersion(n.c.Region)}}
+	if f.lists, err = listsIn(listFolder(n.c.Region, n.c.Folder)); err != nil {
+		return nil, err
+	}
 	if a.path != "" {
 		raw, err := os.ReadFile(a.path)
 		if err != nil {
@@ -81,10 +85,7 @@ func (n *Node) agree(ctx context.Context) (*agreed, error) {
 // sensitivity puts the built-in code lists together with those that the region file names.
 func sensitivity(r *region.Region, folder string) (*policy.Sensitivity, error) {
 	lists := policy.BuiltInLists()
-	if dir := r.Policy.CodeLists; dir != "" {
-		if !filepath.IsAbs(dir) {
-			dir = filepath.Join(folder, dir)
-		}
+	if dir := listFolder(r, folder); dir != "" {
 		more, err := policy.ReadLists(os.DirFS(dir))
 		if err != nil {
 			return nil, fmt.Errorf("the sensitive code lists cannot be read: %w", err)
@@ -92,6 +93,38 @@ func sensitivity(r *region.Region, folder string) (*policy.Sensitivity, error) {
 		lists = append(lists, more...)
 	}
 	return policy.NewSensitivity(lists, r.Policy.Sensitive), nil
+}
+
+// listFolder is where the region's own code lists lie, "" if it has none.
+func listFolder(r *region.Region, folder string) string {
+	dir := r.Policy.CodeLists
+	if dir != "" && !filepath.IsAbs(dir) {
+		dir = filepath.Join(folder, dir)
+	}
+	return dir
+}
+
+// listsIn tells one state of the folder from another, by what lies in it, how large it is and when it was written: a release is too large to be read every few seconds.
+func listsIn(dir string) (string, error) {
+	if dir == "" {
+		return "", nil
+	}
+	sum := sha256.New()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(sum, "%s\x00%d\x00%d\x00", path, info.Size(), info.ModTime().UnixNano())
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("the sensitive code lists cannot be read: %w", err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 func sumOf(raw []byte) string {
@@ -145,14 +178,16 @@ func (a *agreed) reread(ctx context.Context) error {
 	next := *was
 	next.data.Read = a.n.c.Now()
 	if next.sum = sumOf(raw); next.sum == was.sum {
-		a.now.Store(&next)
-		return nil
+		return a.relist(ctx, was, &next)
 	}
 	r, problems := region.Load(a.path)
 	for _, p := range problems {
 		if p.Severity == region.Error {
 			return errors.New(p.String())
 		}
+	}
+	if next.lists, err = listsIn(listFolder(r, filepath.Dir(a.path))); err != nil {
+		return err
 	}
 	if next.sensitive, err = sensitivity(r, filepath.Dir(a.path)); err != nil {
 		return err
@@ -167,6 +202,27 @@ func (a *agreed) reread(ctx context.Context) error {
 	}
 	a.now.Store(&next)
 	a.n.c.Logger.Info("what has been agreed was changed", "version", r.Policy.Version, "lines", len(diff))
+	return nil
+}
+
+// relist takes the code lists anew if others lie in their folder than did. Which they are is in the audit log before they are in force; while they cannot be read, what was
+// in force is confirmed no more.
+func (a *agreed) relist(ctx context.Context, was, next *inForce) (err error) {
+	folder := filepath.Dir(a.path)
+	if next.lists, err = listsIn(listFolder(was.region, folder)); err != nil {
+		return err
+	}
+	if next.lists != was.lists {
+		if next.sensitive, err = sensitivity(was.region, folder); err != nil {
+			return err
+		}
+		what := append([]string{"agreed: version " + was.data.Version, "code lists: others lie in their folder"}, was.sensitive.Compare(next.sensitive)...)
+		if _, err := a.n.Audit.Append(ctx, audit.Event{Kind: audit.Policy, Agent: audit.Agent{User: "code-lists", Name: "the folder of code lists"}, What: what}); err != nil {
+			return err
+		}
+		a.n.c.Logger.Info("the sensitive code lists were changed", "version", next.sensitive.Version())
+	}
+	a.now.Store(next)
 	return nil
 }
 

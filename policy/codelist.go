@@ -187,3 +187,63 @@ func NewSensitivity(lists []CodeList, ways map[string]string) *Sensitivity {
 
 // Version says which lists these are, with how many codes each has.
 func (s *Sensitivity) Version() string { return s.version }
+
+// Compare says in lines how the lists that come into force differ from those before: "- " what is no longer, "+ " what is new. What differs by its codes alone is told by their number.
+func (s *Sensitivity) Compare(next *Sensitivity) (lines []string) {
+	told := func(x *Sensitivity) (out []string) {
+		for _, l := range x.lists {
+			out = append(out, "list "+l.Set+": "+l.String())
+		}
+		return out
+	}
+	was, is := told(s), told(next)
+	for _, l := range was {
+		if !slices.Contains(is, l) {
+			lines = append(lines, "- "+l)
+		}
+	}
+	for _, l := range is {
+		if !slices.Contains(was, l) {
+			lines = append(lines, "+ "+l)
+		}
+	}
+	for set, n := range changed(s.lists, next.lists) {
+		lines = append(lines, fmt.Sprintf("list %s: %d codes more, %d fewer", set, n[0], n[1]))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// changed counts by set the codes that are new and those that are gone.
+func changed(was, is []CodeList) map[string][2]int {
+	codes := func(lists []CodeList) map[string]map[string]bool {
+		out := map[string]map[string]bool{}
+		for _, l := range lists {
+			for _, c := range l.Codes {
+				if out[l.Set] == nil {
+					out[l.Set] = map[string]bool{}
+				}
+				out[l.Set][l.System+"|"+c] = true
+			}
+		}
+		return out
+	}
+	before, after, out := codes(was), codes(is), map[string][2]int{}
+	for _, set := range region.SensitiveSets {
+		more, fewer := 0, 0
+		for c := range after[set] {
+			if !before[set][c] {
+				more++
+			}
+		}
+		for c := range before[set] {
+			if !after[set][c] {
+				fewer++
+			}
+		}
+		if more+fewer > 0 {
+			out[set] = [2]int{more, fewer}
+		}
+	}
+	return out
+}
