@@ -17,7 +17,6 @@ import (
 	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/gather"
-	"tombolo/locator"
 	"tombolo/probe"
 	"tombolo/region"
 )
@@ -128,7 +127,7 @@ func (n *Node) probing(ctx context.Context) (err error) {
 func (n *Node) probes(askers map[string]connector.Asker) {
 	askers = maps.Clone(askers)
 	for id, a := range askers {
-		if c, ok := a.(*locator.Cache); ok { // what it remembers says nothing of how fast it is
+		if c, ok := a.(interface{ Asked() connector.Asker }); ok { // what it remembers says nothing of what there is now, or how fast
 			askers[id] = c.Asked()
 		}
 	}

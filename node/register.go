@@ -515,3 +515,6 @@ func (r *register) Waiting(ctx context.Context) (n int, err error) {
 	}
 	return n, nil
 }
+
+// Asked is PDS itself, which a probe asks: nothing that was said before is believed, and nothing that it says is taken in.
+func (r *register) Asked() connector.Asker { return r.c.Asked() }

@@ -221,6 +221,8 @@ func (a *asking) once(ctx context.Context, h dataset.Heading) try {
 	case ans == nil || err != nil:
 	case a.t.Kind == region.KindTombolo && st == "": // it names every heading that its own sources give
 		t.verdict, t.problem = NotProvided, "none of its sources gives this"
+	case a.t.Kind == locatorKind && st == "" && len(ans.Issues) == 0: // it named all that it points to
+		t.verdict = Empty
 	default:
 		if i := slices.IndexFunc(ans.Issues, func(i *fhir.Issue) bool { return i.Type == fhir.NotSupported }); i >= 0 {
 			t.verdict, t.problem = NotProvided, plain(ans.Issues[i])

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tombolo/connector"
+	"tombolo/connector/nrl"
 	"tombolo/dataset"
 	"tombolo/region"
 )
@@ -143,6 +144,9 @@ type Target struct {
 	Off            bool // switched off in the region file: it is not asked, what it sent is told
 }
 
+// locatorKind is the kind of a national locator.
+const locatorKind = "nrl"
+
 // Targets are all sources that a region file names and that can give anything, in the order of the file: systems, neighbours, national locators.
 func Targets(r *region.Region) []Target {
 	var out []Target
@@ -173,7 +177,11 @@ func Targets(r *region.Region) []Target {
 	}
 	for _, n := range r.Locator.National {
 		if n.Asks {
-			out = append(out, Target{ID: n.ID, Name: n.Name, Kind: "nrl", Way: map[dataset.Heading]string{dataset.Documents: FromLocator}, Numbers: []string{"nhs"}, Deadline: n.Deadline})
+			t := Target{ID: n.ID, Name: n.Name, Kind: locatorKind, Way: map[dataset.Heading]string{}, Numbers: []string{"nhs"}, Deadline: n.Deadline}
+			for _, h := range nrl.HeadingsOf(n.Types) {
+				t.Way[h] = FromLocator
+			}
+			out = append(out, t)
 		}
 	}
 	for i := range out {

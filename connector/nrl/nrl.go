@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"tombolo/dataset"
 	"tombolo/fhir"
 )
 
@@ -105,6 +106,27 @@ func TypeNamed(code string) (Type, bool) {
 		return Type{}, false
 	}
 	return Types[i], true
+}
+
+// HeadingsOf are the headings under which pointers of these types stand, written as TypeNamed reads them; none: of all.
+func HeadingsOf(types []string) []dataset.Heading {
+	all := Types
+	if len(types) > 0 {
+		all = nil
+		for _, code := range types {
+			if t, ok := TypeNamed(code); ok {
+				all = append(all, t)
+			}
+		}
+	}
+	var out []dataset.Heading
+	for _, t := range all {
+		p := Form{Type: t}.Make("", "")
+		if h := dataset.HeadingOf(p.Resource); !slices.Contains(out, h) {
+			out = append(out, h)
+		}
+	}
+	return out
 }
 
 // CategoryOf finds a category by system|code.

@@ -15,6 +15,20 @@ var _ connector.Asker = (*Client)(nil)
 
 // Ask implements connector.Asker: a person's demographics and registered practice, by NHS number.
 func (c *Client) Ask(ctx context.Context, q connector.Question) (*connector.Answer, error) {
+	return c.ask(ctx, q, c.Read)
+}
+
+// Asked is the client as an asker that believes nothing that was said before: for finding out what PDS gives, and how fast, now.
+func (c *Client) Asked() connector.Asker { return afresh{c} }
+
+type afresh struct{ c *Client }
+
+// Ask implements connector.Asker.
+func (a afresh) Ask(ctx context.Context, q connector.Question) (*connector.Answer, error) {
+	return a.c.ask(ctx, q, a.c.Fresh)
+}
+
+func (c *Client) ask(ctx context.Context, q connector.Question, read func(context.Context, fhir.NHSNumber, Turn) (*Found, error)) (*connector.Answer, error) {
 	for _, id := range q.Identifiers {
 		if id = id.Canonical(); id.System != fhir.SystemNHSNumber || id.Value == "" {
 			continue
@@ -23,7 +37,7 @@ func (c *Client) Ask(ctx context.Context, q connector.Question) (*connector.Answ
 		if err != nil {
 			return nil, fhir.IssueOf(err).From(c.o.Source)
 		}
-		f, err := c.Read(ctx, n, Urgent)
+		f, err := read(ctx, n, Urgent)
 		if fhir.Is(err, fhir.Deleted) {
 			return nil, fhir.Errorf(fhir.NotFound, "PDS has invalidated this number").From(c.o.Source)
 		}
