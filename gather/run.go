@@ -306,7 +306,13 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 		a.live = g.o.Stamper.ID(l.key, "Patient", ans.Patient.ID())
 	}
 	a.mapped = ans.Map
-	if mismatch := g.check(op, l, ans); mismatch != nil {
+	mismatch := g.check(op, l, ans)
+	if mismatch == nil {
+		if mismatch = g.toldApart(ctx, op, l, ans, a.live); mismatch != nil && a.earlier.IsZero() && !l.elsewhere() && len(l.patients) == 0 {
+			go g.note(context.WithoutCancel(ctx), l.key, ans.Patient, false, a.live, nil) // a steward can speak only of whom the index knows
+		}
+	}
+	if mismatch != nil {
 		source.memory.forget(l.key, sameQuestion(q))
 		a.issue = mismatch
 		a.content, a.states = nil, map[dataset.Heading]dataset.State{}
