@@ -309,7 +309,7 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 	mismatch := g.check(op, l, ans)
 	if mismatch == nil {
 		if mismatch = g.toldApart(ctx, op, l, ans, a.live); mismatch != nil && a.earlier.IsZero() && !l.elsewhere() && len(l.patients) == 0 {
-			go g.note(context.WithoutCancel(ctx), l.key, ans.Patient, false, a.live, nil) // a steward can speak only of whom the index knows
+			go g.note(context.WithoutCancel(ctx), l.key, ans.Patient, false, a.live, nil, nil) // a steward can speak only of whom the index knows
 		}
 	}
 	if mismatch != nil {

@@ -169,21 +169,26 @@ func (t teller) wordsOfThing(r *fhir.Resource) string {
 
 func newAlertItem(l line) alertItem {
 	it := alertItem{Text: l.Told.What, Sources: l.Sources, Section: "s-" + string(l.Heading)}
-	var marks []string
-	for _, m := range l.Told.Marks {
-		if m.Tone == toneGrave || m.Tone == toneWarn {
-			marks = append(marks, m.Word)
-		}
-	}
 	value := l.Told.Value
 	if value == "" && len(l.Told.Notes) > 0 {
 		value = l.Told.Notes[0]
 	}
-	it.More = join("; ", value, strings.Join(marks, ", "), l.Conflict)
+	it.More = join("; ", value, warningsOf(l), l.Conflict)
 	if l.When != "" {
 		it.More = join(" · ", it.More, l.When)
 	}
 	return it
+}
+
+// warningsOf is what warns of an entry: that it is a test to whoever sees it before others, that it was answered earlier, and so on.
+func warningsOf(l line) string {
+	var out []string
+	for _, m := range l.Told.Marks {
+		if m.Tone == toneGrave || m.Tone == toneWarn {
+			out = append(out, m.Word)
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // allergyAlert is always there, and says one of four different things: what the allergies are; that there are none, which only an
@@ -217,7 +222,7 @@ func allergyAlert(rec *gather.Record, items []alertItem) alert {
 			continue
 		}
 		l := t.line(dataset.Allergies, e)
-		a.Items = append(a.Items, alertItem{Text: l.Told.What, More: l.When, Sources: l.Sources, Section: link})
+		a.Items = append(a.Items, alertItem{Text: l.Told.What, More: join(" · ", warningsOf(l), l.When), Sources: l.Sources, Section: link})
 		a.Tone = toneActive
 	}
 	switch {

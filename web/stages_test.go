@@ -61,3 +61,33 @@ func TestATesterIsToldThatItIsATest(t *testing.T) {
 		t.Errorf("the source says %q", c.Warnings)
 	}
 }
+
+// The strip of alerts says of each, and of the statement that there are no allergies, that its reader sees it as a tester: it is read before anything else.
+func TestTheAlertsTellATesterThatTheyAreATest(t *testing.T) {
+	allergy := func(code, name string, tags ...fhir.Coding) *fhir.Resource {
+		return fhir.New("AllergyIntolerance", "a", fhir.M{"meta": fhir.M{"tag": tags}, "clinicalStatus": fhir.Code("http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical", "active", "Active"),
+			"code": fhir.Code(fhir.SystemSNOMED, code, name)})
+	}
+	for what, entry := range map[string]func(tags ...fhir.Coding) *fhir.Resource{
+		"an allergy":          func(tags ...fhir.Coding) *fhir.Resource { return allergy("91936005", "Allergy to penicillin", tags...) },
+		"that there are none": func(tags ...fhir.Coding) *fhir.Resource { return allergy("716186003", "No known allergy", tags...) },
+	} {
+		shown := func(r *fhir.Resource) string {
+			rec := &gather.Record{Lanes: []gather.Lane{{Source: "pas", Name: "The Trust", State: gather.Answered}}, Sections: []gather.Section{{Heading: dataset.Allergies, State: dataset.Present,
+				Entries: []gather.Entry{{Lead: r, Members: []gather.Member{{Resource: r, Source: "pas", Name: "The Trust"}}}}}}}
+			var out []string
+			for _, row := range newAlerts(rec).Rows {
+				for _, it := range row.Items {
+					out = append(out, it.Text+": "+it.More)
+				}
+			}
+			return strings.Join(out, "\n")
+		}
+		if got := shown(entry(fhir.Coding{System: policy.SystemStage, Code: "testers"})); !strings.Contains(got, "You test this: testers") {
+			t.Errorf("%s: the strip says %q", what, got)
+		}
+		if got := shown(entry()); strings.Contains(got, "You test") {
+			t.Errorf("%s that is released: the strip says %q", what, got)
+		}
+	}
+}
