@@ -136,11 +136,17 @@ type Reader interface {
 	Scan(ctx context.Context, ranges []Range, limit int) iter.Seq2[Entry, error]
 }
 
-// A Counter is an engine that counts where the keys are, so that they need not come across a network. It is for engines that gain by it.
-type Counter interface {
-	// CountEnds is how many different endings the keys of the ranges have, which are all of one partition; a key's ending is what follows
-	// its range's From. One round trip.
-	CountEnds(ctx context.Context, ranges []Range) (int, error)
+// A Grouper is an engine that can keep keys together which begin alike, so that what they have in common does not stand once for each. It is for engines
+// that gain by it; nothing but room depends on it.
+type Grouper interface {
+	// GroupBy is called once, before anything else. stem says how long the beginning is that a key shares with its group: 0 for a key that has none, and less than 0
+	// for all keys of a partition that has no groups, whatever the key. It says the same of every key that begins so, whatever follows, and of a key that is no more
+	// than the beginning; and says so as long as there is a store. Keys with a group have no value, are not added to, and what follows their beginning neither is
+	// nothing nor begins with 00 and a byte below 20.
+	GroupBy(stem func(Key) int)
+
+	// Group brings keys into their groups that were written before there were any, while work goes on. It may be interrupted, and called again.
+	Group(ctx context.Context, told func(done int64)) error
 }
 
 // A Snapshot is one moment of the store, held until closed.

@@ -196,13 +196,6 @@ func (f *finder) counted(ctx context.Context, ranges []search.Range) (int, error
 	for i, r := range ranges {
 		all[i] = indexRange(f.q.Type, r)
 	}
-	if e, ok := f.db.engine.(kv.Counter); ok {
-		n, err := e.CountEnds(ctx, all)
-		if err != nil {
-			return -1, readError(err)
-		}
-		return n, nil
-	}
 	// In one range a place stands once.
 	if len(all) == 1 {
 		n := 0

@@ -142,6 +142,23 @@ func indexKeyOf(typ, param, value, at string) kv.Key {
 	return kv.Key{Part: indexPart(typ, param), Key: indexValue(typ, param, value) + at}
 }
 
+// stem is how an engine may keep keys of the index together: those of one value and one patient's record. (What is nobody's has no groups: there may be any
+// number of organisations that are active.) See kv.Grouper; the code of an id begins with neither.
+func stem(k kv.Key) int {
+	if !isIndex(k.Part) {
+		return -1
+	}
+	i := strings.Index(k.Key, valueEnd)
+	if i < 0 || len(k.Key) < i+3 || k.Key[i+2] != 'p' {
+		return 0
+	}
+	_, n, ok := idOf(k.Key[i+3:])
+	if !ok {
+		return 0
+	}
+	return i + 3 + n
+}
+
 // valueEnd stands after the value in an index key.
 const valueEnd = "\x00\x01"
 

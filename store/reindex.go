@@ -21,6 +21,7 @@ type Reindexed struct {
 	Removed    int64 `json:"removed"`    // index keys that were stale
 	Entries    int64 `json:"entries"`    // entries of the index of ids that were written anew
 	Recounted  int64 `json:"recounted"`  // counts of codes that were wrong
+	Grouped    int64 `json:"grouped"`    // index keys that now share the room of their like, where the engine can (PostgreSQL)
 	Listed     int64 `json:"listed"`     // records that the catalogue lacked
 	Damaged    int64 `json:"damaged"`    // versions that cannot be read, of which no keys can be made
 	Unmendable int64 `json:"unmendable"` // resources that stand in two records at once
@@ -32,6 +33,9 @@ func (r Reindexed) String() string {
 		r.Resources, r.Added, r.Removed, r.Entries, r.Listed, r.Recounted)
 	if r.Resumed {
 		s = "Went on where it was interrupted. " + s
+	}
+	if r.Grouped > 0 {
+		s += fmt.Sprintf("%d index keys of an earlier version now share rows; what they took is free for new ones (vacuum full tombolo.entry gives it back to the disk, with no node running).\n", r.Grouped)
 	}
 	if r.Damaged > 0 {
 		s += fmt.Sprintf("%d versions are damaged and were left as they are: tombolo store verify names them.\n", r.Damaged)
@@ -66,7 +70,7 @@ func (db *DB) Reindex(ctx context.Context, tell func(Progress)) (Reindexed, erro
 	if err := x.begin(ctx); err != nil {
 		return x.state.Done, err
 	}
-	for _, step := range []func(context.Context) error{x.list, x.records, x.former, x.stale, x.counts, x.finish} {
+	for _, step := range []func(context.Context) error{x.list, x.records, x.former, x.stale, x.counts, x.group, x.finish} {
 		if err := step(ctx); err != nil {
 			return x.state.Done, err
 		}
@@ -503,6 +507,23 @@ func (x *reindexer) remove(ctx context.Context, k kv.Key, at place) error {
 		}
 	}
 	return nil // written all the time, and each write makes it right
+}
+
+// group brings index keys together that were written before the engine could.
+func (x *reindexer) group(ctx context.Context) error {
+	e, ok := x.db.engine.(kv.Grouper)
+	if !ok {
+		return nil
+	}
+	before := x.state.Done.Grouped
+	err := e.Group(ctx, func(done int64) {
+		x.state.Done.Grouped = before + done
+		x.tell(Progress{Doing: "bringing index keys together", Done: done})
+	})
+	if err != nil {
+		return fhir.Errorf(fhir.NoStore, "reindexing stopped, and goes on from here when it is run again: %w", err)
+	}
+	return nil
 }
 
 // finish notes that the index is this version's, and forgets how far the work had come.

@@ -54,6 +54,9 @@ func Open(o Options) (*DB, error) {
 	}
 	db := &DB{engine: o.Engine, now: o.Now, limits: usualLimits}
 	db.timer, _ = o.Engine.(kv.Timer)
+	if e, ok := o.Engine.(kv.Grouper); ok {
+		e.GroupBy(stem)
+	}
 	if e, ok := o.Engine.(interface{ Spread() bool }); ok {
 		db.spread, db.places = e.Spread(), &places{at: map[fhir.Ref]kv.Part{}} // it is an engine across a network
 	}

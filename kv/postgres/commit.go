@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
 		return 0, err
 	}
 	defer e.gate.Leave()
-	if err := checkBatch(b); err != nil {
+	if err := cmp.Or(checkBatch(b), e.checkGrouped(b)); err != nil {
 		return 0, err
 	}
 	if len(b.Put)+len(b.Delete)+len(b.Add)+len(b.Append) == 0 {
@@ -132,7 +133,7 @@ func (e *Engine) commitGroup(ctx context.Context, group []*commit) error {
 		if len(g.members) == 0 {
 			return nil
 		}
-		tail, failed, err := e.send(ctx, g, e.opts.ByPartition)
+		tail, failed, err := e.send(ctx, g, e.opts.ByPartition || e.expectsGrouped(g))
 		if err == nil && g.unsure(failed) {
 			tail, failed, err = e.send(ctx, g, true)
 		}
@@ -401,13 +402,23 @@ func (e *Engine) queueWrites(b *pgx.Batch, g *group) {
 	e.queueSums(b, g)
 	var parts, names, values arrays
 	var gone []kv.Key
+	var join, leave []member
 	for _, k := range inOrder(g.state) {
-		if v := g.state[k]; v.absent {
-			gone = append(gone, k)
-		} else {
+		v := g.state[k]
+		m := e.member(k)
+		switch {
+		case v.absent:
+			if gone = append(gone, k); m.stem != "" {
+				leave = append(leave, m)
+			}
+		case m.stem != "" && !e.opts.ByPartition:
+			join = append(join, m)
+		default:
 			parts, names, values = append(parts, []byte(k.Part)), append(names, []byte(k.Key)), append(values, v.row())
 		}
 	}
+	e.queueLeaves(b, leave)
+	queueJoins(b, join)
 	if len(parts) > 0 {
 		b.Queue(putSQL, parts, names, values)
 	}

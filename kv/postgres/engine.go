@@ -58,6 +58,7 @@ type Engine struct {
 	long   *pgxpool.Pool // snapshots and long scans, so that they never keep short calls waiting
 
 	gate    *engine.Gate
+	stem    func(kv.Key) int // GroupBy; nil if no keys have groups
 	queue   queue
 	log     *engine.Tail       // how far the log is known to go
 	stop    context.CancelFunc // ends the listener

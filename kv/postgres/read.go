@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -72,6 +71,27 @@ func oneMoment(b *pgx.Batch) *pgx.Batch {
 // queueGets queues what reads the keys into values, and says how many statements it takes: one, or one a partition where the table
 // is distributed and each machine is to be asked only for what it has.
 func (e *Engine) queueGets(b *pgx.Batch, keys []kv.Key, values [][]byte) int {
+	some, others := e.grouped(keys)
+	if len(some) == 0 {
+		return e.queueRows(b, keys, func(i int, v []byte) { values[i] = v })
+	}
+	n := e.queueHeld(b, keys, some, values)
+	if len(others) > 0 {
+		n += e.queueRows(b, picked(keys, others), func(i int, v []byte) { values[others[i]] = v })
+	}
+	return n
+}
+
+func picked[T any](all []T, at []int) []T {
+	out := make([]T, len(at))
+	for j, i := range at {
+		out[j] = all[i]
+	}
+	return out
+}
+
+// queueRows is queueGets for keys that have no groups; set is told of those that are there.
+func (e *Engine) queueRows(b *pgx.Batch, keys []kv.Key, set func(i int, value []byte)) int {
 	if len(keys) == 1 {
 		k := keys[0]
 		if checkKey(k) != nil {
@@ -79,19 +99,22 @@ func (e *Engine) queueGets(b *pgx.Batch, keys []kv.Key, values [][]byte) int {
 			return 1
 		}
 		b.Queue(getSQL, []byte(k.Part), []byte(k.Key)).QueryRow(func(row pgx.Row) error {
-			err := row.Scan(&values[0])
+			var value []byte
+			err := row.Scan(&value)
 			if err == pgx.ErrNoRows {
 				return nil
 			}
-			values[0] = unpacked(values[0])
+			set(0, unpacked(value))
 			return err
 		})
 		return 1
 	}
 	if len(keys) == 2 && !e.opts.ByPartition && checkKey(keys[0]) == nil && checkKey(keys[1]) == nil {
 		b.Queue(pairSQL, []byte(keys[0].Part), []byte(keys[0].Key), []byte(keys[1].Part), []byte(keys[1].Key)).QueryRow(func(row pgx.Row) error {
-			err := row.Scan(&values[0], &values[1])
-			values[0], values[1] = unpacked(values[0]), unpacked(values[1])
+			var first, second []byte
+			err := row.Scan(&first, &second)
+			set(0, unpacked(first))
+			set(1, unpacked(second))
 			return err
 		})
 		return 1
@@ -105,7 +128,8 @@ func (e *Engine) queueGets(b *pgx.Batch, keys []kv.Key, values [][]byte) int {
 				if places != nil {
 					i = places[i]
 				}
-				values[i], value = unpacked(value), nil
+				set(i, unpacked(value))
+				value = nil
 				return nil
 			})
 			return err
@@ -154,6 +178,8 @@ const (
 	pageRanges  = 128
 	// few is how many ranges are read by a statement each; more of them by one for all.
 	fewRanges = 4
+	// Of rows that stand for many keys: as many bytes of them at a time; at least and at the most for a key that is wanted.
+	pageGrouped, leastGrouped, mostLeaf = 256 << 10, 32 << 10, 52
 )
 
 const (
@@ -181,18 +207,19 @@ var (
 
 // A cursor is how far a scan has come.
 type cursor struct {
-	ranges []kv.Range
+	spans  []span
 	limit  int  // how many entries are still wanted; < 0: all
 	apart  bool // each statement is to name one partition
+	unfold unfolder
 }
 
 // queue queues what reads the next page, and gives what the page will be, in the order of the ranges, once it is sent. end is whether
 // the page then is the last.
 func (c *cursor) queue(b *pgx.Batch) (page func() (entries []kv.Entry, end bool)) {
-	n, entries, bytes := min(len(c.ranges), pageRanges), 256, 256<<10
+	n, entries, bytes := min(len(c.spans), pageRanges), 256, 256<<10
 	together := c.together()
-	if together && len(c.ranges) > pageRanges {
-		n, entries, bytes = min(len(c.ranges), 4*pageRanges), 64, 64<<10
+	if together && len(c.spans) > pageRanges {
+		n, entries, bytes = min(len(c.spans), 4*pageRanges), 64, 64<<10
 	}
 	found := make([][]kv.Entry, n)
 	cut := make([]bool, n)
@@ -200,21 +227,28 @@ func (c *cursor) queue(b *pgx.Batch) (page func() (entries []kv.Entry, end bool)
 	if c.limit >= 0 {
 		most = min(most, c.limit)
 	}
+	if slices.ContainsFunc(c.spans[:n], func(s span) bool { return s.grouped }) {
+		// A row stands for many keys, and those of a group are known when the row after it is.
+		most, size = most+1, min(size, pageGrouped)
+		if c.limit >= 0 {
+			size = min(size, max(leastGrouped, c.limit*mostLeaf))
+		}
+	}
 	if together {
-		queueMany(b, c.ranges[:n], most, size, found, cut)
+		queueMany(b, c.spans[:n], most, size, found, cut)
 		return func() ([]kv.Entry, bool) { return c.take(found, cut) }
 	}
-	for i, rg := range c.ranges[:n] {
-		sql, args := scanSQL, []any{[]byte(rg.Part), []byte(rg.From), most + 1, size}
-		if rg.To != "" {
-			sql, args = scanToSQL, append(args, []byte(rg.To))
+	for i, s := range c.spans[:n] {
+		sql, args := scanSQL, []any{[]byte(s.Part), []byte(s.From), most + 1, size}
+		if s.To != "" {
+			sql, args = scanToSQL, append(args, []byte(s.To))
 		}
 		b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
 			var key, value []byte
 			var more *bool
 			_, err := pgx.ForEachRow(rows, []any{&key, &value, &more}, func() error {
 				if cut[i] = more != nil; len(found[i]) < most {
-					found[i] = append(found[i], kv.Entry{Key: kv.Key{Part: rg.Part, Key: string(key)}, Value: value})
+					found[i] = append(found[i], kv.Entry{Key: kv.Key{Part: s.Part, Key: string(key)}, Value: value})
 				} else {
 					cut[i] = true
 				}
@@ -230,17 +264,17 @@ func (c *cursor) queue(b *pgx.Batch) (page func() (entries []kv.Entry, end bool)
 // together says whether one statement may read all the ranges.
 func (c *cursor) together() bool {
 	apart := false
-	for _, r := range c.ranges {
-		if r.To == "" {
+	for _, s := range c.spans {
+		if s.To == "" {
 			return false
 		}
-		apart = apart || c.apart && r.Part != c.ranges[0].Part
+		apart = apart || c.apart && s.Part != c.spans[0].Part
 	}
-	return len(c.ranges) > fewRanges && !apart
+	return len(c.spans) > fewRanges && !apart
 }
 
 // queueMany queues what reads all the ranges in one statement.
-func queueMany(b *pgx.Batch, ranges []kv.Range, most, size int, found [][]kv.Entry, cut []bool) {
+func queueMany(b *pgx.Batch, ranges []span, most, size int, found [][]kv.Entry, cut []bool) {
 	from, to, parts := make(arrays, len(ranges)), make(arrays, len(ranges)), make(arrays, len(ranges))
 	onePart := true
 	for i, r := range ranges {
@@ -271,8 +305,14 @@ func queueMany(b *pgx.Batch, ranges []kv.Range, most, size int, found [][]kv.Ent
 
 // take moves the cursor behind what was found, up to the first range that was cut short.
 func (c *cursor) take(found [][]kv.Entry, cut []bool) (entries []kv.Entry, end bool) {
-	for i := range found {
-		got := found[i]
+	for i, got := range found {
+		last := ""
+		if cut[i] {
+			last = got[len(got)-1].Key.Key
+		}
+		if c.spans[i].grouped {
+			got = c.unfold.unfold(c.spans[i], got, cut[i], c.limit)
+		}
 		if c.limit >= 0 && len(got) >= c.limit {
 			return append(entries, got[:c.limit]...), true
 		}
@@ -281,13 +321,13 @@ func (c *cursor) take(found [][]kv.Entry, cut []bool) (entries []kv.Entry, end b
 		}
 		entries = append(entries, got...)
 		if cut[i] {
-			c.ranges = slices.Clone(c.ranges[i:])
-			c.ranges[0].From = got[len(got)-1].Key.Key + "\x00"
+			c.spans = slices.Clone(c.spans[i:])
+			c.spans[0].From = last + "\x00"
 			return entries, false
 		}
 	}
-	c.ranges = c.ranges[len(found):]
-	return entries, len(c.ranges) == 0
+	c.spans = c.spans[len(found):]
+	return entries, len(c.spans) == 0
 }
 
 func (e *Engine) newCursor(ranges []kv.Range, limit int) *cursor {
@@ -297,7 +337,7 @@ func (e *Engine) newCursor(ranges []kv.Range, limit int) *cursor {
 	}
 	for _, r := range ranges {
 		if r.To == "" || r.From < r.To {
-			c.ranges = append(c.ranges, r)
+			c.spans = append(c.spans, e.spans(r)...)
 		}
 	}
 	return c
@@ -337,7 +377,7 @@ func (e *Engine) firstPage(ctx context.Context, c *cursor) (entries []kv.Entry, 
 		return nil, false, err
 	}
 	defer e.gate.Leave()
-	if len(c.ranges) == 0 {
+	if len(c.spans) == 0 {
 		return nil, true, nil
 	}
 	err = reading(ctx, func() error {
@@ -357,34 +397,6 @@ func (e *Engine) firstPage(ctx context.Context, c *cursor) (entries []kv.Entry, 
 		return nil
 	})
 	return entries, end, err
-}
-
-// offset 0 keeps the planner from reading the whole partition beside the ranges.
-const endsSQL = `select count(distinct substr(e.key, r.n)) from unnest($2::bytea[], $3::bytea[], $4::int[]) r (f, t, n)
-	cross join lateral (select key from entry where part = $1 and key >= r.f and key < r.t offset 0) e`
-
-var _ kv.Counter = (*Engine)(nil)
-
-// CountEnds counts in the server.
-func (e *Engine) CountEnds(ctx context.Context, ranges []kv.Range) (n int, err error) {
-	if err := e.gate.Enter(ctx); err != nil {
-		return 0, err
-	}
-	defer e.gate.Leave()
-	if len(ranges) == 0 {
-		return 0, nil
-	}
-	from, to, at := make(arrays, len(ranges)), make(arrays, len(ranges)), make([]int32, len(ranges))
-	for i, r := range ranges {
-		if r.Part != ranges[0].Part || r.To == "" {
-			return 0, fmt.Errorf("kv: endings are counted in closed ranges of one partition")
-		}
-		from[i], to[i], at[i] = []byte(r.From), []byte(r.To), int32(len(r.From)+1)
-	}
-	err = reading(ctx, func() error {
-		return e.short.QueryRow(ctx, endsSQL, []byte(ranges[0].Part), from, to, at).Scan(&n)
-	})
-	return n, err
 }
 
 // hand yields entries that are in memory; false if nothing more is wanted.

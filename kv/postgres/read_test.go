@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -103,14 +102,22 @@ func TestStatementsUseTheIndex(t *testing.T) {
 		"Get":          {getSQL, "bytea, bytea", "'p001', '000007'", []string{"Index Cond: ((part = $1) AND (key = $2))"}},
 		"MultiGet":     {manySQL, "bytea[], bytea[]", "'{p001}', '{000007}'", []string{"Index Cond: ((part = o.part) AND (key = o.key))"}},
 		"by part":      {partSQL, "bytea, bytea[]", "'p001', '{000007}'", []string{"Index Cond: ((part = $1) AND (key = o.key))"}},
-		"CountEnds":    {endsSQL, "bytea, bytea[], bytea[], int[]", "'p001', array['a']::bytea[], array['b']::bytea[], array[2]", []string{"Index Cond: ((part = $1) AND (key >= r.f) AND (key < r.t))"}},
 		"Pair":         {pairSQL, "bytea, bytea, bytea, bytea", "'p001', 'a', 'p001', 'b'", []string{"Index Cond: ((part = $1) AND (key = $2))", "Index Cond: ((part = $3) AND (key = $4))"}},
 		"Scan":         {scanSQL, "bytea, bytea, bigint, bigint", "'p001', '', 10, 1000", []string{"Index Cond: ((part = $1) AND (key >= $2))"}},
 		"Scan to":      {scanToSQL, "bytea, bytea, bigint, bigint, bytea", "'p001', '', 10, 1000, 'x'", []string{"Index Cond: ((part = $1) AND (key >= $2) AND (key < $5))"}},
 		"Scan of many": {rangesSQL, "bytea[], bytea[], bytea[], bigint, bigint", "'{p001}', '{a}', '{x}', 10, 1000", []string{"Index Cond: ((part = r.part) AND (key >= r.f) AND (key < r.t))"}},
 		"Scan of many in one partition": {rangesHereSQL, "bytea, bytea[], bytea[], bigint, bigint", "'p001', '{a}', '{x}', 10, 1000",
 			[]string{"Index Cond: ((part = $1) AND (key >= r.f) AND (key < r.t))"}},
-		"hold":            {holdSQL, "bytea[], bytea[], bytea[], bytea[]", "'{p001}', '{000007}', '{x}', '{x}'", []string{"Index Cond: ((part = x.part) AND (key = x.key))"}},
+		"hold": {holdSQL, "bytea[], bytea[], bytea[], bytea[]", "'{p001}', '{000007}', '{x}', '{x}'", []string{"Index Cond: ((part = x.part) AND (key = x.key))"}},
+		"held": {heldSQL, "bytea[], bytea[], bytea[], bytea[]", "'{000007}', '{0}', '{x}', '{p001}'",
+			[]string{"Index Cond: ((part = o.part) AND (key = o.key))", `Index Cond: ((part = o.part) AND (key >= (o.stem || '\x0000'::bytea)) AND (key < (o.stem || '\x0020'::bytea)))`}},
+		"held by part": {heldHereSQL, "bytea, bytea[], bytea[], bytea[]", "'p001', '{000007}', '{0}', '{x}'", []string{"Index Cond: ((part = $1) AND (key = o.key))"}},
+		"join":         {joinSQL, "bytea[], bytea[], int[], bytea[], int, int", "'{p001}', '{0}', '{0}', '{x}', 9, 9", []string{`Index Cond: ((part = x.part) AND (key >= (x.stem || '\x0000'::bytea)) AND`, "Backward"}},
+		"leave": {leaveSQL, "bytea[], bytea[], bytea[]", "'{0}', '{x}', '{p001}'",
+			[]string{`Index Cond: ((part = d.part) AND (key >= (d.stem || '\x0000'::bytea)) AND`, "Index Cond: ((part = l.part) AND (key = l.key))"}},
+		"leave by part": {leaveHereSQL, "bytea, bytea[], bytea[]", "'p001', '{0}', '{x}'",
+			[]string{`Index Cond: ((part = $1) AND (key >= (d.stem || '\x0000'::bytea)) AND`, "Index Cond: ((part = $1) AND (key = ANY ("}},
+		"alone":           {aloneSQL, "bytea, bytea, bigint", "'p001', '', 10", []string{"Index Cond: ((part = $1) AND (key >= $2))"}},
 		"delete":          {deleteSQL, "bytea[], bytea[]", "'{p001}', '{000007}'", []string{"Index Cond: ((part = d.part) AND (key = d.key))"}},
 		"by part, delete": {deletePartSQL, "bytea, bytea[]", "'p001', '{000007}'", []string{"Index Cond: ((part = $1) AND (key = ANY ($2)))"}},
 		"log":             {"select at, value from log where at > $1 order by at limit $2", "bigint, bigint", "0, 10", []string{"Index Cond: (at > $1)"}},
@@ -266,35 +273,5 @@ func TestKeysTooLongForTheIndexAreRefused(t *testing.T) {
 	}
 	if got, err := e.MultiGet(ctx, []kv.Key{long, fits}); err != nil || got[0] != nil || got[1] == nil {
 		t.Errorf("reading a longer one among others: %v", err)
-	}
-}
-
-// Endings are counted once each, whatever range they stand in, in one statement that names its partition.
-func TestEndingsAreCountedInTheServer(t *testing.T) {
-	for _, far := range []bool{false, true} {
-		var sent pgtest.Statements
-		e, err := Open(t.Context(), Options{URL: pgtest.URL(t), ByPartition: far, Tracer: &sent, Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer e.Close()
-		var b kv.Batch
-		for _, k := range []string{"a:1", "a:2", "b:2", "b:3", "c:4", "ab:5"} {
-			b.Put = append(b.Put, kv.Entry{Key: kv.Key{Part: "x", Key: k}}, kv.Entry{Key: kv.Key{Part: "y", Key: k + "0"}})
-		}
-		if _, err := e.Commit(t.Context(), b); err != nil {
-			t.Fatal(err)
-		}
-		sent.Take()
-		n, err := e.CountEnds(t.Context(), []kv.Range{{Part: "x", From: "a:", To: "a;"}, {Part: "x", From: "b:", To: "b;"}, {Part: "x", From: "none:", To: "none;"}})
-		if err != nil || n != 3 {
-			t.Errorf("counted %d, %v; want 1, 2 and 3 once each", n, err)
-		}
-		if trips := sent.Take(); len(trips) != 1 || !strings.Contains(trips[0][0].SQL, "part = $1") {
-			t.Errorf("it took %d round trips", len(trips))
-		}
-		if _, err := e.CountEnds(t.Context(), []kv.Range{{Part: "x", From: "a", To: "b"}, {Part: "y", From: "a", To: "b"}}); err == nil {
-			t.Error("two partitions were counted together")
-		}
 	}
 }

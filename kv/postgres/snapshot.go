@@ -123,7 +123,7 @@ func (s *snapshot) Scan(ctx context.Context, ranges []kv.Range, limit int) iter.
 		for end := false; !end; {
 			var b pgx.Batch
 			page := func() ([]kv.Entry, bool) { return nil, true }
-			if len(c.ranges) > 0 {
+			if len(c.spans) > 0 {
 				page = c.queue(&b)
 			}
 			if err := s.send(ctx, &b); err != nil {

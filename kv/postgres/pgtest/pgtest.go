@@ -288,7 +288,7 @@ func (s *Server) Ended() bool {
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	var err error
-	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(100 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < 3*time.Minute; time.Sleep(100 * time.Millisecond) {
 		if err = s.run(); err == nil {
 			return
 		}
