@@ -253,7 +253,19 @@ func (b *storeBench) tenth(ctx context.Context) error {
 	if err := b.bigPeople(ctx); err != nil {
 		return err
 	}
-	return b.fill(ctx, b.o.Resources/10)
+	if err := b.fill(ctx, b.o.Resources/10); err != nil {
+		return err
+	}
+	_, err := b.settled(ctx) // as the larger store is, before it is read
+	return err
+}
+
+// sized is the name under which a profile of what is measured in both stores is kept.
+func (b *storeBench) sized(name string) string {
+	if b.large {
+		return name
+	}
+	return name + "-tenth"
 }
 
 func (b *storeBench) whole(ctx context.Context) error {
@@ -477,7 +489,7 @@ func (b *storeBench) reads(ctx context.Context) error {
 		b.o.Told("%s, of %d resources", x.name, b.stored)
 		took := make([]time.Duration, x.count)
 		hits := 0
-		watch := start(b.named(x.name))
+		watch := start(b.named(b.sized(x.name)))
 		for i := range took {
 			began := time.Now()
 			n, err := x.one(i)
@@ -583,8 +595,12 @@ func (b *storeBench) mixed(ctx context.Context) error {
 	if err := b.warm(ctx, obs[:8]); err != nil {
 		return err
 	}
+	// The small writes before this, of which there are none in the smaller store, leave tables to be compacted: that is their cost, and not that of a larger store.
+	if _, err := b.settled(ctx); err != nil {
+		return err
+	}
 	b.o.Told("mixed reads and writes")
-	r, err := b.clients(ctx, "mixed", 16, 60000, func(n int) error {
+	r, err := b.clients(ctx, b.sized("mixed"), 16, 60000, func(n int) error {
 		at := n * 7919 % len(b.refs)
 		switch k := n % 20; {
 		case k == 0:
