@@ -20,6 +20,8 @@ type Record struct {
 	Notice     string   // the constant sentence that some information may be withheld
 	Plan       []Choice // how each heading of each source was come by; nil unless it was asked for by somebody who may know
 	BrokeGlass bool     // opened against an objection, in an emergency
+	// GlassUntil is until when it stays so; zero for a record that is shown again as it was.
+	GlassUntil time.Time
 }
 
 // A Person is who the record is about, as the identity index knows them.

@@ -15,6 +15,9 @@ import (
 func (op *opening) record() *Record {
 	now := op.g.o.Now()
 	rec := &Record{Person: op.banner(), At: now, Took: now.Sub(op.start), Notice: Notice, Supporting: map[fhir.Ref]*fhir.Resource{}, BrokeGlass: op.decision.Has(policy.AlertPrivacy)}
+	if rec.BrokeGlass && op.facts.Glass != nil {
+		rec.GlassUntil = op.facts.Glass.Until
+	}
 	rec.Person.Withheld = !op.session.Shows(rec.Person.Resource())
 	for _, l := range op.lanes {
 		if op.hides(l) {

@@ -8,11 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"tombolo/fhir"
 )
 
 var shots = flag.String("shots", "", "folder into which every page is photographed, wide and narrow")
@@ -160,28 +163,51 @@ func TestInABrowserSearchHidesWhatDoesNotMatch(t *testing.T) {
 }
 
 func TestInABrowserNoPageIsWiderThanTheScreenAndNoScriptIsRefused(t *testing.T) {
-	srv := newSite(t, newFake())
+	fake := newFake()
+	srv := newSite(t, fake)
+	daniel := fake.numberOf(t, "person-daniel")
 	for _, width := range []int{1280, 390, 320} {
 		t.Run(fmt.Sprint(width), func(t *testing.T) {
 			ctx := browser(t, width, 900)
-			for _, p := range []struct{ user, path, name, click string }{
+			for _, p := range []struct {
+				user, path, name, click string
+				post                    map[string]string // where path is of a form
+				h1                      string
+			}{
 				{user: "dr-marsh", path: "/", name: "home"}, {user: "dr-marsh", path: "/sign-in", name: "signin"}, {user: "dr-marsh", path: "/record", name: "find"}, {user: "dr-marsh", path: "/record/person-1?all=1", name: "record"}, {user: "dr-marsh", path: "/record/person-george?all=1", name: "george"},
-				{user: "dr-marsh", path: "/record/person-1/timeline", name: "timeline"}, {user: "dr-marsh", path: "/record/person-1/trends", name: "trends"}, {user: "margaret", path: "/me/trends", name: "mytrends"}, {user: "dr-marsh", path: "/record/person-daniel", name: "breakglass"}, {user: "dr-marsh", path: "/nothing", name: "problem"}, {user: "margaret", path: "/me", name: "me"},
+				{user: "dr-marsh", path: "/record/person-1/timeline", name: "timeline"}, {user: "dr-marsh", path: "/record/person-1/trends", name: "trends"}, {user: "margaret", path: "/me/trends", name: "mytrends"}, {user: "dr-marsh", path: "/nothing", name: "problem"}, {user: "margaret", path: "/me", name: "me"},
 				{user: "ops", path: "/desk", name: "desk"}, {user: "ops", path: "/desk/scope", name: "scope"}, {user: "dr-marsh", path: "/desk/plan/person-1", name: "plan"}, {user: "ops", path: "/desk/feeds/rx1-pas", name: "feed"}, {user: "leila", path: "/desk/identity", name: "identity"}, {user: "margaret", path: "/me/choices", name: "choices"},
 				{user: "margaret", path: "/me/choices", name: "choice", click: `form[action="/me/choices"] button`},
+				{user: "dr-marsh", path: "/record", name: "breakglass", post: map[string]string{"value": daniel, "system": fhir.SystemNHSNumber}, h1: "Find a person"},
+				{user: "dr-marsh", path: "/record/emergency", name: "breakglass-wrong", post: map[string]string{"value": daniel, "system": fhir.SystemNHSNumber, "reason": "emergency"}, h1: "Open in an emergency"},
+				{user: "dr-marsh", path: "/record/emergency", name: "breakglass-open", post: map[string]string{"value": daniel, "system": fhir.SystemNHSNumber, "reason": "emergency", "words": "found unconscious in the street", "confirm": "OPEN", "scope": "all"}},
+				{user: "ines", path: "/privacy", name: "privacy", h1: "Who looked"}, {user: "ines", path: "/privacy", name: "privacy-search", post: map[string]string{"user": "doctor", "from": "2026-11-01"}, h1: "Who looked"},
+				{user: "ines", path: "/privacy/choices/person-1", name: "privacy-choices"}, {user: "margaret", path: "/me/asked", name: "asked"},
 			} {
 				enter(t, ctx, srv, p.user)
-				must(t, chromedp.Do(ctx, chromedp.Navigate(srv.URL+p.path)))
+				if p.post == nil {
+					must(t, chromedp.Do(ctx, chromedp.Navigate(srv.URL+p.path)))
+				} else { // as a form of this site's own would
+					must(t, chromedp.Do(ctx, chromedp.Navigate(srv.URL+"/sign-in")))
+					eval[bool](t, ctx, `(() => {const f = document.createElement("form"); f.method = "post"; f.action = `+strconv.Quote(p.path)+`; f.id = "sent";
+						for (const [k, v] of Object.entries(`+string(fhir.JSON(p.post))+`)) { const i = document.createElement("input"); i.name = k; i.value = v; f.append(i) }
+						f.append(document.createElement("button")); document.querySelector("main").prepend(f); return true})()`)
+					_, err := chromedp.RunResponse(ctx, chromedp.Click("#sent button"))
+					must(t, err)
+				}
 				if p.click != "" {
 					_, err := chromedp.RunResponse(ctx, chromedp.Click(p.click))
 					must(t, err)
 				}
 				until(t, ctx, `document.body.classList.contains('js-enabled')`)
+				if got := eval[string](t, ctx, `document.querySelector("h1").textContent`); !strings.Contains(got, p.h1) || got == "Not found" && p.name != "problem" {
+					t.Errorf("%s shows the page %q", p.name, got)
+				}
 				if got := eval[int](t, ctx, `document.documentElement.scrollWidth`); got > width {
 					t.Errorf("%s is %d px wide on a screen of %d", p.path, got, width)
 				}
 				if got := eval[string](t, ctx, `headings()
-					function headings() { let last = 0; for (const h of document.querySelectorAll('h1,h2,h3,h4')) { const n = +h.tagName[1]; if (n > last + 1) return h.textContent; last = n } return '' }`); got != "" {
+					function headings() { let last = 0; for (const h of document.querySelectorAll('h1,h2:not(.nhsuk-error-summary__heading),h3,h4')) { const n = +h.tagName[1]; if (n > last + 1) return h.textContent; last = n } return '' }`); got != "" {
 					t.Errorf("%s: the heading %q skips a level", p.path, got)
 				}
 				if *shots != "" {

@@ -35,6 +35,17 @@ type ChoicesState struct {
 	Organisations   []ChoiceParty
 }
 
+// BornSaid is the date of birth, and Spaced the NHS number, as they are written for people. NHS Common User Interface, patient banner
+func (s ChoicesState) BornSaid() string { return sayDate(s.Born) }
+
+// Spaced is the NHS number in groups of three, three and four; as it came if it is none.
+func (s ChoicesState) Spaced() string {
+	if n, err := fhir.ParseNHSNumber(s.NHS); err == nil {
+		return n.Spaced()
+	}
+	return s.NHS
+}
+
 // A ChoiceElsewhere is one that a source has recorded.
 type ChoiceElsewhere struct {
 	policy.Objection

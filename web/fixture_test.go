@@ -439,6 +439,7 @@ func testAccess(t testing.TB) *access.Manager {
 			{ID: "margaret", Name: "Margaret Taylor", Role: "citizen", PersonRef: fhir.SystemNHSNumber + "|" + cast.Dozen(today)[0].NHS},
 			{ID: "ops", Name: "Ali Reza", Role: "operator", Organisation: "RX1"},
 			{ID: "leila", Name: "Leila Haddad", Role: "steward", Organisation: "QSV"},
+			{ID: "ines", Name: "Ines Duarte", Role: "privacy-officer", Organisation: "RX1"},
 		}}})
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ type strip struct {
 	NotAsked []string // whole sentences
 	Notice   string
 	Glass    bool
+	Until    string // when it ends
 }
 
 // A chip is one lane.
@@ -43,6 +44,9 @@ var laneWords = map[gather.LaneState]stateWord{
 
 func newStrip(rec *gather.Record) strip {
 	s := strip{Notice: rec.Notice, Glass: rec.BrokeGlass}
+	if !rec.GlassUntil.IsZero() {
+		s.Until = rec.GlassUntil.In(fhir.London).Format("15:04")
+	}
 	var asking, failed []string
 	answered, total := 0, 0
 	for i := range rec.Lanes {

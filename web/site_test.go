@@ -54,7 +54,7 @@ func (fakeDesk) Desk(context.Context, *access.Session) (*DeskState, error) {
 // newSite serves the pages over the fixture.
 func newSite(t testing.TB, records *fakeRecords) *httptest.Server {
 	t.Helper()
-	site, err := New(Options{Records: records, Access: testAccess(t), Looks: fakeLooks{}, Desk: fakeDesk{}, Feeds: fakeDesk{}, Scope: fakeDesk{}, Plans: fakePlans{}, Identity: &fakeIdentity{}, Choices: &fakeChoices{}, Name: "Severn Shared Care Record", Now: func() time.Time { return today }, Logger: slog.New(slog.DiscardHandler)})
+	site, err := New(Options{Records: records, Access: testAccess(t), Looks: fakeLooks{}, Desk: fakeDesk{}, Feeds: fakeDesk{}, Scope: fakeDesk{}, Plans: fakePlans{}, Identity: &fakeIdentity{}, Choices: &fakeChoices{}, Privacy: &fakePrivacy{}, Name: "Severn Shared Care Record", Now: func() time.Time { return today }, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
