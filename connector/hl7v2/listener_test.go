@@ -52,6 +52,12 @@ func (r *record) Accept(ctx context.Context, d connector.Delivery) (connector.Re
 	return connector.Receipt{}, nil
 }
 
+func (r *record) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.kept)
+}
+
 func (r *record) rejections() (out []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -50,8 +50,8 @@ func newIssuer(t *testing.T, name string) *issuer {
 	return &issuer{c, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
 }
 
-// issue makes a certificate for a name and the loopback, and its key, in PEM.
-func (is *issuer) issue(t *testing.T, name string) (cert, key []byte) {
+// issue makes a certificate for a name and the loopback, and its key, in PEM; or one that differs.
+func (is *issuer) issue(t *testing.T, name string, differs ...func(*x509.Certificate)) (cert, key []byte) {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -61,6 +61,9 @@ func (is *issuer) issue(t *testing.T, name string) (cert, key []byte) {
 	c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}
+	for _, change := range differs {
+		change(c)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, c, is.cert, &k.PublicKey, is.key)
 	if err != nil {
 		t.Fatal(err)
@@ -76,11 +79,22 @@ func keep(t *testing.T, path string, data []byte) {
 	}
 }
 
+func expired(c *x509.Certificate) {
+	c.NotBefore, c.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Minute)
+}
+
+func notYet(c *x509.Certificate) {
+	c.NotBefore, c.NotAfter = time.Now().Add(time.Minute), time.Now().Add(time.Hour)
+}
+
+func ofAServer(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }
+func elsewhere(c *x509.Certificate) { c.IPAddresses = nil }
+
 // secured is a folder with what a feed needs for mutual TLS.
-func secured(t *testing.T, ca *issuer, name string) string {
+func secured(t *testing.T, ca *issuer, name string, differs ...func(*x509.Certificate)) string {
 	t.Helper()
 	dir := t.TempDir()
-	cert, key := ca.issue(t, name)
+	cert, key := ca.issue(t, name, differs...)
 	keep(t, filepath.Join(dir, "cert.pem"), cert)
 	keep(t, filepath.Join(dir, "key.pem"), key)
 	keep(t, filepath.Join(dir, "ca.pem"), ca.pem)
@@ -117,12 +131,12 @@ func runFeed(t *testing.T, o Options, door connector.Door) *Feed {
 }
 
 // over sends one message over TLS as somebody, and answers "AA", or "" where the connection was refused.
-func over(t *testing.T, addr string, server, as *issuer, name, msg string) string {
+func over(t *testing.T, addr string, server, as *issuer, name, msg string, differs ...func(*x509.Certificate)) string {
 	t.Helper()
 	conf := &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "127.0.0.1"}
 	conf.RootCAs.AddCert(server.cert)
 	if as != nil {
-		cert, key := as.issue(t, name)
+		cert, key := as.issue(t, name, differs...)
 		pair, err := tls.X509KeyPair(cert, key)
 		if err != nil {
 			t.Fatal(err)
@@ -149,13 +163,17 @@ func TestOnlyTheSenderWithTheRightCertificateIsHeard(t *testing.T) {
 	for who, c := range map[string]struct {
 		ca         *issuer
 		name, want string
+		differs    []func(*x509.Certificate)
 	}{
-		"the sender":                        {ours, "pas.rx1.example", "AA"},
-		"another sender of the same region": {ours, "pas.rx2.example", ""},
-		"somebody with their own authority": {theirs, "pas.rx1.example", ""},
-		"somebody without a certificate":    {nil, "", ""},
+		"the sender":                        {ours, "pas.rx1.example", "AA", nil},
+		"another sender of the same region": {ours, "pas.rx2.example", "", nil},
+		"somebody with their own authority": {theirs, "pas.rx1.example", "", nil},
+		"somebody without a certificate":    {nil, "", "", nil},
+		"the sender, out of date":           {ours, "pas.rx1.example", "", []func(*x509.Certificate){expired}},
+		"the sender, too early":             {ours, "pas.rx1.example", "", []func(*x509.Certificate){notYet}},
+		"a server in the sender's name":     {ours, "pas.rx1.example", "", []func(*x509.Certificate){ofAServer}},
 	} {
-		if got := over(t, f.Addr().String(), ours, c.ca, c.name, admit(strings.ReplaceAll(who, " ", ""))); got != c.want {
+		if got := over(t, f.Addr().String(), ours, c.ca, c.name, admit(strings.ReplaceAll(who, " ", "")), c.differs...); got != c.want {
 			t.Errorf("%s: answered %q, want %q", who, got, c.want)
 		}
 	}
@@ -165,11 +183,154 @@ func TestOnlyTheSenderWithTheRightCertificateIsHeard(t *testing.T) {
 		t.Errorf("a sender in clear was answered %s", ack.Code)
 	}
 	// Who is turned away may know it before it is counted.
-	for deadline := time.Now().Add(20 * time.Second); f.Stats().TurnedAway < 4 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(20 * time.Second); f.Stats().TurnedAway < 7 && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
-	if n := f.Stats().TurnedAway; n != 4 {
-		t.Errorf("%d connections were turned away, want 4", n)
+	if n := f.Stats().TurnedAway; n != 7 {
+		t.Errorf("%d connections were turned away, want 7", n)
+	}
+	if n := door.count(); n != 1 {
+		t.Errorf("%d messages were taken, want the sender's alone", n)
+	}
+}
+
+// What is sent over TLS is sent with our certificate, and only to the system that it is for: to one whose certificate is of another authority, of another
+// host, out of date, or that speaks in clear, nothing of a message is sent.
+func TestWhatIsSentIsSentToTheRightSystemAlone(t *testing.T) {
+	ours, theirs := newIssuer(t, "Severn CA"), newIssuer(t, "Some CA")
+	us := mutual(secured(t, ours, "tie.severn.example"))
+	for name, c := range map[string]struct {
+		server string // folder
+		trusts *issuer
+		as     Wire
+		taken  bool
+	}{
+		"the right system":                     {server: secured(t, ours, "pas"), as: us, taken: true},
+		"a system of another authority":        {server: secured(t, theirs, "pas"), trusts: ours, as: us},
+		"a system elsewhere":                   {server: secured(t, ours, "pas", elsewhere), as: us},
+		"a system out of date":                 {server: secured(t, ours, "pas", expired), as: us},
+		"we without a certificate":             {server: secured(t, ours, "pas"), as: Wire{Folder: us.Folder, ClientCA: "ca.pem"}},
+		"we with another's certificate":        {server: secured(t, ours, "pas"), as: mutual(secured(t, ours, "pas.rx2.example"))},
+		"we with another authority's":          {server: secured(t, ours, "pas"), as: othersCert(t, ours, theirs)},
+		"we with a certificate that has ended": {server: secured(t, ours, "pas"), as: mutual(secured(t, ours, "tie.severn.example", expired))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.trusts != nil {
+				keep(t, filepath.Join(c.server, "ca.pem"), c.trusts.pem)
+			}
+			door := &record{}
+			w := mutual(c.server)
+			w.Peer = "tie.severn.example"
+			f := runFeed(t, Options{Wire: w}, door)
+			b, err := NewOutbound(Options{Source: "rx1-pas", Wire: c.as, FrameTimeout: 5 * time.Second, Outward: Outward{Address: "mllps://" + f.Addr().String(), Attempts: 1}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			ack, err := b.SendMessage(t.Context(), []byte(admit("1")))
+			if c.taken && (err != nil || !ack.Accepted()) || !c.taken && !fhir.Is(err, fhir.Transient) {
+				t.Errorf("answered %q, %v", ack.Code, err)
+			}
+			if got := door.count() == 1; got != c.taken {
+				t.Errorf("taken: %v", got)
+			}
+		})
+	}
+	t.Run("a system that speaks in clear", func(t *testing.T) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		came := make(chan []byte, 1)
+		go func() {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte(framed("MSH|^~\\&|||||||ACK|1|P|2.4\rMSA|AA|1\r")))
+			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			data, _ := io.ReadAll(conn)
+			_ = conn.Close()
+			came <- data
+		}()
+		b, err := NewOutbound(Options{Source: "rx1-pas", Wire: us, FrameTimeout: 5 * time.Second, Outward: Outward{Address: "mllps://" + ln.Addr().String(), Attempts: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ack, err := b.SendMessage(t.Context(), []byte(admit("1"))); !fhir.Is(err, fhir.Transient) {
+			t.Errorf("answered %q, %v", ack.Code, err)
+		}
+		_ = b.Close()
+		if data := <-came; len(data) == 0 || strings.Contains(string(data), "MSH") || strings.Contains(string(data), "PID") {
+			t.Errorf("it was sent %d bytes, want the beginning of a handshake", len(data))
+		}
+	})
+}
+
+// othersCert is a wire that trusts ours, and shows another authority's certificate in our name.
+func othersCert(t *testing.T, ours, theirs *issuer) Wire {
+	dir := secured(t, theirs, "tie.severn.example")
+	keep(t, filepath.Join(dir, "ca.pem"), ours.pem)
+	return mutual(dir)
+}
+
+// A feed that connects shows its certificate, and takes messages only from the system that it connects to.
+func TestAConnectingFeedTakesMessagesFromTheRightSystemAlone(t *testing.T) {
+	ours, theirs := newIssuer(t, "Severn CA"), newIssuer(t, "Some CA")
+	for name, c := range map[string]struct {
+		ca      *issuer
+		name    string
+		differs []func(*x509.Certificate)
+		clear   bool
+		taken   bool
+	}{
+		"the right system":                {ca: ours, name: "pas.rx1.example", taken: true},
+		"a system of another authority":   {ca: theirs, name: "pas.rx1.example"},
+		"another system of the authority": {ca: ours, name: "pas.rx2.example"},
+		"a system elsewhere":              {ca: ours, name: "pas.rx1.example", differs: []func(*x509.Certificate){elsewhere}},
+		"a system out of date":            {ca: ours, name: "pas.rx1.example", differs: []func(*x509.Certificate){expired}},
+		"a system that speaks in clear":   {clear: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			w := mutual(secured(t, ours, "tie.severn.example"))
+			w.Address, w.Peer = "mllps://"+ln.Addr().String(), "pas.rx1.example"
+			door := &record{}
+			runFeed(t, Options{Wire: w}, door)
+			conn, err := ln.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if !c.clear {
+				cert, key := c.ca.issue(t, c.name, c.differs...)
+				pair, err := tls.X509KeyPair(cert, key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				conf := &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: x509.NewCertPool()}
+				conf.ClientCAs.AddCert(ours.cert)
+				conn = tls.Server(conn, conf)
+			}
+			client := &Client{Addr: "the feed", Timeout: 5 * time.Second, Dial: func(context.Context, string) (net.Conn, error) { return conn, nil }}
+			ack, err := client.Send(t.Context(), []byte(admit("1")))
+			if c.taken != (err == nil && ack.Accepted()) {
+				t.Errorf("answered %q, %v", ack.Code, err)
+			}
+			if c.taken {
+				if shown := conn.(*tls.Conn).ConnectionState().PeerCertificates; len(shown) == 0 || shown[0].Subject.CommonName != "tie.severn.example" {
+					t.Error("the feed did not show its certificate")
+				}
+			}
+			if got := door.count() == 1; got != c.taken {
+				t.Errorf("taken: %v", got)
+			}
+		})
 	}
 }
 
