@@ -42,8 +42,8 @@ type Delivery struct {
 	// types Content is the whole. (HL7 v2.4 §2.10: an empty field is unchanged.)
 	Partial []string
 	// Order sorts a source's deliveries as the source meant them, whatever order they arrive in: an event's time in UTC, or a sequence
-	// number, as text that compares. Of two deliveries that tell of the same element of a Partial resource, the greater Order is right. ""
-	// means: as they arrive.
+	// number, as text that compares. Of two deliveries that tell of the same element of a Partial resource, or of the same other resource, the greater
+	// Order is right, but that a result never becomes less final. "" means: as they arrive.
 	Order string
 	// Cleared names elements of Partial resources that the source has emptied, which is not the same as leaving them out: "telecom",
 	// "period.end". (HL7 v2.4 §2.10: `""`.)

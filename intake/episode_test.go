@@ -97,6 +97,40 @@ func TestAnEpisodesMessagesInAnyOrderGiveOneRightEncounter(t *testing.T) {
 		{"a visit that never was", []adt{
 			{event: "A04", class: "O", loc: "Clinic"}, {event: "A08", minute: 10, class: "O", loc: "Clinic"}, {event: "A23", minute: 20, class: "O", loc: "Clinic"}},
 			"entered-in-error AMB from  to  in Clinic"},
+		{"a pre-admission that was cancelled", []adt{
+			{event: "A05", class: "P", loc: "Ward 1"}, {event: "A08", minute: 10, class: "P", loc: "Ward 2"}, {event: "A38", minute: 20, class: "P", loc: "Ward 2"}},
+			"cancelled PRENC from  to  in Ward 2"},
+		{"an admission that was expected, and no longer", []adt{
+			{event: "A14", class: "P", loc: "Ward 1"}, {event: "A08", minute: 10, class: "P", loc: "Ward 1"}, {event: "A27", minute: 20, class: "P", loc: "Ward 1"}},
+			"cancelled PRENC from  to  in Ward 1"},
+		{"a move that was cancelled", []adt{
+			{event: "A01", class: "I", loc: "Ward 1"}, {event: "A02", minute: 10, class: "I", loc: "Ward 2"}, {event: "A12", minute: 20, class: "I", loc: "Ward 1"}},
+			"in-progress IMP from 2026-03-02T08:10:00+00:00 to  in Ward 1"},
+		{"a move that was expected, and no longer", []adt{
+			{event: "A01", class: "I", loc: "Ward 1"}, {event: "A15", minute: 10, class: "I", loc: "Ward 1"}, {event: "A26", minute: 20, class: "I", loc: "Ward 1"}},
+			"in-progress IMP from 2026-03-02T08:10:00+00:00 to  in Ward 1"},
+		{"a discharge that was expected, and no longer", []adt{
+			{event: "A01", class: "I", loc: "Ward 1"}, {event: "A16", minute: 10, class: "I", loc: "Ward 1"}, {event: "A25", minute: 20, class: "I", loc: "Ward 1"},
+			{event: "A02", minute: 30, class: "I", loc: "Ward 2"}},
+			"in-progress IMP from 2026-03-02T08:10:00+00:00 to  in Ward 2"},
+		{"gone to be X-rayed, and back", []adt{
+			{event: "A01", class: "I", loc: "Ward 1"}, {event: "A09", minute: 10, class: "I", loc: "X-ray"}, {event: "A10", minute: 20, class: "I", loc: "Ward 1"}},
+			"in-progress IMP from 2026-03-02T08:10:00+00:00 to  in Ward 1"},
+		{"a leave that was cancelled", []adt{
+			{event: "A01", class: "I", loc: "Ward 1"}, {event: "A21", minute: 10, class: "I", loc: "Ward 1"}, {event: "A52", minute: 20, class: "I", loc: "Ward 1"},
+			{event: "A08", minute: 30, class: "I", loc: "Ward 1"}},
+			"in-progress IMP from 2026-03-02T08:10:00+00:00 to  in Ward 1"},
+		{"a return from leave that was cancelled", []adt{
+			{event: "A01", class: "I", loc: "Ward 1"}, {event: "A21", minute: 10, class: "I", loc: "Ward 1"}, {event: "A22", minute: 20, class: "I", loc: "Ward 1"},
+			{event: "A53", minute: 30, class: "I", loc: "Ward 1"}},
+			"onleave IMP from 2026-03-02T08:10:00+00:00 to  in Ward 1"},
+		{"from the emergency department to a ward, and to the clinic", []adt{
+			{event: "A04", class: "E", loc: "ED"}, {event: "A06", minute: 10, class: "I", loc: "Ward 1"}, {event: "A07", minute: 20, class: "O", loc: "Clinic"},
+			{event: "A03", minute: 30, class: "O", loc: "Clinic", end: "20260302083000"}},
+			"finished AMB from 2026-03-02T08:10:00+00:00 to 2026-03-02T08:30:00+00:00 in Clinic"},
+		{"beds exchanged", []adt{
+			{event: "A01", class: "I", loc: "Ward 1^Bay 1^1"}, {event: "A17", minute: 10, class: "I", loc: "Ward 1^Bay 1^2"}, {event: "A08", minute: 20, class: "I", loc: "Ward 1^Bay 1^2"}},
+			"in-progress IMP from 2026-03-02T08:10:00+00:00 to  in Ward 1, Bay 1, Bed 2"},
 	}
 	for _, e := range episodes {
 		t.Run(e.name, func(t *testing.T) {
@@ -279,13 +313,43 @@ func TestAppointmentsDocumentsOrdersAndResultsInAnyOrderGiveOneState(t *testing.
 			}
 			return []string{obr(1, "P", "looks low"), obr(2, "F", "is low"), obr(3, "C", "is normal"), obr(4, "C", "is normal, repeated")}
 		}, []string{"status", "conclusion"}, "corrected is normal, repeated"},
+		{"a document whose words were replaced under its number", "Binary", func(n string) []string {
+			txa := func(kind string, minute int, text string) string {
+				return msg(kind, minute, n, "TXA|1|DS^Summary|TX|||20260302||||||"+n+"|||||AU||AV", "OBX|1|TX|DS||"+text)
+			}
+			return []string{txa("MDM^T02", 0, "First."), txa("MDM^T08", 10, "Second."), txa("MDM^T08", 20, "Third.")}
+		}, []string{"data"}, "VGhpcmQu"},
+		{"a procedure that was told of again", "Procedure", func(n string) []string {
+			pr1 := func(minute int, why string) string {
+				return msg("ADT^A08", minute, n, "PV1|1|I|Ward 7||||||||||||||||V"+n, "PR1|1||W371^Hip replacement^OPCS4||20260302||||||||||"+why+"||||"+n)
+			}
+			return []string{pr1(0, "FALL^Fall"), pr1(10, "FRAC^Fracture"), pr1(20, "NECK^Fracture of neck of femur")}
+		}, []string{"reasonCode.text"}, "Fracture of neck of femur"},
+		{"a specimen that was told of again", "Specimen", func(n string) []string {
+			spm := func(minute int, what string) string {
+				return msg("OUL^R22", minute, n, "SPM|1|"+n+"||"+what, "OBR|1||R"+n+"|FBC^Full blood count|||20260302||||||||||||||||||F")
+			}
+			return []string{spm(0, "B^Blood"), spm(10, "VB^Venous blood"), spm(20, "AB^Arterial blood")}
+		}, []string{"type.text"}, "Arterial blood"},
+		{"a final result that is sent again changed, and does not say when it was issued", "DiagnosticReport", func(n string) []string {
+			obr := func(minute int, text string) string {
+				return msg("ORU^R01", minute, n, fmt.Sprintf("OBR|1||%s||||20260302||||||||||||||||||F", n), "NTE|1||"+text)
+			}
+			return []string{obr(1, "is low"), obr(2, "is normal"), obr(3, "is high")}
+		}, []string{"status", "conclusion"}, "final is high"},
+		{"a final result that is sent again changed in the same minute", "DiagnosticReport", func(n string) []string {
+			obr := func(minute int, text string) string {
+				return msg("ORU^R01", minute, n, fmt.Sprintf("OBR|1||%s||||20260302|||||||||||||||202603020900|||F", n), "NTE|1||"+text)
+			}
+			return []string{obr(1, "is low"), obr(2, "is normal"), obr(3, "is high")}
+		}, []string{"status", "conclusion"}, "final is high"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			h := plain(t)
 			for k, order := range permutations(len(c.tell(""))) {
 				n := fmt.Sprintf("N%d", k)
-				r := h.thread(t, fhir.MakeRef(c.typ, n), c.tell(n), order)
+				r := h.thread(t, fhir.MakeRef(c.typ, map[string]string{"Procedure": "PR.", "Specimen": "SP."}[c.typ]+n), c.tell(n), order)
 				var got []string
 				for _, p := range c.paths {
 					for v := range r.Value().All(p) {

@@ -315,18 +315,21 @@ func (in *Intake) put(ctx context.Context, tx store.Tx, sys *region.System, d *c
 	for _, r := range content {
 		stale := order.withdrawn(r.Ref())
 		if !stale && !order.ordered(r) {
-			if stale, err = goesBack(ctx, tx, r); err != nil {
+			if stale, err = order.goesBack(ctx, tx, r); err != nil {
 				return nil, err
 			}
 		}
 		if stale {
-			d.Issues = append(d.Issues, fhir.Errorf(fhir.Conflict, "a later status is already here, so this older one was kept out").At(r.Type()))
+			d.Issues = append(d.Issues, fhir.Errorf(fhir.Conflict, "what the source said of it later is already here, so this older one was kept out").At(r.Type()))
 			continue
 		}
 		if order.partial(r) {
-			if r, err = order.over(ctx, tx, r); err != nil {
-				return nil, err
-			}
+			r, err = order.over(ctx, tx, r)
+		} else {
+			err = order.told(tx, r)
+		}
+		if err != nil {
+			return nil, err
 		}
 		if r, err = stillOf(ctx, tx, d, r); err != nil {
 			return nil, err

@@ -17,7 +17,7 @@ import (
 const BucketOrder = "intake-order"
 
 // said is, for each element of a resource, the order of the delivery that told of it last. Elements that were only assumed rank below all
-// that were said. "*" stands for the whole: the source took it back.
+// that were said. "*" stands for the whole: the source took it back, or told of all of it.
 type said map[string]string
 
 // whole is the element that stands for the resource itself.
