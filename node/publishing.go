@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tombolo/audit"
+	"tombolo/connector"
 	"tombolo/connector/nrl"
 	"tombolo/dataset"
 	"tombolo/events"
@@ -193,7 +194,7 @@ func (n *Node) shared(ctx context.Context, to publishing, p *mpi.Person) (held m
 		for _, ptr := range pointers {
 			for ref, t := range ptr.Types {
 				if h := givenAs(sys, headingOfType(t)); h != "" {
-					types[t] = types[t] || open.refs[ref] && open.live(h)
+					types[t] = types[t] || open.refs[ref] && open.may(h, ref)
 				}
 			}
 		}
@@ -208,9 +209,10 @@ func (n *Node) shared(ctx context.Context, to publishing, p *mpi.Person) (held m
 
 // open is what a locator may be told that one source holds about somebody.
 type open struct {
-	kept map[dataset.Heading]bool   // something may be told of under the heading
-	refs map[fhir.Ref]bool          // of these
-	live func(dataset.Heading) bool // whether the heading may be told of at all
+	kept map[dataset.Heading]bool             // something may be told of under the heading
+	refs map[fhir.Ref]bool                    // of these
+	live func(dataset.Heading) bool           // whether the heading may be told of, whoever made what is there: of what the source is asked live only how much there is is known
+	may  func(dataset.Heading, fhir.Ref) bool // and of what made this
 }
 
 // openly decides on each entry that a source has sent: what bears a label is not pointed to, by itself or for what it belongs to, and nor is what the person does not
@@ -225,13 +227,17 @@ func (n *Node) openly(ctx context.Context, f policy.Facts, ids []string) (open, 
 		}
 		return filters[h]
 	}
-	units := policy.Unknown // pointers are counted by heading: it is pointed to what every unit's release lets them see
-	if !f.Source.Divided() {
-		units = nil
+	made := map[fhir.Ref]*policy.Units{}
+	unitOf := func(ref fhir.Ref) *policy.Units {
+		if u, ok := made[ref]; ok || !f.Source.Divided() {
+			return u
+		}
+		return policy.Unknown
 	}
-	out.live = func(h dataset.Heading) bool {
-		return filter(h).Permits(&policy.Item{Labels: f.Source.Labels, Units: units})
+	out.may = func(h dataset.Heading, ref fhir.Ref) bool {
+		return filter(h).Permits(&policy.Item{Labels: f.Source.Labels, Units: unitOf(ref)})
 	}
+	out.live = func(h dataset.Heading) bool { return out.may(h, "") }
 	var all []*fhir.Resource
 	for r, err := range n.store.Patient(ctx, ids...) {
 		if err == nil { // what is damaged is shown to nobody
@@ -240,6 +246,11 @@ func (n *Node) openly(ctx context.Context, f policy.Facts, ids []string) (open, 
 	}
 	_, sensitive, _ := n.agreed.InForce()
 	labels := sensitive.Labels(all)
+	if f.Source.Divided() {
+		for i, u := range policy.UnitsOf(all, n.ofSource(ctx, f.Source.System)) {
+			made[all[i].Ref()] = u
+		}
+	}
 	var linked policy.Linked
 	for i, r := range all {
 		h := dataset.HeadingOf(r)
@@ -253,11 +264,22 @@ func (n *Node) openly(ctx context.Context, f policy.Facts, ids []string) (open, 
 			}
 			it.Linked = linked
 		}
-		if it.Labels, it.Units = labels[i]|f.Source.Labels, units; x.Permits(it) {
+		if it.Labels, it.Units = labels[i]|f.Source.Labels, unitOf(r.Ref()); x.Permits(it) {
 			out.kept[h], out.refs[r.Ref()] = true, true
 		}
 	}
 	return out, ctx.Err()
+}
+
+// ofSource reads what one source has sent; nil for what is not there, cannot be read, or is another's.
+func (n *Node) ofSource(ctx context.Context, source string) func(fhir.Ref) *fhir.Resource {
+	return func(ref fhir.Ref) *fhir.Resource {
+		r, err := n.store.Read(ctx, ref)
+		if err != nil || connector.SourceOf(r) != source {
+			return nil
+		}
+		return r
+	}
 }
 
 // headingOfType is where documents of a national type are read.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"tombolo/node"
 	"tombolo/pki"
 	"tombolo/pki/pkitest"
+	"tombolo/sim/national"
 )
 
 // bordered is a region whose trust is asked as GP Connect and by a neighbour. STAGE is the last of its stages.
@@ -185,3 +187,39 @@ func ask(t *testing.T, n *node.Node, token string) string {
 	}
 	return string(data)
 }
+
+// A pointer above is to what each unit made: of a crisis plan whose ward is released it is told, of one whose ward is not it is not, and of somebody with one of
+// each it is told of the one.
+func TestAPointerGoesByTheUnitThatMadeWhatItLeadsTo(t *testing.T) {
+	l := national.New(national.Options{Token: "secret"})
+	server := httptest.NewServer(l)
+	t.Cleanup(server.Close)
+	text := strings.NewReplacer("STAGE", "stage: testers, testers: [tester]", "VERSION", "1", "NRL\"", server.URL+"\"", "MEDIC", tokenHash("a"), "TESTER", tokenHash("b"), "CITIZEN", tokenHash("c")).Replace(wardFile)
+	n := run(t, node.Config{Region: regionOf(t, "%s", text), Data: t.TempDir(), Listen: "127.0.0.1:0", Secret: func(string) string { return "secret" }})
+	crisis := func(id, of string) *fhir.Resource {
+		return fhir.New("DocumentReference", id, fhir.M{"status": "current", "subject": fhir.Reference{Reference: "Patient/" + of}, "type": fhir.Code(fhir.SystemSNOMED, "736253002", "Mental health crisis plan"),
+			"content": []fhir.M{{"attachment": fhir.M{"contentType": "text/plain", "url": "https://rx1.example/" + id}}}})
+	}
+	from := func(ward, id, patient, nhs string) {
+		t.Helper()
+		if _, err := n.Intake.Accept(t.Context(), connector.Delivery{Source: "pas", ID: id, Received: time.Now(), Raw: []byte(id), Patient: patient, Map: "test/1", Units: []string{"RX1HQ/" + ward}, NamesUnits: true,
+			Content: []*fhir.Resource{patientP(patient, nhs, "Taylor", nil), crisis(id, patient)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const ann, bob, cy = "9990000107", "9990000433", "9990000476"
+	from("WARD8", "ann-8", "p1", ann)
+	from("WARD7", "bob-7", "p2", bob)
+	from("WARD7", "cy-7", "p3", cy)
+	from("WARD8", "cy-8", "p3", cy)
+	eventually(t, "of what ward 7 made it is told", func() bool { return len(l.Pointers(bob)) == 1 && len(l.Pointers(cy)) == 1 })
+	personOf(t, n, ann)
+	for end := time.Now().Add(3 * publishingPause); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if len(l.Pointers(ann)) > 0 {
+			t.Fatal("of what ward 8 made, which is not released, it is told")
+		}
+	}
+}
+
+// publishingPause is how often pointers are kept up with what was sent.
+const publishingPause = time.Second
