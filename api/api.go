@@ -6,6 +6,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -59,8 +60,9 @@ type Options struct {
 }
 
 type server struct {
-	o   Options
-	mux *http.ServeMux
+	o          Options
+	mux        *http.ServeMux
+	operations string // their names, each between blanks
 }
 
 // New makes the handler for everything below /fhir, and for IHE's identity profiles below /identity.
@@ -71,6 +73,9 @@ func New(o Options) http.Handler {
 	s := &server{o: o, mux: http.NewServeMux()}
 	for _, r := range slices.Concat(s.routes(), s.identityRoutes(), s.directoryRoutes()) {
 		s.mux.HandleFunc(r.pattern, s.answer(s.serve(r)))
+		if i := strings.LastIndex(r.pattern, "/$"); i >= 0 {
+			s.operations += " " + r.pattern[i+1:] + " "
+		}
 	}
 	s.mux.HandleFunc("/", s.answer(s.nothing))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -98,6 +103,10 @@ func (s *server) routes() []route {
 		{pattern: "GET /fhir/metadata", interaction: "capabilities", open: true, person: s.metadata},
 		{pattern: "GET /fhir/Patient/{id}/$everything", interaction: "$everything", typ: "Patient", person: s.everything, system: s.ownEverything},
 		{pattern: "GET /fhir/Patient/{id}/$summary", interaction: "$summary", typ: "Patient", person: s.summary, system: s.ownSummary},
+		{pattern: "POST /fhir/Patient/{id}/$everything", person: asQuery(s.everything), system: asQuery(s.ownEverything)},
+		{pattern: "POST /fhir/Patient/{id}/$summary", person: asQuery(s.summary), system: asQuery(s.ownSummary)},
+		{pattern: "POST /fhir/{type}/{id}/$meta", system: asQuery(s.meta)},
+		{pattern: "POST /fhir/Observation/$lastn", system: asQuery(s.lastN)},
 		{pattern: "POST /fhir/Patient/$summary", person: s.summaryByIdentifier},
 		{pattern: "POST /fhir/Patient/$match", interaction: "$match", typ: "Patient", person: s.match, system: s.match},
 		{pattern: "GET /fhir/Patient/$match", person: methodNotAllowed, system: methodNotAllowed},
@@ -234,9 +243,13 @@ func (s *server) issueOf(err error) *fhir.Issue {
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	i := s.issueOf(err)
 	status := statusOf(i)
+	wrong, isWrong := err.(wrongMethod)
+	if isWrong {
+		status = http.StatusMethodNotAllowed
+	}
 	switch status {
 	case http.StatusMethodNotAllowed:
-		w.Header().Set("Allow", "GET, HEAD, POST")
+		w.Header().Set("Allow", cmp.Or(wrong.allow, "GET, HEAD, POST"))
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="tombolo"`)
 	case http.StatusForbidden:
@@ -264,9 +277,30 @@ func (a allIssues) Unwrap() error { return a[0] }
 
 var notOffered = fhir.Errorf(fhir.NotSupported, "people's records are read through this API: only GET, HEAD and POST are offered to you here")
 
+// A wrongMethod is a request with a method that is not one of its address. RFC 9110 §15.5.6
+type wrongMethod struct {
+	*fhir.Issue
+	allow string
+}
+
+func (w wrongMethod) Unwrap() error { return w.Issue }
+
 func (s *server) nothing(_ http.ResponseWriter, r *http.Request, _ *access.Session) error {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodPost {
-		return notOffered
+	var allow []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := s.mux.Handler(other); method != r.Method && pattern != "" && pattern != "/" {
+			allow = append(allow, method)
+		}
+	}
+	last := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+	switch {
+	case strings.HasPrefix(last, "$") && !strings.Contains(s.operations, " "+last+" "):
+		return noOperation(last, strings.TrimPrefix(r.URL.Path, "/fhir/"))
+	case len(allow) > 0:
+		list := strings.Join(allow, ", ")
+		return wrongMethod{fhir.Errorf(fhir.NotSupported, "%.20s is not offered at this address, which takes %s: a resource is created by POST to its type, and changed by PUT or PATCH to its type and id", r.Method, list), list}
 	}
 	return fhir.Errorf(fhir.NotFound, "there is nothing at this address: see /fhir/metadata for what is offered")
 }

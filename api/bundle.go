@@ -43,6 +43,13 @@ func (s *server) bundle(w http.ResponseWriter, r *http.Request, session *access.
 		}
 		entries = append(entries, &entry{value: v, at: "Bundle.entry[" + strconv.Itoa(len(entries)) + "]"})
 	}
+	wrong := misshapen(res)
+	if len(wrong[-1]) > 0 {
+		return allIssues(wrong[-1])
+	}
+	for i, e := range entries {
+		e.wrong = wrong[i]
+	}
 	switch typ := res.Text("type"); typ {
 	case "transaction":
 		return s.transaction(w, r, own, res, raw, entries)
@@ -53,11 +60,31 @@ func (s *server) bundle(w http.ResponseWriter, r *http.Request, session *access.
 	}
 }
 
+// misshapen is what is wrong with the Bundle itself, beside the resources in it, by entry; -1: with what stands around them.
+func misshapen(bundle *fhir.Resource) map[int][]*fhir.Issue {
+	plain := json.RawMessage(`{"resourceType":"Basic"}`) // in the place of each, which is held to its shape when it is done
+	res, err := fhir.Parse(bundle.Value().Rewrite(func(v fhir.Value) ([]byte, bool) { return plain, v.Key() == "resource" && v.IsObject() }))
+	if err != nil {
+		return map[int][]*fhir.Issue{-1: {fhir.IssueOf(err)}}
+	}
+	by := map[int][]*fhir.Issue{}
+	for _, i := range r4.Check(res, r4.Shape) {
+		n := -1
+		if rest, ok := strings.CutPrefix(i.Expression, "Bundle.entry["); ok {
+			digits, _, _ := strings.Cut(rest, "]")
+			n, _ = strconv.Atoi(digits)
+		}
+		by[n] = append(by[n], i)
+	}
+	return by
+}
+
 // An entry of a Bundle that is sent to be done. Its resource is read from the Bundle's bytes where it is needed, and not kept: a large Bundle's trees would be larger than all else.
 type entry struct {
 	value   fhir.Value
-	oldID   string // of the resource, as it came
-	at      string // its expression
+	oldID   string    // of the resource, as it came
+	wrong   allIssues // with the entry itself
+	at      string    // its expression
 	fullURL string
 	method  string
 	url     *url.URL
@@ -91,6 +118,9 @@ func (s *server) readEntry(r *http.Request, e *entry) error {
 		e.reads = true
 		return nil
 	}
+	if _, ok := order[e.method]; !ok {
+		return e.issue(fhir.NotSupported, ".request.method", "a method of a FHIR server: GET, POST, PUT, PATCH or DELETE")
+	}
 	if !fhir.IsType(path[0]) || len(path) > 2 || e.change.id != "" && !fhir.ValidID(e.change.id) {
 		return e.issue(fhir.ValueError, ".request.url", "an address of this server, such as Patient or Patient/1")
 	}
@@ -98,6 +128,15 @@ func (s *server) readEntry(r *http.Request, e *entry) error {
 		return err
 	}
 	return s.readConditions(r, e, req)
+}
+
+// readWhole is readEntry, and holds the entry itself to R4.
+func (s *server) readWhole(r *http.Request, e *entry) error {
+	err := s.readEntry(r, e)
+	if err == nil && len(e.wrong) > 0 {
+		err = e.wrong
+	}
+	return err
 }
 
 func (s *server) readBody(r *http.Request, e *entry) error {
@@ -199,11 +238,8 @@ var order = map[string]int{"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 
 // transaction does all, or nothing.
 func (s *server) transaction(w http.ResponseWriter, r *http.Request, own *gather.Own, res *fhir.Resource, raw []byte, entries []*entry) error {
 	for _, e := range entries {
-		if err := s.readEntry(r, e); err != nil {
+		if err := s.readWhole(r, e); err != nil {
 			return err
-		}
-		if _, ok := order[e.method]; !ok {
-			return e.issue(fhir.NotSupported, ".request.method", "a method of a FHIR server: GET, POST, PUT, PATCH or DELETE")
 		}
 	}
 	key, err := idempotencyKey(r)
@@ -382,10 +418,8 @@ func (s *server) batch(w http.ResponseWriter, r *http.Request, entries []*entry,
 	answers := make([]fhir.EntryParts, len(entries))
 	for i, e := range entries {
 		turn[i] = i
-		if err := s.readEntry(r, e); err != nil {
+		if err := s.readWhole(r, e); err != nil {
 			answers[i] = s.failed(err)
-		} else if _, ok := order[e.method]; !ok {
-			answers[i] = s.failed(e.issue(fhir.NotSupported, ".request.method", "a method of a FHIR server: GET, POST, PUT, PATCH or DELETE"))
 		}
 	}
 	slices.SortStableFunc(turn, func(a, b int) int { return cmp.Compare(order[entries[a].method], order[entries[b].method]) })

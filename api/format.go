@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"tombolo/access"
 	"tombolo/bulk"
 	"tombolo/fhir"
 	"tombolo/fhir/fhirxml"
@@ -222,6 +223,9 @@ func readBy(r *http.Request, parse func([]byte) (*fhir.Resource, error)) (raw []
 		if f = formats[t]; f == none || strings.Contains(t, "*") || t == "text/html" {
 			return nil, nil, fhir.Errorf(fhir.NotSupported, "send a resource as application/fhir+json or application/fhir+xml").At("Content-Type")
 		}
+		if _, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8") && !strings.EqualFold(params["charset"], "utf8") {
+			return nil, nil, fhir.Errorf(fhir.NotSupported, "send it in UTF-8, in which FHIR is written: charset=utf-8, or none").At("Content-Type") // FHIR R4 http.html#mime-type
+		}
 	}
 	if raw, err = body(r); err != nil {
 		return nil, nil, err
@@ -261,6 +265,26 @@ func parameters(r *http.Request) (fhir.Value, error) {
 		return fhir.Value{}, fhir.Errorf(fhir.Structure, "send a Parameters resource, not a %s", res.Type()).At("resourceType")
 	}
 	return res.Value(), nil
+}
+
+// asQuery is an operation that is asked for by POST, with its parameters in the body, as many clients do. FHIR R4 operations.html#executing
+func asQuery(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request, session *access.Session) error {
+		asked := r.Clone(r.Context())
+		v := r.URL.Query()
+		if r.ContentLength != 0 {
+			params, err := parameters(r)
+			if err != nil {
+				return err
+			}
+			for p := range params.All("parameter") {
+				v.Add(p.Text("name"), parameterText(p))
+			}
+		}
+		asked.Method, asked.Body, asked.ContentLength = http.MethodGet, http.NoBody, 0
+		asked.URL.RawQuery = v.Encode()
+		return h(w, asked, session)
+	}
 }
 
 // A preference is what Prefer says. FHIR R4 http.html#ops, RFC 7240

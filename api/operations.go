@@ -153,6 +153,9 @@ func (s *server) compartment(w http.ResponseWriter, r *http.Request, session *ac
 	if ref.Type() == "Patient" && typ == "*" {
 		return s.searchTypes(w, r, session, ref.ID())
 	}
+	if strings.HasPrefix(typ, "$") {
+		return noOperation(typ, ref.Type()+"/[id]/"+typ)
+	}
 	if ref.Type() != "Patient" || !fhir.IsType(typ) {
 		return fhir.Errorf(fhir.NotFound, "there is nothing at this address: Patient/[id]/[type] searches inside a patient's record, and Patient/[id]/* all of it")
 	}

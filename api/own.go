@@ -22,6 +22,9 @@ func refOf(r *http.Request) (fhir.Ref, error) {
 	if !fhir.IsType(typ) {
 		return "", unknownType(typ)
 	}
+	if strings.HasPrefix(id, "$") {
+		return "", noOperation(id, "[type]/"+id)
+	}
 	if !fhir.ValidID(id) {
 		return "", fhir.Errorf(fhir.NotFound, "there is nothing at this address: an id has 1 to 64 letters, digits, '-' or '.'")
 	}
@@ -32,7 +35,15 @@ func refOf(r *http.Request) (fhir.Ref, error) {
 }
 
 func unknownType(typ string) error {
+	if strings.HasPrefix(typ, "$") {
+		return noOperation(typ, typ)
+	}
 	return fhir.Errorf(fhir.NotFound, "%.40q is not a FHIR R4 resource type", typ)
+}
+
+// noOperation says that there is no such operation where it was asked for.
+func noOperation(name, at string) error {
+	return fhir.Errorf(fhir.NotFound, "there is no operation %.40q at %.60s: /fhir/metadata says which there are, and whether they are asked of the system, a type or one resource", name, at)
 }
 
 func numberInURL() error {
@@ -112,6 +123,9 @@ func (s *server) give(w http.ResponseWriter, r *http.Request, got store.Stored) 
 	if view.whole() {
 		write(w, r, http.StatusOK, got.Body)
 		return nil
+	}
+	if err := view.known(got.Ref.Type()); err != nil && !lenient(r) {
+		return err
 	}
 	res, err := got.Resource()
 	if err != nil {
@@ -227,9 +241,6 @@ func spanOf(r *http.Request, span *gather.Span) error {
 		case "_since":
 			since, err = time.Parse(time.RFC3339, strings.ReplaceAll(v, " ", "+"))
 		case "_at": // FHIR R4 http.html#history
-			if span.ID == "" {
-				return fhir.Errorf(fhir.NotSupported, "_at is offered of one resource's history: of a type or of everything use _since").At(name)
-			}
 			var when fhir.Span
 			when, err = fhir.ParseDate(strings.ReplaceAll(v, " ", "+"))
 			at = &when
@@ -240,15 +251,18 @@ func spanOf(r *http.Request, span *gather.Span) error {
 		case "_format", "_pretty", "_summary", "_elements":
 		default:
 			if !lenient(r) {
-				return fhir.Errorf(fhir.NotSupported, "a history takes _count, _since and, of one resource, _at: leave this out, or send Prefer: handling=lenient").At(name)
+				return fhir.Errorf(fhir.NotSupported, "a history takes _count, _since and _at: leave this out, or send Prefer: handling=lenient").At(name)
 			}
 		}
 		if err != nil {
-			return fhir.Errorf(fhir.ValueError, "this value cannot be read: _count is a number, _since an instant such as 2026-01-31T09:00:00Z").At(name)
+			return fhir.Errorf(fhir.ValueError, "this value cannot be read: _count is a number, _since an instant such as 2026-01-31T09:00:00Z, _at a date or an instant").At(name)
 		}
 	}
 	// Of one resource the versions come newest first: each was current until the one before it in the list.
 	until := time.Time{}
+	if span.ID == "" {
+		span.At, at = at, nil
+	}
 	span.Keep = func(v store.Stored) bool {
 		current := at == nil || v.At.Before(at.End) && (until.IsZero() || until.After(at.Start))
 		until = v.At

@@ -37,6 +37,9 @@ func (s *server) searchOwn(w http.ResponseWriter, r *http.Request, session *acce
 	if err != nil {
 		return allErrors(warnings, err)
 	}
+	if err := (view{elements: q.Elements}).known(typ); err != nil && !lenient(r) {
+		return err
+	}
 	q.Base, q.Patient = s.base(r), patient
 	page, included, err := s.findOwn(r.Context(), own, q)
 	if err != nil {

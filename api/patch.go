@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"sort"
 	"strconv"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
@@ -43,6 +44,9 @@ func readPatch(mediaType string, raw []byte) (*patch, error) {
 			return nil, err
 		}
 		p, err := jsonpatch.DecodePatch(raw)
+		if wrong := wrongOperation(raw); wrong != nil {
+			return nil, wrong
+		}
 		if err != nil {
 			return nil, fhir.Errorf(fhir.Structure, "a JSON Patch is an array of operations, each an object with op and path (RFC 6902)")
 		}
@@ -69,10 +73,45 @@ func (p *patch) apply(r *fhir.Resource) (*fhir.Resource, error) {
 	}
 	out, err := applied(p.json, r.Raw())
 	if err != nil {
-		// The library's words quote the content: say which operation, not what.
-		return nil, fhir.Errorf(fhir.Processing, "the patch does not fit: a test failed, or a path is not there. Read the resource, and make the patch again")
+		return nil, p.misfit(r)
 	}
 	return reshaped(out)
+}
+
+// misfit says which operation does not fit: the first with which the patch up to it does not. The library's words quote the content, and these do not.
+func (p *patch) misfit(r *fhir.Resource) error {
+	n := sort.Search(len(p.json)-1, func(n int) bool {
+		_, err := applied(p.json[:n+1], r.Raw())
+		return err != nil
+	})
+	op := p.json[n]
+	path, _ := op.Path()
+	if op.Kind() == "test" {
+		return fhir.Errorf(fhir.Processing, "the test of %.200q does not hold, and nothing was changed. Read the resource, and make the patch again", path).At("[" + strconv.Itoa(n) + "]")
+	}
+	return fhir.Errorf(fhir.Processing, "%s %.200q does not fit: the path is not there, or what it needs is missing; nothing was changed. Read the resource, and make the patch again", op.Kind(), path).At("[" + strconv.Itoa(n) + "]")
+}
+
+// wrongOperation says which operation of a JSON Patch is none. RFC 6902 §4
+func wrongOperation(raw []byte) error {
+	list, err := fhir.ParseValue(raw)
+	if err != nil || !list.IsArray() {
+		return nil
+	}
+	i := 0
+	for op := range list.Children() {
+		at := "[" + strconv.Itoa(i) + "]"
+		switch op.Text("op") {
+		case "add", "replace", "test", "remove", "move", "copy":
+			if !op.Member("path").IsString() {
+				return fhir.Errorf(fhir.Required, "each operation has a path, such as /name/0/family (RFC 6901)").At(at + ".path")
+			}
+		default:
+			return fhir.Errorf(fhir.Structure, "an operation is an object whose op is add, remove, replace, move, copy or test").At(at + ".op")
+		}
+		i++
+	}
+	return nil
 }
 
 // applied is what the library makes of a patch. One that it cannot bear, such as a test without a value, is a patch that does not fit.

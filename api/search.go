@@ -16,6 +16,10 @@ import (
 
 // query reads a search's parameters from the URL, and from the form of a POST _search. FHIR R4 http.html#search
 func query(r *http.Request) (url.Values, error) {
+	// What stands in a body of another type would be passed over, and everything be found. FHIR R4 http.html#search
+	if r.Method == http.MethodPost && r.ContentLength != 0 && mediaType(r) != "application/x-www-form-urlencoded" {
+		return nil, fhir.Errorf(fhir.NotSupported, "send the parameters of a search as application/x-www-form-urlencoded: name=value&name=value").At("Content-Type")
+	}
 	if err := r.ParseForm(); err != nil {
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 			return nil, err

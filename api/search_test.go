@@ -313,7 +313,34 @@ func TestTheHistoryAtAMoment(t *testing.T) {
 			t.Errorf("at %s version %v was current, want %s", moment, got, want)
 		}
 	}
-	s.do("GET", "Patient/_history?_at=2026", nil).want(t, 400)
+	// Of a type and of everything, each resource is there as it was then, and what was deleted before is not.
+	other := s.made(patientJSON("Other"))
+	s.do("DELETE", other, nil).want(t, 204)
+	for _, path := range []string{"Patient/_history", "_history"} {
+		for moment, want := range map[string]string{at[0]: id + "/1", at[1]: id + "/2", at[2]: id + "/3", "2000-01-01": "", "2999": id + "/4"} {
+			var got []string
+			next := path + "?_count=1&_at=" + url.QueryEscape(moment)
+			for next != "" { // a page at a time
+				a := s.do("GET", next, nil).want(t, 200)
+				next = ""
+				for e := range a.value(t).All("entry.resource") {
+					got = append(got, e.Text("resourceType")+"/"+e.Text("id")+"/"+e.Text("meta.versionId"))
+				}
+				for l := range a.value(t).All("link") {
+					if l.Text("relation") == "next" {
+						next = strings.TrimPrefix(l.Text("url"), s.url+"/")
+					}
+				}
+			}
+			got = slices.DeleteFunc(got, func(x string) bool { return !strings.HasPrefix(x, "Patient/") })
+			if strings.Join(got, " ") != want {
+				t.Errorf("at %s %s has %v, want %s", moment, path, got, want)
+			}
+		}
+	}
+	if n := len(slices.Collect(s.do("GET", "Patient/_history?_at=2000/2999", nil).value(t).All("entry"))); n != 0 {
+		t.Errorf("%d versions at no date", n)
+	}
 	s.do("GET", id+"/_history?_at=now", nil).want(t, 400)
 }
 

@@ -74,6 +74,9 @@ func (s *server) across(r *http.Request, v url.Values, patient string, custom se
 			return a, nil, fhir.Errorf(fhir.ValueError, "%.40q is not a FHIR R4 resource type", typ).At("_type")
 		}
 		q, issues, err := search.ParseWith(custom, typ, v, !lenient(r))
+		if x := fhir.IssueOf(err); x != nil && x.Type == fhir.Invalid && !a.named && strings.Contains(x.Text, "has no search parameter") {
+			return a, nil, fhir.Errorf(fhir.Invalid, "not every type has this parameter: say which types with _type=Patient,Condition, or ask for what all have, such as _id, _tag or _lastUpdated").At(x.Expression)
+		}
 		if err != nil {
 			return a, issues, err
 		}

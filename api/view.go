@@ -30,6 +30,19 @@ func viewOf(r *http.Request) (view, error) {
 	return v, nil
 }
 
+// known holds _elements to those that a type has, so that one that is misspelt is not passed over.
+func (v view) known(typ string) error {
+	t := r4.TypeOf(typ)
+	for _, e := range v.elements {
+		name, _, _ := strings.Cut(strings.TrimPrefix(e, typ+"."), ".")
+		if el, _ := t.Member(name); el != nil || name == "id" || name == "resourceType" || slices.ContainsFunc(t.Elements, func(x *r4.Element) bool { return x.Name == name }) {
+			continue
+		}
+		return fhir.Errorf(fhir.Invalid, "%s has no element %.60q", typ, name).At("_elements")
+	}
+	return nil
+}
+
 func (v view) whole() bool { return len(v.elements) == 0 && (v.summary == "" || v.summary == "false") }
 
 // of is the part of a resource that is wanted, marked as a part. FHIR R4 valueset-common-tags.html (SUBSETTED)

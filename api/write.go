@@ -429,6 +429,9 @@ func concurrency(ctx context.Context, tx *intake.Writing, c change, was *fhir.Re
 	if err != nil {
 		return err
 	}
+	if _, ok := versionIn(c.ifMatch); !ok && strings.TrimSpace(c.ifMatch) != "*" {
+		return fhir.Errorf(fhir.ValueError, "this is no version: write it as the ETag has it, W/\"%d\"", version).At("If-Match")
+	}
 	if want, ok := versionIn(c.ifMatch); strings.TrimSpace(c.ifMatch) != "*" && (!ok || want != version) {
 		return fhir.Errorf(fhir.Conflict, "somebody else changed it: it is at version %d now. Read it, and make the change again", version).At("If-Match")
 	}

@@ -429,6 +429,23 @@ func (s *Service) sweep(ctx context.Context) error {
 	return nil
 }
 
+// All gives every job that there is, of all systems, oldest first: those that have ended, too, until their files go.
+func (s *Service) All(ctx context.Context) ([]Job, error) {
+	var all []Job
+	for item, err := range s.o.Store.View(Bucket).Scan(ctx, "job/") {
+		if err != nil {
+			return nil, err
+		}
+		var j Job
+		if err := json.Unmarshal(item.Value, &j); err != nil {
+			return nil, fmt.Errorf("read %s: %w", item.Key, err)
+		}
+		all = append(all, j)
+	}
+	slices.SortFunc(all, func(a, b Job) int { return a.Begun.Compare(b.Begun) })
+	return all, nil
+}
+
 // next does one job, if one waits.
 func (s *Service) next(ctx context.Context) (did bool, err error) {
 	var waiting []Job

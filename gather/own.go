@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"tombolo/access"
 	"tombolo/audit"
@@ -227,6 +228,8 @@ type Span struct {
 	Before   events.Seq // 0: from the newest
 	Count    int
 	Keep     func(at store.Stored) bool // nil: all
+	// At is a time in which a version of a type's or the whole history was current at some moment; nil: any. (Of one resource, Keep sees all of its versions.)
+	At *fhir.Span
 }
 
 // History gives versions, newest first, deletions among them, and where to go on (0: at the end).
@@ -241,7 +244,7 @@ func (o *Own) History(ctx context.Context, span Span, query string) (found []sto
 		}
 		var failed error
 		changed, after, err := o.g.o.Kept.Before(ctx, span.Before, span.Count, func(e events.Event) bool {
-			return e.Source == o.source && (span.Type == "" || e.Ref.Type() == span.Type) && (span.Keep == nil || span.Keep(store.Stored{Ref: e.Ref, At: e.At})) && o.sees(ctx, e, &failed)
+			return e.Source == o.source && (span.Type == "" || e.Ref.Type() == span.Type) && (span.Keep == nil || span.Keep(store.Stored{Ref: e.Ref, At: e.At})) && (span.At == nil || o.current(ctx, e, *span.At)) && o.sees(ctx, e, &failed)
 		})
 		if err = errors.Join(err, failed); err != nil {
 			return nil, 0, err
@@ -259,6 +262,18 @@ func (o *Own) History(ctx context.Context, span Span, query string) (found []sto
 		}
 	}
 	return found, next, o.show(ctx, audit.Read, query, found...)
+}
+
+// current reports whether the version that an event made was current at some moment of a time: it is from before its end, and the next is from after its beginning. A next version that
+// is damaged is as none: what it replaced is shown.
+func (o *Own) current(ctx context.Context, e events.Event, at fhir.Span) bool {
+	made := e.At.Truncate(time.Millisecond) // as it is stored
+	if !made.Before(at.End) || !made.Before(at.Start) {
+		return made.Before(at.End)
+	}
+	all, _ := o.g.o.Kept.History(ctx, e.Ref)
+	i := slices.IndexFunc(all, func(s store.Stored) bool { return s.Version == e.Version+1 })
+	return i < 0 || all[i].At.After(at.Start)
 }
 
 func (o *Own) instanceHistory(ctx context.Context, span Span) (found []store.Stored, next events.Seq, err error) {

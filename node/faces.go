@@ -69,6 +69,9 @@ func (n *Node) Desk(ctx context.Context, _ *access.Session) (*web.DeskState, err
 	if out.Notices, err = n.noticeStates(ctx); err != nil {
 		return nil, err
 	}
+	if out.Jobs, err = n.jobStates(ctx); err != nil {
+		return nil, err
+	}
 	differs, err := n.services.Differences(ctx)
 	if err != nil {
 		return nil, err
@@ -224,6 +227,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.n.collectFeeds(ch)
 	c.n.collectLocators(ch)
 	c.n.collectNotices(ch)
+	c.n.collectJobs(ch)
 	for _, r := range c.n.registers {
 		if left, err := r.Waiting(context.Background()); err == nil {
 			ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(left), r.sys.ID)

@@ -210,7 +210,7 @@ func parseSort(q *Query, v string) error {
 var notOffered = map[string]string{
 	"_filter":        "_filter is not offered: use ordinary parameters",
 	"_query":         "named queries are not offered",
-	"_type":          "search across types is not offered: search each type by itself",
+	"_type":          "a search across types is asked of the base, [base]?_type=…: leave it out here",
 	"_contained":     "contained resources are not searched",
 	"_containedType": "contained resources are not searched",
 	"_score":         "answers carry no score",

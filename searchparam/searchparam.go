@@ -323,6 +323,23 @@ const (
 // pageOf is how many resources are indexed in one transaction.
 const pageOf = 200
 
+// All gives the SearchParameters of every system that has some.
+func (x *Index) All(ctx context.Context) (map[string][]Parameter, error) {
+	all := map[string][]Parameter{}
+	for item, err := range x.o.Store.View(Bucket).Scan(ctx, "p/") {
+		if err != nil {
+			return nil, err
+		}
+		source := strings.TrimPrefix(item.Key, "p/")
+		c, err := x.read(source, item.Value)
+		if err != nil {
+			return nil, err
+		}
+		all[source] = c.all
+	}
+	return all, nil
+}
+
 // step indexes a page of one parameter, if one is to be indexed.
 func (x *Index) step(ctx context.Context) (did bool, err error) {
 	for item, err := range x.o.Store.View(Bucket).Scan(ctx, "p/") {

@@ -28,6 +28,7 @@ type DeskState struct {
 	Registered []RegisteredState  // at this region's own locator, by custodian
 	Stages     []policy.StageLine // of each system's release
 	Notices    []NoticeState      // systems' Subscriptions, those in trouble first
+	Jobs       []JobState         // what is done in the background for systems, what goes on first
 }
 
 // A LocatorState is a record locator above the region's, as operators see it: how it is asked, and how far it has been told.
@@ -54,6 +55,26 @@ type NoticeState struct {
 
 // Word is its state in a word.
 func (n NoticeState) Word() stateWord { return deskStates[n.State] }
+
+// A JobState is something that is done in the background for a system, as operators see it: an export, an import, or a SearchParameter that is being indexed.
+type JobState struct {
+	System, ID, What string
+	State            string // "ok", "failing", "silent" (it waits)
+	Progress         string
+	Done             int // resources given, taken or looked at
+	Begun, Ended     time.Time
+}
+
+// Word is its state in a word.
+func (j JobState) Word() stateWord {
+	switch {
+	case j.State == "ok" && !j.Ended.IsZero():
+		return stateWord{"Ended", "✓", "muted"}
+	case j.State == "silent":
+		return stateWord{"Waiting", "◐", "warn"}
+	}
+	return deskStates[j.State]
+}
 
 // A RegisteredState is how many pointers there are of a kind.
 type RegisteredState struct {

@@ -48,6 +48,9 @@ func (fakeDesk) Desk(context.Context, *access.Session) (*DeskState, error) {
 		Stages: policy.StageLines(stagedRegion, today),
 		Notices: []NoticeState{{System: "rx1-app", ID: "new-results", Owner: "Severn Acute Trust", State: "failing", Problem: "it answered 503 Service Unavailable", Events: 412, Waits: 9, Since: today.Add(-2 * time.Hour)},
 			{System: "rx1-app", ID: "admissions", Owner: "Severn Acute Trust", State: "ok", Events: 12}},
+		Jobs: []JobState{{System: "rx1-app", ID: "bn2c0vq7m4", What: "export", State: "ok", Progress: "patients: 12400 resources given", Done: 12400, Begun: today.Add(-time.Minute)},
+			{System: "rx1-app", ID: "theatre-list", What: "SearchParameter", State: "ok", Progress: "type 1 of 2: 5200 resources looked at", Done: 5200},
+			{System: "rx1-app", ID: "q5z0x8b1aa", What: "import", State: "failing", Progress: "Given up: the disk is nearly full", Done: 3, Begun: today.Add(-3 * time.Hour), Ended: today.Add(-2 * time.Hour)}},
 	}, nil
 }
 
