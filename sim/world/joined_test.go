@@ -129,3 +129,96 @@ func TestAJoinedRecordIsSearchedLikeAnyServersRecord(t *testing.T) {
 	}
 	t.Logf("%d entries read by their ids", read)
 }
+
+// What narrows $everything, and what comes with a search the other way round, is of a joined record as of any.
+func TestAJoinedRecordIsNarrowedAndFollowedBackwards(t *testing.T) {
+	c := severn(t)
+	status, b, err := c.gather("doctor", nhs(c.w.Person(cast.Main)))
+	if err != nil || status != 200 {
+		t.Fatal(status, err)
+	}
+	id := personOf(b)
+	ask := func(path string, mode string) (out []*fhir.Resource) {
+		t.Helper()
+		status, b := get(t, c.w, path, sim.TokenPrefix+"doctor")
+		if status != 200 {
+			t.Fatalf("%s: %d %.400s", path, status, b.raw)
+		}
+		for _, e := range b.entries {
+			if e.Mode == mode && e.Resource.Type() != "Provenance" && e.Resource.Type() != "OperationOutcome" {
+				out = append(out, e.Resource)
+			}
+		}
+		return out
+	}
+	refs := func(all []*fhir.Resource) (out []string) {
+		for _, r := range all {
+			out = append(out, string(r.Ref()))
+		}
+		return out
+	}
+	at := "/fhir/Patient/" + id + "/$everything"
+	whole := ask(at, "match")
+	of := func(typ string) (out []string) {
+		for _, r := range whole {
+			if r.Type() == typ {
+				out = append(out, string(r.Ref()))
+			}
+		}
+		return out
+	}
+	if got, want := refs(ask(at+"?_type=Observation,Condition", "match")), append(of("Observation"), of("Condition")...); len(want) < 4 || len(got) != len(want) || slices.ContainsFunc(want, func(r string) bool { return !slices.Contains(got, r) }) {
+		t.Errorf("by type: %q, want %q", got, want)
+	}
+	if got := refs(ask(at+"?_since=1900-01-01T00:00:00Z", "match")); !slices.Equal(got, refs(whole)) {
+		t.Errorf("since long ago: %q", got)
+	}
+	// What a source does not say the time of is never left out: it may have changed.
+	later := ask(at+"?_since=2999-01-01T00:00:00Z", "match")
+	if len(later) >= len(whole) || slices.ContainsFunc(later, func(r *fhir.Resource) bool { return r.Text("meta.lastUpdated") != "" }) {
+		t.Errorf("since a day to come: %q", refs(later))
+	}
+	dated := func(r *fhir.Resource) string { return r.Text("effectiveDateTime") }
+	observed := 0
+	for _, r := range whole {
+		if day := dated(r); day != "" && r.Type() == "Observation" {
+			observed++
+			in, out := refs(ask(at+"?_type=Observation&start="+day[:10]+"&end="+day[:10], "match")), refs(ask(at+"?_type=Observation&end="+"1900-01-01", "match"))
+			if !slices.Contains(in, string(r.Ref())) || slices.Contains(out, string(r.Ref())) {
+				t.Errorf("%s of %s is among those of its day: %v, and of long before: %v", r.Ref(), day, slices.Contains(in, string(r.Ref())), slices.Contains(out, string(r.Ref())))
+			}
+			break
+		}
+	}
+	if observed == 0 {
+		t.Error("no Observation has a date")
+	}
+	// Backwards: from what is pointed at to what points at it, by _revinclude and by _has.
+	followed := 0
+	for _, way := range [][3]string{{"Observation", "encounter", "Encounter"}, {"Condition", "encounter", "Encounter"}, {"MedicationRequest", "encounter", "Encounter"},
+		{"DiagnosticReport", "result", "Observation"}, {"Procedure", "encounter", "Encounter"}, {"Encounter", "part-of", "Encounter"}, {"MedicationStatement", "part-of", "MedicationRequest"}} {
+		from, param, to := way[0], way[1], way[2]
+		for _, r := range whole {
+			target := ""
+			for _, path := range []string{"encounter.reference", "result.reference", "hasMember.reference", "partOf.reference"} {
+				if ref := r.Text(path); r.Type() == from && strings.HasPrefix(ref, to+"/") && slices.Contains(of(to), ref) {
+					target = ref
+				}
+			}
+			if target == "" {
+				continue
+			}
+			followed++
+			if got := refs(ask("/fhir/"+to+"?patient="+id+"&_revinclude="+from+":"+param, "include")); !slices.Contains(got, string(r.Ref())) {
+				t.Errorf("%s points at %s by %s, and with the %ss came %q", r.Ref(), target, param, to, got)
+			}
+			if got := refs(ask("/fhir/"+to+"?patient="+id+"&_has:"+from+":"+param+":_id="+r.ID(), "match")); !slices.Contains(got, target) || len(got) == len(of(to)) {
+				t.Errorf("%s points at %s by %s, and _has finds %q", r.Ref(), target, param, got)
+			}
+			break
+		}
+	}
+	if followed == 0 {
+		t.Error("nothing in the record points at something else in it")
+	}
+}
