@@ -19,7 +19,7 @@ func (d fakeDesk) Feed(ctx context.Context, s *access.Session, source string) (*
 	held.Hash = "0a1b2c"
 	return &FeedState{SourceState: st.Sources[0], Duplicates: 7, Reused: 3, LastReused: today.Add(-time.Hour), Held: []Quarantined{held}, More: 2,
 		Wire: []Count{{What: "Connections open now", N: 8}, {What: "Bytes that were no whole frame, kept", N: 4, Odd: true}},
-		Gaps: []Gap{{"ZU1-2 in ADT^A01", 212}, {"IN1-2 in ADT^A08", 3}}, Sampled: 300, Gappable: true}, nil
+		Gaps: []Gap{{"ZU1-2 in ADT^A01", 212}, {"IN1-2 in ADT^A08", 3}, {"PID-3.4.2 in ADT^A01", 290}, {"PID-15(2…) in ADT^A31", 4}}, Sampled: 300, Gappable: true}, nil
 }
 
 func (d fakeDesk) OpenHeld(ctx context.Context, s *access.Session, source, hash, reason string) (Quarantined, []byte, error) {
