@@ -402,5 +402,27 @@ func FuzzDeliveries(f *testing.F) {
 			}
 			checkDelivery(t, "fuzz", d)
 		}
+		o := trust.withDefaults()
+		for raw := range Split(data) {
+			m, err := Parse(raw, ParseOptions{Charset: o.Charset})
+			if err != nil {
+				continue
+			}
+			plain, err := Map(m, raw, o)
+			if err != nil {
+				continue
+			}
+			followed := *m
+			followed.told = new(told)
+			seen, made, err := trace(&followed, raw, o)
+			if err != nil || !bytes.Equal(Golden(made), Golden(plain)) {
+				t.Fatalf("that it is noted what is read changes what is made: %v", err)
+			}
+			for _, l := range seen.unreadParts(nil) {
+				if len(l.Place) < 5 {
+					t.Fatalf("%q is told of at %q", l.Text, l.Place)
+				}
+			}
+		}
 	})
 }
