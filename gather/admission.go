@@ -49,21 +49,20 @@ func newAdmission(atOnce int) *admission {
 	return a
 }
 
-// crowded is what those are told who are turned away. It says nothing of whom they asked for: nothing has been looked at.
-func crowded() *fhir.Issue {
-	return fhir.Errorf(fhir.Transient, "more records are being opened at the moment than this server can join in time: try again in a few seconds")
-}
+// errCrowded is what those are told who are turned away. It says nothing of whom they asked for: nothing has been looked at. It is made once: whoever allocates
+// while memory is being collected helps with that first, and a rush is when it is.
+var errCrowded = fhir.Errorf(fhir.Transient, "more records are being opened at the moment than this server can join in time: try again in a few seconds")
 
 // enter lets a gathering in, which must leave when it is done, or turns it away.
 func (a *admission) enter() (leave func(), err error) {
 	a.look()
 	if few := a.up(min(a.few, a.most)); !few {
 		if !a.down() {
-			return nil, crowded()
+			return nil, errCrowded
 		}
 		if !a.up(a.most) {
 			a.room.Add(1)
-			return nil, crowded()
+			return nil, errCrowded
 		}
 	}
 	var left atomic.Bool

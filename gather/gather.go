@@ -268,7 +268,7 @@ func (g *Gatherer) FindInEmergency(ctx context.Context, s *access.Session, id fh
 // was found, for whichever reason, come after the same time.
 func (g *Gatherer) find(ctx context.Context, s *access.Session, id fhir.Identifier, emergency *policy.Glass) (string, error) {
 	if g.gate.full() { // whoever is found could not be shown
-		return "", crowded()
+		return "", errCrowded
 	}
 	id = id.Canonical()
 	if err := id.Check(); err != nil {

@@ -80,22 +80,24 @@ func BenchmarkOverload(b *testing.B) {
 	})
 	id := bn.person(b, bn.as(b, "doctor"))
 	// run has so many readers ask again and again for a while; one who is turned away waits before they come again.
-	run := func(readers int, every time.Duration) (served, incomplete int, turnedAway []time.Duration, took time.Duration) {
+	run := func(readers int, every time.Duration) (served, incomplete int, turnedAway, decided []time.Duration, took time.Duration) {
 		var mu sync.Mutex
 		var wg sync.WaitGroup
 		begun := time.Now()
 		for i := range readers {
 			wg.Go(func() {
 				s := bn.as(b, "doctor")
+				ask := gather.Ask{Query: fmt.Sprint(i)}
 				due := begun.Add(time.Duration(i) * every / time.Duration(readers))
 				for time.Since(begun) < 2500*time.Millisecond {
 					time.Sleep(time.Until(due))
-					rec, err := bn.Record(b.Context(), s, id, gather.Ask{Query: fmt.Sprint(i)})
+					at := time.Now()
+					rec, err := bn.Record(b.Context(), s, id, ask)
 					answered := time.Now()
 					mu.Lock()
 					switch {
 					case fhir.Is(err, fhir.Transient):
-						turnedAway = append(turnedAway, answered.Sub(due))
+						turnedAway, decided = append(turnedAway, answered.Sub(due)), append(decided, answered.Sub(at))
 					case err != nil:
 						b.Error(err)
 					case slices.ContainsFunc(rec.Lanes, func(l gather.Lane) bool { return l.State == gather.Failed }):
@@ -111,27 +113,29 @@ func BenchmarkOverload(b *testing.B) {
 			})
 		}
 		wg.Wait()
-		return served, incomplete, turnedAway, time.Since(begun)
+		return served, incomplete, turnedAway, decided, time.Since(begun)
 	}
 	for b.Loop() {
 		const readers, turns = 1000, 4
 		var capacity, goodput, seconds float64
 		var incomplete int
-		var away []time.Duration
+		var away, quick []time.Duration
 		for range turns {
-			served, _, _, took := run(16*runtime.GOMAXPROCS(0), 0)
+			served, _, _, _, took := run(16*runtime.GOMAXPROCS(0), 0)
 			calm := float64(served) / took.Seconds()
-			rushed, lacking, refused, took := run(readers, time.Duration(readers/(10*calm)*float64(time.Second)))
+			rushed, lacking, refused, decided, took := run(readers, time.Duration(readers/(10*calm)*float64(time.Second)))
 			capacity, goodput, seconds = capacity+calm/turns, goodput+float64(rushed)/took.Seconds()/turns, seconds+took.Seconds()
-			incomplete, away = incomplete+lacking, append(away, refused...)
+			incomplete, away, quick = incomplete+lacking, append(away, refused...), append(quick, decided...)
 		}
 		slices.Sort(away)
+		slices.Sort(quick)
 		b.ReportMetric(capacity, "capacity/s")
 		b.ReportMetric(goodput/capacity, "goodput/capacity")
 		b.ReportMetric(float64(incomplete), "incomplete")
 		b.ReportMetric(float64(len(away))/seconds, "refused/s")
 		if n := len(away); n > 0 {
 			b.ReportMetric(float64(away[n*99/100].Microseconds())/1000, "refusal-p99-ms")
+			b.ReportMetric(float64(quick[n*99/100].Microseconds())/1000, "deciding-p99-ms")
 		}
 	}
 }
