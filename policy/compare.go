@@ -109,16 +109,26 @@ type Change struct {
 	Agreement    string // the one that opens it now, or that did
 }
 
-func (c Change) String() string { return c.words(func(_, code string) string { return code }) }
+func (c Change) String() string { return c.sentence(func(_, code string) string { return code }) }
 
-// Words is String with the names of roles, organisations, headings and systems beside their codes, as the files have them: the first that knows one names it.
-func (c Change) Words(files ...*region.Region) string {
-	return c.words(func(kind, code string) string {
-		if name := nameIn(kind, code, files); name != "" && !strings.EqualFold(name, code) {
-			return code + " (" + name + ")"
+// Words is String as people read it: by the names of roles, purposes and headings, and of organisations and systems with their codes behind, as the files have them; the first that knows
+// one names it.
+func (c Change) Words(files ...*region.Region) string { return c.sentence(named(files)) }
+
+// named gives what a code of a kind is called, in files.
+func named(files []*region.Region) func(kind, code string) string {
+	return func(kind, code string) string {
+		name := nameIn(kind, code, files)
+		switch {
+		case name == "":
+			return code
+		case kind != "organisation" && kind != "system":
+			return name
+		case strings.EqualFold(name, code):
+			return code
 		}
-		return code
-	})
+		return name + " (" + code + ")"
+	}
 }
 
 func nameIn(kind, code string, files []*region.Region) string {
@@ -126,6 +136,8 @@ func nameIn(kind, code string, files []*region.Region) string {
 	case "role":
 		info, _ := Role(code).Info()
 		return info.Name
+	case "purpose":
+		return Purpose(code).Words()
 	case "heading":
 		for _, h := range dataset.All {
 			if string(h.Heading) == code {
@@ -149,7 +161,7 @@ func nameIn(kind, code string, files []*region.Region) string {
 	return ""
 }
 
-func (c Change) words(say func(kind, code string) string) string {
+func (c Change) sentence(say func(kind, code string) string) string {
 	verb := "closes"
 	if c.Opens {
 		verb = "opens"
@@ -166,7 +178,7 @@ func (c Change) words(say func(kind, code string) string) string {
 	if c.Unit != "" {
 		of = c.Unit + " at " + of
 	}
-	return fmt.Sprintf("%s%s: %s of %s, for %s, see %s of %s%s", when, verb, each("role", c.Roles, say), say("organisation", c.Organisation), list(c.Purposes), each("heading", c.Headings, say), of, by)
+	return fmt.Sprintf("%s%s: %s of %s, for %s, see %s of %s%s", when, verb, each("role", c.Roles, say), say("organisation", c.Organisation), each("purpose", c.Purposes, say), each("heading", c.Headings, say), of, by)
 }
 
 func each[T ~string](kind string, what []T, say func(kind, code string) string) string {
@@ -298,59 +310,3 @@ var order = func() map[dataset.Heading]int {
 	}
 	return m
 }()
-
-// Agreed is what of a region file decides: two files that agree in it decide alike. Version, author and reason are not of it.
-func Agreed(r *region.Region) string {
-	var b strings.Builder
-	for _, o := range r.Organisations {
-		fmt.Fprintf(&b, "organisation %s %s part of %q\n", o.ODS, o.Kind, o.PartOf)
-		if o.SucceededBy != "" {
-			fmt.Fprintf(&b, "organisation %s succeeded by %s\n", o.ODS, o.SucceededBy)
-		}
-	}
-	for _, s := range r.Systems {
-		fmt.Fprintf(&b, "system %s of %s release %s labels %v summary %q\n%s", s.ID, s.Organisation, releaseText(&s.Release), s.Labels, s.Options["summary-care-record"], stageTexts(&s))
-	}
-	for _, a := range r.Agreements {
-		headings, until := "all", ""
-		if !a.AllHeadings {
-			headings = list(a.Headings)
-		}
-		if !a.Until.IsZero() {
-			until = " until before " + a.Until.Format(time.DateOnly)
-		}
-		if len(a.Roles) > 0 {
-			until += " for " + strings.Join(a.Roles, ", ") + " only"
-		}
-		fmt.Fprintf(&b, "agreement %s: between %s; for %s; headings %s; basis %q; from %s%s\n", a.ID, strings.Join(a.Parties, ", "), strings.Join(a.Purposes, ", "), headings,
-			a.Basis, a.From.Format(time.DateOnly), until)
-	}
-	for _, u := range r.Users {
-		if len(u.Workgroups) > 0 {
-			fmt.Fprintf(&b, "user %s workgroups %v\n", u.ID, u.Workgroups)
-		}
-	}
-	for _, set := range region.SensitiveSets {
-		if way := r.Policy.Sensitive[set]; way != "" {
-			fmt.Fprintf(&b, "sensitive %s %s\n", set, way)
-		}
-	}
-	return b.String()
-}
-
-// Diff is the lines of Agreed that two files differ in, with - and + before them.
-func Diff(was, is *region.Region) []string {
-	before, after := strings.Split(strings.TrimSpace(Agreed(was)), "\n"), strings.Split(strings.TrimSpace(Agreed(is)), "\n")
-	var out []string
-	for _, l := range before {
-		if !slices.Contains(after, l) {
-			out = append(out, "- "+l)
-		}
-	}
-	for _, l := range after {
-		if !slices.Contains(before, l) {
-			out = append(out, "+ "+l)
-		}
-	}
-	return out
-}

@@ -29,6 +29,18 @@ var purposeCodes = map[Purpose]string{
 // Code is the purpose's HL7 v3-PurposeOfUse code.
 func (p Purpose) Code() string { return purposeCodes[p] }
 
+// purposeWords are the purposes as people read them.
+var purposeWords = map[Purpose]string{DirectCare: "direct care", Emergency: "emergencies", Safeguarding: "safeguarding", Administration: "administration of care",
+	PatientRequest: "the person's own reading", Research: "research", Planning: "planning"}
+
+// Words are the purpose as people read it.
+func (p Purpose) Words() string {
+	if w := purposeWords[p]; w != "" {
+		return w
+	}
+	return string(p)
+}
+
 // Secondary reports whether the purpose is other than somebody's own care: the National Data Opt-Out is for these, and only these.
 func (p Purpose) Secondary() bool { return p == Research || p == Planning }
 

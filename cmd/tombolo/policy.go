@@ -262,7 +262,7 @@ func policySimulate() *cobra.Command {
 			}
 			out := c.OutOrStdout()
 			diff := policy.Diff(was, is)
-			for _, l := range diff {
+			for _, l := range policy.DiffWords(was, is) {
 				fmt.Fprintln(out, l)
 			}
 			if len(diff) > 0 && (is.Policy.Version == "" || is.Policy.Version == was.Policy.Version || is.Policy.Author == "") {
