@@ -53,20 +53,14 @@ func WriteFlows(w io.Writer, r *region.Region, at time.Time) error {
 		if len(a.Roles) > 0 {
 			who = strings.Join(a.Roles, ", ")
 		}
-		row(&b, a.ID, strings.Join(parties, "; "), strings.Join(a.Purposes, ", "), headings, who, orDash(a.Basis), inForce(a, at))
+		row(&b, a.ID, strings.Join(parties, "; "), each("purpose", a.Purposes, named(nil)), headings, who, orDash(a.Basis), inForce(a, at))
 	}
-	b.WriteString("\n## Out of the region\n\n| to | what | how |\n|---|---|---|\n")
-	for _, n := range r.Neighbours {
-		kept := "shown and not kept"
-		if n.Limits.LastGood > 0 {
-			kept = "shown, and the last of it kept for " + n.Limits.LastGood.String()
-		}
-		row(&b, orID(n.Name, n.ID), "the national number and headings asked for, with who asks and why; what it answers is "+kept, "a "+n.Kind+" node at "+n.Address)
+	b.WriteString("\n## Out of the node\n\nBeside whoever opens a record on its pages under an agreement.\n\n| to | what | how |\n|---|---|---|\n")
+	flows := outFlows(r)
+	for _, f := range flows {
+		row(&b, f.to, f.what, f.how)
 	}
-	if r.Audit.Feed != "" {
-		row(&b, "the audit repository", "who looked at whose record, when and why; no clinical content", r.Audit.Feed)
-	}
-	if len(r.Neighbours) == 0 && r.Audit.Feed == "" {
+	if len(flows) == 0 {
 		row(&b, "nobody", "–", "–")
 	}
 	b.WriteString("\n## Kept apart\n\n| what | done with it |\n|---|---|\n")
