@@ -364,13 +364,13 @@ func (g *Gatherer) deny(ctx context.Context, s *access.Session, personID string,
 		return fhir.Errorf(fhir.NoStore, "the access could not be recorded, so nothing is shown: %w", err)
 	}
 	s.Missed()
-	g.even(ctx, s)
+	g.Even(ctx, s)
 	return unknown()
 }
 
-// even waits until a refusal is due: whether somebody is unknown or refused, and how much is known of them, makes a difference of microseconds that
+// Even waits until a refusal is due: whether somebody is unknown or refused, and how much is known of them, makes a difference of microseconds that
 // must not be seen. What is looked at takes as long as it takes, and so an answer comes only at certain times after the question.
-func (g *Gatherer) even(ctx context.Context, s *access.Session) {
+func (g *Gatherer) Even(ctx context.Context, s *access.Session) {
 	began := s.Began()
 	if g.o.Even <= 0 || began.IsZero() {
 		return

@@ -185,8 +185,16 @@ func (x *registered) write(ctx context.Context, by nrlface.Caller, kind audit.Ki
 	return x.remember(ctx, by, kind, person, p.Subject(), what)
 }
 
-// Get implements nrlface.Registry.
+// Get implements nrlface.Registry. That a consumer is told of nothing is answered when a refusal is due, whether there is nothing or it is withheld.
 func (x *registered) Get(ctx context.Context, by nrlface.Caller, id string) (nrl.Pointer, error) {
+	p, err := x.get(ctx, by, id)
+	if by.Side == nrlface.Consumer && fhir.Is(err, fhir.NotFound) {
+		x.n.Gather.Even(ctx, by.Session)
+	}
+	return p, err
+}
+
+func (x *registered) get(ctx context.Context, by nrlface.Caller, id string) (nrl.Pointer, error) {
 	kept, err := x.n.Registry.Get(ctx, id)
 	if err != nil {
 		return nrl.Pointer{}, err
@@ -380,7 +388,13 @@ func (x *registered) Shown(ctx context.Context, by nrlface.Caller, q nrl.Query, 
 	if err != nil {
 		return err
 	}
-	return x.remember(ctx, by, kind, person, nhs, what)
+	if err := x.remember(ctx, by, kind, person, nhs, what); err != nil {
+		return err
+	}
+	if by.Side == nrlface.Consumer && len(shown) == 0 {
+		x.n.Gather.Even(ctx, by.Session)
+	}
+	return nil
 }
 
 // remember writes what is about to be done or told into the audit log. No audit, no bytes.

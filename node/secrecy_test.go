@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -25,6 +26,7 @@ import (
 	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/kv/pebble"
+	"tombolo/locator"
 	"tombolo/policy"
 	"tombolo/region"
 	"tombolo/store"
@@ -302,6 +304,63 @@ func TestARefusalTakesAsLongAsTheUnknown(t *testing.T) {
 			})
 			if differ {
 				t.Error("the time of a refusal tells whether somebody is there")
+			}
+		})
+	}
+}
+
+// Nor does the locator's time tell: of somebody whose pointers are withheld it answers as of somebody unknown, by number, counting, and by a pointer's id.
+func TestTheLocatorsRefusalTakesAsLongAsTheUnknown(t *testing.T) {
+	n := 400
+	if os.Getenv("TOMBOLO_SOAK") != "" {
+		n = 10_000
+	}
+	c := &clock{}
+	c.at.Store(time.Date(2026, 6, 1, 9, 0, 0, 0, time.UTC).UnixNano())
+	r := secretive()
+	r.Locator = region.Locator{Applications: []region.Application{{ID: "cad", Organisation: "RX1", Consumes: []string{"736253002"}}}}
+	sum := sha256.Sum256([]byte("cad"))
+	r.Users = append(r.Users, region.User{ID: "cad", Name: "C", Role: "paramedic", Organisation: "RX1", TokenSHA256: hex.EncodeToString(sum[:])})
+	node := holdingIn(t, c, 0, r)
+	number := someNumber(0)
+	all := []*fhir.Resource{fhir.New("Patient", "p"+number, fhir.M{"identifier": []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: number}}, "name": []fhir.HumanName{{Family: "Osei"}}, "birthDate": "1979-12-01"})}
+	for i := range 100 { // a record whose reading takes its time
+		all = append(all, fhir.New("Condition", fmt.Sprint("c", i), fhir.M{"subject": fhir.Reference{Reference: "Patient/p" + number}, "code": fhir.Code(fhir.SystemSNOMED, "37796009", "")}))
+	}
+	if _, err := node.Intake.Accept(t.Context(), connector.Delivery{Source: "pas", ID: "1", Raw: []byte("x"), Patient: "p" + number, Content: all}); err != nil {
+		t.Fatal(err)
+	}
+	pointer := fhir.New("DocumentReference", "RX1-withheld", fhir.M{"status": "current", "meta": fhir.M{"security": []fhir.Coding{{System: fhir.SystemConfidentiality, Code: "V"}}}, "type": fhir.Code(fhir.SystemSNOMED, "736253002", ""),
+		"subject": fhir.M{"identifier": fhir.Identifier{System: fhir.SystemNHSNumber, Value: number}}, "custodian": fhir.M{"identifier": fhir.Identifier{System: fhir.SystemODS, Value: "RX1"}}})
+	if err := node.Registry.Create(t.Context(), locator.Registered{ID: pointer.ID(), Application: "pas", Subject: number, Custodian: "RX1", Type: fhir.SystemSNOMED + "|736253002", Doc: json.RawMessage(pointer.Raw())}); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(path string) (int, string) {
+		req := httptest.NewRequest("GET", "https://north.example/nrl/consumer/FHIR/R4/DocumentReference"+path, nil)
+		req.Header.Set("Authorization", "Bearer cad")
+		req.Header.Set("X-Request-ID", "60E0B220-8136-4CA5-AE46-1D97EF59D068")
+		req.Header.Set("NHSD-End-User-Organisation-ODS", "RX1")
+		w := httptest.NewRecorder()
+		node.pages.server.Handler.ServeHTTP(w, req)
+		return w.Code, w.Body.String()
+	}
+	about := func(number string) string { return "?subject:identifier=https://fhir.nhs.uk/Id/nhs-number%7C" + number }
+	for _, way := range []struct{ what, there, wrong string }{{"by number", about(number), about(someNumber(1))}, {"counting", about(number) + "&_summary=count", about(someNumber(1)) + "&_summary=count"}, {"by id", "/RX1-withheld", "/RX1-with0000"}} {
+		t.Run(way.what, func(t *testing.T) {
+			code, body := ask(way.there)
+			if wrongCode, wrong := ask(way.wrong); code != wrongCode || strings.ReplaceAll(body, number, "#") != strings.ReplaceAll(wrong, someNumber(1), "#") || strings.Contains(body, "withheld") {
+				t.Fatalf("%d %s\n%d %s", code, body, wrongCode, wrong)
+			}
+			if differs(t, n, func(known bool) float64 {
+				path := way.wrong
+				if known {
+					path = way.there
+				}
+				start := time.Now()
+				ask(path)
+				return time.Since(start).Seconds()
+			}) {
+				t.Error("the time tells whether something is pointed to")
 			}
 		})
 	}
