@@ -370,12 +370,15 @@ func (g *Gatherer) deny(ctx context.Context, s *access.Session, personID string,
 
 // Even waits until a refusal is due: whether somebody is unknown or refused, and how much is known of them, makes a difference of microseconds that
 // must not be seen. What is looked at takes as long as it takes, and so an answer comes only at certain times after the question.
-func (g *Gatherer) Even(ctx context.Context, s *access.Session) {
+func (g *Gatherer) Even(ctx context.Context, s *access.Session) { g.EvenBy(ctx, s, g.o.Even) }
+
+// EvenBy is Even by another measure of time, for what takes longer to find out.
+func (g *Gatherer) EvenBy(ctx context.Context, s *access.Session, by time.Duration) {
 	began := s.Began()
-	if g.o.Even <= 0 || began.IsZero() {
+	if by <= 0 || began.IsZero() {
 		return
 	}
-	due := time.NewTimer(g.o.Even - time.Since(began)%g.o.Even)
+	due := time.NewTimer(by - time.Since(began)%by)
 	defer due.Stop()
 	select {
 	case <-due.C:

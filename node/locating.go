@@ -2,6 +2,7 @@ package node
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -124,6 +125,9 @@ func (n *Node) practiceSettings() (nrl.Settings, error) {
 	return nrl.Settings{PracticeSettings: out}, lines.Err()
 }
 
+// locatorEvenly is how much longer the locator takes to tell of nothing than a refused record does: it looks through all that is kept about whoever is known.
+const locatorEvenly = 10
+
 // registered is the registry under policy and audit. What it may tell is decided before anything is looked at: by the agreements of each custodian, by what
 // the person has chosen, and for whom. Of somebody whose whereabouts must not be known no pointer is told: each says where they are seen.
 type registered struct{ n *Node }
@@ -189,7 +193,7 @@ func (x *registered) write(ctx context.Context, by nrlface.Caller, kind audit.Ki
 func (x *registered) Get(ctx context.Context, by nrlface.Caller, id string) (nrl.Pointer, error) {
 	p, err := x.get(ctx, by, id)
 	if by.Side == nrlface.Consumer && fhir.Is(err, fhir.NotFound) {
-		x.n.Gather.Even(ctx, by.Session)
+		x.n.Gather.EvenBy(ctx, by.Session, locatorEvenly*cmp.Or(x.n.c.even, evenly))
 	}
 	return p, err
 }
@@ -392,7 +396,7 @@ func (x *registered) Shown(ctx context.Context, by nrlface.Caller, q nrl.Query, 
 		return err
 	}
 	if by.Side == nrlface.Consumer && len(shown) == 0 {
-		x.n.Gather.Even(ctx, by.Session)
+		x.n.Gather.EvenBy(ctx, by.Session, locatorEvenly*cmp.Or(x.n.c.even, evenly))
 	}
 	return nil
 }

@@ -311,7 +311,7 @@ func TestARefusalTakesAsLongAsTheUnknown(t *testing.T) {
 
 // Nor does the locator's time tell: of somebody whose pointers are withheld it answers as of somebody unknown, by number, counting, and by a pointer's id.
 func TestTheLocatorsRefusalTakesAsLongAsTheUnknown(t *testing.T) {
-	n := 400
+	n := 96
 	if os.Getenv("TOMBOLO_SOAK") != "" {
 		n = 10_000
 	}
