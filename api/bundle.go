@@ -89,6 +89,7 @@ type entry struct {
 	method  string
 	url     *url.URL
 	change  change
+	cond    string // the condition of change.where, as it came
 	reads   bool
 	ref     fhir.Ref // what it is about, once known
 }
@@ -193,23 +194,28 @@ func patchIn(res *fhir.Resource) (*patch, error) {
 }
 
 func (s *server) readConditions(r *http.Request, e *entry, req fhir.Value) (err error) {
-	cond := ""
 	switch {
 	case e.method == "POST":
 		if e.change.id != "" {
 			return e.issue(fhir.ValueError, ".request.url", "POST to the type alone, or PUT to an id")
 		}
-		cond = req.Text("ifNoneExist")
+		e.cond = req.Text("ifNoneExist")
 	case e.change.id == "":
-		if cond = e.url.RawQuery; cond == "" {
+		if e.cond = e.url.RawQuery; e.cond == "" {
 			return e.issue(fhir.Required, ".request.url", "say which: Type/id, or Type?condition")
 		}
 	}
-	if cond != "" {
-		if e.change.where, err = s.condition(r, e.change.typ, cond, ""); err != nil {
-			i := fhir.IssueOf(err)
-			return i.At(e.at + ".request")
-		}
+	if e.cond != "" {
+		return s.where(r, e)
+	}
+	return nil
+}
+
+// where reads the entry's condition.
+func (s *server) where(r *http.Request, e *entry) (err error) {
+	if e.change.where, err = s.condition(r, e.change.typ, e.cond, ""); err != nil {
+		i := fhir.IssueOf(err)
+		return i.At(e.at + ".request")
 	}
 	return nil
 }

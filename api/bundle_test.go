@@ -165,3 +165,42 @@ func TestARequestIsDoneOnceUnderItsKey(t *testing.T) {
 		t.Errorf("%s were made, want 2", n)
 	}
 }
+
+// A condition may name another entry by its fullUrl, wherever that stands: it means what the entry turns out to be about, whether that was there or is made now. Conditions
+// that wait for each other are refused whole; resources that refer to each other are not conditions, and are linked.
+func TestAConditionMayNameAnotherEntry(t *testing.T) {
+	s := open(t)
+	patient := entry("POST", "Patient", uuidA, `{"resourceType":"Patient","identifier":[{"system":"urn:mrn","value":"7"}]}`, `,"ifNoneExist":"identifier=urn:mrn|7"`)
+	result := entry("POST", "Observation", uuidB, `{"resourceType":"Observation","status":"final","code":{"coding":[{"system":"urn:c","code":"hb"}]},"subject":{"reference":"`+uuidA+`"}}`,
+		`,"ifNoneExist":"subject=`+uuidA+`&code=urn:c%7Chb"`)
+	for again := range 2 { // the second time both are there
+		s.do("POST", "", transaction(result, patient)).want(t, 200)
+		for _, typ := range []string{"Patient", "Observation"} {
+			if total := s.do("GET", typ+"?_summary=count", nil).want(t, 200).text(t, "total"); total != "1" {
+				t.Errorf("sent %d times: there are %s of %s, want 1", again+1, total, typ)
+			}
+		}
+	}
+
+	waiting := func(at, of string) string {
+		return entry("POST", "Basic", at, `{"resourceType":"Basic","code":{"text":"x"}}`, `,"ifNoneExist":"subject=`+of+`"`)
+	}
+	for name, entries := range map[string][]string{"each other": {waiting(uuidA, uuidB), waiting(uuidB, uuidA)}, "itself": {waiting(uuidA, uuidA)}} {
+		a := s.do("POST", "", transaction(append(entries, entry("POST", "Location", "", `{"resourceType":"Location"}`))...)).want(t, 422)
+		if at := a.text(t, "issue.expression"); !strings.HasPrefix(at, "Bundle.entry[") {
+			t.Errorf("a condition that waits for %s: told at %q: %s", name, at, a.body)
+		}
+		if total := s.do("GET", "Location?_summary=count", nil).want(t, 200).text(t, "total"); total != "0" {
+			t.Errorf("a condition that waits for %s: the rest was written all the same", name)
+		}
+	}
+
+	a := s.do("POST", "", transaction(
+		entry("POST", "Encounter", uuidA, `{"resourceType":"Encounter","status":"finished","class":{"code":"IMP"},"diagnosis":[{"condition":{"reference":"`+uuidB+`"}}]}`),
+		entry("POST", "Condition", uuidB, `{"resourceType":"Condition","subject":{"display":"x"},"encounter":{"reference":"`+uuidA+`"}}`))).want(t, 200)
+	encounter, _, _ := strings.Cut(a.text(t, "entry.response.location"), "/_history")
+	condition := s.do("GET", encounter, nil).want(t, 200).text(t, "diagnosis.condition.reference")
+	if got := s.do("GET", condition, nil).want(t, 200).text(t, "encounter.reference"); got != encounter {
+		t.Errorf("resources that refer to each other: %s says that it is of %s, want %s", condition, got, encounter)
+	}
+}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"tombolo/fhir"
@@ -31,9 +32,16 @@ func (s *server) link(ctx context.Context, tx *intake.Writing, r *http.Request, 
 	if err := tx.Prefetch(ctx, known...); err != nil {
 		return nil, err
 	}
-	for _, e := range entries {
+	inOrder, err := conditionsInOrder(entries)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range inOrder {
 		if e.reads {
 			continue
+		}
+		if err := l.rewriteCondition(e); err != nil {
+			return nil, err
 		}
 		ref, err := target(ctx, tx, e)
 		if err != nil {
@@ -54,6 +62,84 @@ func (s *server) link(ctx context.Context, tx *intake.Writing, r *http.Request, 
 		}
 	}
 	return l, nil
+}
+
+// conditionsInOrder gives the entries as they were sent, but each after those that its condition names by their fullUrl: what "subject=urn:uuid:…" means is
+// known when it is known what stands behind that. Conditions that wait for each other mean nothing, and are refused.
+func conditionsInOrder(entries []*entry) ([]*entry, error) {
+	named := map[string]*entry{}
+	for _, e := range entries {
+		if e.fullURL != "" && !e.reads {
+			named[e.fullURL] = e
+		}
+	}
+	const waits, done = 1, 2
+	out, state := make([]*entry, 0, len(entries)), map[*entry]int{}
+	var put func(e *entry) error
+	put = func(e *entry) error {
+		switch state[e] {
+		case waits:
+			return e.issue(fhir.BusinessRule, ".request", "the condition names an entry of this transaction whose own condition waits for this one: nobody can say which comes first. Name by identifier what one of them is about")
+		case done:
+			return nil
+		}
+		state[e] = waits
+		for _, name := range namesIn(e.cond) {
+			if other := named[name]; other != nil {
+				if err := put(other); err != nil {
+					return err
+				}
+			}
+		}
+		state[e] = done
+		out = append(out, e)
+		return nil
+	}
+	for _, e := range entries {
+		if err := put(e); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// namesIn are the values in a condition that may be a fullUrl.
+func namesIn(condition string) []string {
+	if !strings.Contains(condition, "urn") && !strings.Contains(condition, "http") {
+		return nil
+	}
+	var out []string
+	for pair := range strings.SplitSeq(condition, "&") {
+		_, value, _ := strings.Cut(pair, "=")
+		if text, err := url.QueryUnescape(value); err == nil {
+			out = append(out, strings.Split(text, ",")...)
+		}
+	}
+	return out
+}
+
+// rewriteCondition has an entry's condition speak of what its names will be here.
+func (l *links) rewriteCondition(e *entry) error {
+	changed := false
+	pairs := strings.Split(e.cond, "&")
+	for i, pair := range pairs {
+		name, value, _ := strings.Cut(pair, "=")
+		values := namesIn(pair)
+		for j, v := range values {
+			if ref, ok := l.byID[v]; ok && ref != "" {
+				values[j], changed = string(ref), true
+			}
+		}
+		if len(values) > 0 {
+			value = url.QueryEscape(strings.Join(values, ","))
+		}
+		pairs[i] = name + "=" + value
+	}
+	if !changed {
+		return nil
+	}
+	e.cond = strings.Join(pairs, "&")
+	return l.s.where(l.r, e)
 }
 
 // target is what an entry that writes is about.
