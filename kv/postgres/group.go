@@ -330,6 +330,9 @@ func (e *Engine) Group(ctx context.Context, told func(done int64)) error {
 			}
 			n, next, err := e.groupSome(ctx, part, from)
 			e.gate.Leave()
+			if err == nil && next != nil && string(next) <= string(from) {
+				err = outOfOrder(part)
+			}
 			if err != nil {
 				return fmt.Errorf("bring keys together: %w", explain(err))
 			}

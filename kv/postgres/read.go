@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -211,6 +212,7 @@ type cursor struct {
 	limit  int  // how many entries are still wanted; < 0: all
 	apart  bool // each statement is to name one partition
 	unfold unfolder
+	damage error // the rows do not come in their order
 }
 
 // queue queues what reads the next page, and gives what the page will be, in the order of the ranges, once it is sent. end is whether
@@ -320,6 +322,10 @@ func (c *cursor) take(found [][]kv.Entry, cut []bool) (entries []kv.Entry, end b
 			c.limit -= len(got)
 		}
 		entries = append(entries, got...)
+		if cut[i] && last < c.spans[i].From {
+			c.damage = outOfOrder(c.spans[i].Part) // from there the scan would go on where it has been, for ever
+			return entries, true
+		}
 		if cut[i] {
 			c.spans = slices.Clone(c.spans[i:])
 			c.spans[0].From = last + "\x00"
@@ -328,6 +334,11 @@ func (c *cursor) take(found [][]kv.Entry, cut []bool) (entries []kv.Entry, end b
 	}
 	c.spans = c.spans[len(found):]
 	return entries, len(c.spans) == 0
+}
+
+// outOfOrder says that a row does not stand where the index says: a bit of one of the two has rotted.
+func outOfOrder(p kv.Part) error {
+	return fmt.Errorf("kv: a row of partition %q came out of its order: the table entry or its index is damaged (pg_amcheck says which: reindex index entry_pkey, or restore a backup)", p)
 }
 
 func (e *Engine) newCursor(ranges []kv.Range, limit int) *cursor {
@@ -394,7 +405,7 @@ func (e *Engine) firstPage(ctx context.Context, c *cursor) (entries []kv.Entry, 
 		if entries, end = page(); end {
 			unpackEntries(entries)
 		}
-		return nil
+		return again.damage
 	})
 	return entries, end, err
 }

@@ -275,3 +275,15 @@ func TestKeysTooLongForTheIndexAreRefused(t *testing.T) {
 		t.Errorf("reading a longer one among others: %v", err)
 	}
 }
+
+// A rotten key, which is lower in its row than in the index, ends a scan with an error: going on from it would read the same page for ever.
+func TestARowOutOfItsOrderEndsAScan(t *testing.T) {
+	row := func(key string) kv.Entry { return kv.Entry{Key: kv.Key{Part: "p", Key: key}, Value: []byte("v")} }
+	c := &cursor{spans: []span{{Range: kv.Range{Part: "p", From: "m"}}}, limit: -1}
+	if got, end := c.take([][]kv.Entry{{row("n"), row("o")}}, []bool{true}); len(got) != 2 || end || c.damage != nil {
+		t.Fatalf("rows in order: %d, %v, %v", len(got), end, c.damage)
+	}
+	if got, end := c.take([][]kv.Entry{{row("p"), row("!")}}, []bool{true}); len(got) != 2 || !end || c.damage == nil || !strings.Contains(c.damage.Error(), "out of its order") {
+		t.Errorf("rows out of order: %d, %v, %v", len(got), end, c.damage)
+	}
+}

@@ -136,6 +136,10 @@ func (s *snapshot) Scan(ctx context.Context, ranges []kv.Range, limit int) iter.
 			if !hand(ctx, entries, yield) {
 				return
 			}
+			if c.damage != nil {
+				yield(kv.Entry{}, c.damage)
+				return
+			}
 		}
 	}
 }
@@ -179,7 +183,12 @@ func (s *snapshot) Parts(ctx context.Context) iter.Seq2[kv.Part, error] {
 			if len(page) < partsPage {
 				return
 			}
-			after = []byte(page[len(page)-1])
+			last := page[len(page)-1]
+			if string(last) <= string(after) {
+				yield("", outOfOrder(last)) // or the same page would come for ever
+				return
+			}
+			after = []byte(last)
 		}
 	}
 }
