@@ -199,9 +199,10 @@ func ourPaths(d Def) []string {
 
 var (
 	asType   = regexp.MustCompile(`^\((.*) as (\w+)\)(.*)$`)
-	asCall   = regexp.MustCompile(`\.as\((\w+)\)`)
+	asCall   = regexp.MustCompile(`\.(?:as|ofType)\((\w+)\)`)
 	resolves = regexp.MustCompile(`\.where\(resolve\(\) is (\w+)\)`)
 	where    = regexp.MustCompile(`\.where\((\w+)='([\w-]+)'\)`)
+	extended = regexp.MustCompile(`\.where\(hasExtension\('([^']+)'\)\)`)
 )
 
 // theirPaths writes R4's FHIRPath the way params.txt does.
@@ -217,6 +218,7 @@ func theirPaths(typ, expression string) []string {
 			return m[1] + upper(m[2]) + m[3]
 		})
 		alt = asCall.ReplaceAllStringFunc(alt, func(s string) string { return upper(asCall.FindStringSubmatch(s)[1]) })
+		alt = extended.ReplaceAllString(strings.ReplaceAll(alt, "[0]", "(first)"), "(extension.url=$1)")
 		alt = where.ReplaceAllString(resolves.ReplaceAllString(alt, "($1)"), "($1=$2)")
 		if p, ok := strings.CutPrefix(alt, typ+"."); ok {
 			out = append(out, p)

@@ -115,7 +115,11 @@ func missingTest(d *Def, p Param) (func(fhir.Value) bool, error) {
 		return nil, paramError(p, fhir.Errorf(fhir.Invalid, "takes true or false"))
 	}
 	return func(root fhir.Value) bool {
-		missing := d.each(root, func(found) bool { return false })
+		look := d.each
+		if d.inner != nil {
+			look = d.inner.each
+		}
+		missing := look(root, func(found) bool { return false })
 		return missing == (want == "true")
 	}, nil
 }
@@ -193,13 +197,23 @@ func compositeTest(q Query, d *Def, value string) (valueTest, error) {
 		}
 		tests[i] = t
 	}
-	return func(v fhir.Value) bool {
+	holds := func(resource, v fhir.Value) bool {
 		for i, part := range d.parts {
-			if part.expr.each(v, func(f found) bool { return !tests[i](f) }) {
+			at := v
+			if part.whole {
+				at = resource
+			}
+			if part.expr.each(at, func(f found) bool { return !tests[i](f) }) {
 				return false
 			}
 		}
 		return true
+	}
+	if d.inner == nil {
+		return func(v fhir.Value) bool { return holds(v, v) }, nil
+	}
+	return func(v fhir.Value) bool {
+		return !d.inner.each(v, func(f found) bool { return !holds(v, f) })
 	}, nil
 }
 

@@ -15,8 +15,9 @@ type step struct {
 	name   string // "" stays where it is
 	choice bool   // name[x]
 
-	key, value string // keep those whose member key is value
+	key, value string // keep those that have value at the path key
 	target     string // keep references to this type
+	first      bool   // of a list, the first alone
 	some       bool   // true or false: is there one that is not false?
 }
 
@@ -52,6 +53,8 @@ func parseStep(word string) (step, error) {
 			st.key, st.value = k, v
 		case filter == "some":
 			st.some = true
+		case filter == "first":
+			st.first = true
 		case fhir.IsType(filter):
 			st.target = filter
 		default:
@@ -135,14 +138,27 @@ func (st step) filter(v fhir.Value, rest []step, yield func(found) bool) bool {
 			if !st.filter(c, rest, yield) {
 				return false
 			}
+			if st.first {
+				break
+			}
 		}
 		return true
-	case st.key != "" && v.Member(st.key).Str() != st.value:
+	case st.key != "" && !has(v, st.key, st.value):
 		return true
 	case st.target != "" && !mayPointAt(v, st.target):
 		return true
 	}
 	return walk(v, rest, yield)
+}
+
+// has reports whether a value stands at a path, going through arrays.
+func has(v fhir.Value, path, value string) bool {
+	for at := range v.All(path) {
+		if at.Str() == value {
+			return true
+		}
+	}
+	return false
 }
 
 // choiceTypes are the data types whose names end a choice element's member name. FHIR R4 formats.html#choice

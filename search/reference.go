@@ -39,9 +39,12 @@ func parseReference(s string) ref {
 	return r
 }
 
-// literal is the text of a Reference, or of an element that is a URL itself.
+// literal is the text of a Reference, of an element that is a URL itself, or what would be one to a resource that stands there.
 func literal(v fhir.Value) string {
 	if v.IsObject() {
+		if typ := v.Member("resourceType").Str(); typ != "" && v.Member("id").Str() != "" {
+			return typ + "/" + v.Member("id").Str()
+		}
 		return v.Member("reference").Str()
 	}
 	return v.Str()

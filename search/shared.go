@@ -94,7 +94,7 @@ func ownerKey(d *Def, alt []step) string {
 }
 
 func filtered(alt []step) bool {
-	return slices.ContainsFunc(alt, func(st step) bool { return st.key != "" || st.target != "" })
+	return slices.ContainsFunc(alt, func(st step) bool { return st.key != "" || st.target != "" || st.first })
 }
 
 // indexed are the parameters of a type that have index entries.

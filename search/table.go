@@ -36,14 +36,16 @@ type Def struct {
 
 	expr  expr
 	parts []part                                // of a composite
+	inner expr                                  // of a composite with a part that is the resource's: where the others are; expr is then the resource
 	path  *fhirpath.Expr                        // of a custom parameter, in place of expr
 	scan  func(value string) (valueTest, error) // of one without index entries and with a meaning of its own
 }
 
 // A part of a composite parameter, read inside one element.
 type part struct {
-	kind Kind
-	expr expr
+	kind  Kind
+	expr  expr
+	whole bool // read in the resource
 }
 
 //go:embed params.txt
@@ -119,11 +121,15 @@ func readDef(kind Kind, word string) (*Def, error) {
 		}
 		for _, p := range pieces[1:] {
 			k, sub, _ := strings.Cut(p, ":")
+			sub, whole := strings.CutPrefix(sub, "^")
 			e, err := parseExpr(sub)
 			if err != nil {
 				return nil, err
 			}
-			d.parts = append(d.parts, part{Kind(k), e})
+			d.parts = append(d.parts, part{Kind(k), e, whole})
+		}
+		if slices.ContainsFunc(d.parts, func(p part) bool { return p.whole }) {
+			d.inner, d.expr = d.expr, expr{nil}
 		}
 		return d, nil
 	}

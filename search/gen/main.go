@@ -109,10 +109,12 @@ const heading = `# The FHIR R4 search parameters, made by search/gen from HL7's 
 #   name=path>A,B   a reference to those types; without, to any
 # and a path may say
 #   a[x]            whichever type the choice has: effective[x] is effectiveDateTime, effectivePeriod …
-#   a(k=v)          only those whose member k is v: telecom(system=phone)
+#   a(k=v)          only those that have v at k, which is a path: telecom(system=phone)
+#   a(first)        the first of a list
 #   a(Patient)      only references to that type
 #   a(some)         true if there is one and it is not false
-# A composite is name=path;kind:path;kind:path, the parts being read inside the same element ("." is the resource itself).
+# A composite is name=path;kind:path;kind:path, the parts being read inside the same element ("." is the resource itself; a part
+# that begins with "^" is read in the resource).
 `
 
 func (d *definitions) write(out, notes io.Writer) error {
@@ -190,11 +192,16 @@ func (d *definitions) word(base string, p parameter, kinds map[string]string) (s
 			at = base + "." + first
 		}
 		for _, c := range p.Component {
-			sub, err := d.component(at, c.Expression)
+			outer, whole := strings.CutPrefix(c.Expression, "%resource.")
+			from, mark := at, ""
+			if whole {
+				from, mark = base, "^"
+			}
+			sub, err := d.component(from, outer)
 			if err != nil {
 				return "", err
 			}
-			word += ";" + kinds[c.Definition] + ":" + sub
+			word += ";" + kinds[c.Definition] + ":" + mark + sub
 		}
 		return word, nil
 	}
@@ -216,6 +223,7 @@ var (
 	asCall    = regexp.MustCompile(`\.(?:as|ofType)\((\w+)\)`)
 	resolves  = regexp.MustCompile(`\.where\(resolve\(\) is (\w+)\)`)
 	where     = regexp.MustCompile(`\.where\((\w+)='([\w-]+)'\)`)
+	extended  = regexp.MustCompile(`\.where\(hasExtension\('([^']+)'\)\)`)
 	extension = regexp.MustCompile(`\.extension\('([^']+)'\)`)
 	plain     = regexp.MustCompile(`^[\w.\[\]]*$`)
 	filter    = regexp.MustCompile(`\([^)]*\)`)
@@ -240,7 +248,7 @@ func (d *definitions) paths(base, expression string, composite bool) (string, er
 			continue
 		}
 		rest = extension.ReplaceAllString("."+rest, ".extension(url=$1).value[x]")[1:]
-		if strings.Contains(alt, "[0]") || strings.Contains(filter.ReplaceAllString(rest, ""), "(") || !plain.MatchString(filter.ReplaceAllString(rest, "")) {
+		if strings.Contains(filter.ReplaceAllString(rest, ""), "(") || !plain.MatchString(filter.ReplaceAllString(rest, "")) {
 			return "", fmt.Errorf("%s is more than the table's notation says", alt)
 		}
 		rest, err := d.choices(base, rest)
@@ -261,6 +269,7 @@ func concrete(alt string) string {
 		return m[1] + upper(m[2]) + m[3]
 	})
 	alt = asCall.ReplaceAllStringFunc(alt, func(s string) string { return upper(asCall.FindStringSubmatch(s)[1]) })
+	alt = extended.ReplaceAllString(strings.ReplaceAll(alt, "[0]", "(first)"), "(extension.url=$1)")
 	return where.ReplaceAllString(resolves.ReplaceAllString(alt, "($1)"), "($1=$2)")
 }
 
@@ -281,10 +290,7 @@ func (d *definitions) component(at, expression string) (string, error) {
 // choices marks the steps of a path that are choices of type, and refuses one that R4 does not have.
 func (d *definitions) choices(at, rest string) (string, error) {
 	steps := strings.Split(rest, ".")
-	if strings.Contains(rest, "(url=") || strings.Contains(rest, "%") {
-		if strings.Contains(rest, "%") {
-			return "", fmt.Errorf("%s looks outside its element", rest)
-		}
+	if strings.Contains(rest, "(url=") || strings.Contains(rest, "(extension.url=") {
 		return rest, nil
 	}
 	for i, st := range steps {
