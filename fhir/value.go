@@ -46,8 +46,13 @@ func ParseValue(data []byte) (Value, error) {
 	return Value{&document{data, p.nodes}, 0}, nil
 }
 
-// likelyNodes is how many values a document holds, more or less: megabytes in one resource are mostly one text, and a long Bundle's tree may grow.
-func likelyNodes(data []byte) int { return min(len(data)/20, 64<<10) + 8 }
+// likelyNodes is how many values a document holds, more or less. Of megabytes it is counted: they may be one text, or one value a byte.
+func likelyNodes(data []byte) int {
+	if len(data) <= 1<<20 {
+		return len(data)/20 + 8
+	}
+	return min(CountValues(data), MaxValues) + 8
+}
 
 // ParseEnvelope reads a resource as Parse does, but of a Bundle the resources in its entries only so far that they are known to be JSON: their Raw is whole, and for
 // more it is to be parsed by itself. So a Bundle costs little more than its bytes, however many things are in it. What it holds beside them, and each of them, has at most MaxValues.

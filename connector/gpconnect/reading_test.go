@@ -100,7 +100,7 @@ func TestWhatArrivesAndIsNoBundle(t *testing.T) {
 		{`{"resourceType":"Bundle","entry":[` + patient + `]} Margaret`, "byte 85", fhir.Structure},
 		{`{"resourceType":"Bundle","entry":[` + patient + `,{"resource":{"a":1,"a":2}}]}`, "Bundle.entry[1]", fhir.Structure},
 		{`{"resourceType":"Bundle","entry":[` + patient + `,{"resource":Margaret}]}`, "Bundle.entry[1]: not valid JSON: syntax error at byte 95", fhir.Structure},
-		{`{"resourceType":"Bundle","entry":[` + patient + `,` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `]}`, "Bundle.entry[1]", fhir.Structure},
+		{`{"resourceType":"Bundle","entry":[` + patient + `,` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `]}`, "Bundle.entry[1]", fhir.TooCostly},
 		{`{"resourceType":"Bundle","entry":[` + patient + `,{"x":"` + "\xff" + `"}]}`, "not UTF-8", fhir.Structure},
 	} {
 		_, err := Read(strings.NewReader(c.in), 1<<20)
