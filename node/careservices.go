@@ -28,7 +28,7 @@ func (n *Node) careServices() error {
 			}
 		}
 		var err error
-		if o.ODS, err = ods.New(ods.Options{Address: d.ODS, APIKey: key, HTTP: client(), Now: n.c.Now, Believe: lookUpEvery / 2}); err != nil {
+		if o.ODS, err = ods.New(ods.Options{Address: d.ODS, APIKey: key, HTTP: n.client(), Now: n.c.Now, Believe: lookUpEvery / 2}); err != nil {
 			return err
 		}
 	}

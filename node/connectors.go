@@ -134,11 +134,22 @@ func (n *Node) Sender(system string) (s connector.Sender, ok bool) {
 }
 
 // client is the HTTP client of one source: its own connections, so that one slow source holds up no other.
-func client() *http.Client {
+func (n *Node) client() *http.Client { return n.through(transport()) }
+
+// through is the client that asks over a transport.
+func (n *Node) through(t *http.Transport) *http.Client {
+	if n.c.outward != nil {
+		return &http.Client{Transport: n.c.outward(t)}
+	}
+	return &http.Client{Transport: t}
+}
+
+// transport is how others are reached: at the addresses that the region file gives, through no proxy.
+func transport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxConnsPerHost, t.MaxIdleConnsPerHost, t.ResponseHeaderTimeout = 32, 8, 30*time.Second
 	t.Proxy, t.DialContext = nil, dial
-	return &http.Client{Transport: t}
+	return t
 }
 
 // path resolves a path in the region file.
@@ -227,7 +238,7 @@ func (n *Node) directory(address, key string) (*gpconnect.Directory, error) {
 	if d := n.directories[address]; d != nil {
 		return d, nil
 	}
-	d, err := gpconnect.NewDirectory(gpconnect.DirectoryOptions{Address: address, APIKey: key, HTTP: client(), Now: n.c.Now})
+	d, err := gpconnect.NewDirectory(gpconnect.DirectoryOptions{Address: address, APIKey: key, HTTP: n.client(), Now: n.c.Now})
 	if err == nil {
 		n.directories[address] = d
 	}

@@ -1,7 +1,6 @@
 package node_test
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"os"
@@ -29,14 +28,7 @@ func TestTheRegionFilesDefinitionsAreKnown(t *testing.T) {
 "type":"Patient","baseDefinition":"http://hl7.org/fhir/StructureDefinition/Patient","derivation":"constraint","differential":{"element":[{"id":"Patient.name","path":"Patient.name","min":1}]}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n, err := node.New(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- n.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done; _ = n.Close() })
+	n := run(t, c)
 	say := func(resp *http.Response, err error) string {
 		if err != nil {
 			t.Fatal(err)

@@ -42,7 +42,7 @@ func (n *Node) sweeper() keeper {
 
 // signIns makes the ways in beside the region file's own users.
 func (n *Node) signIns(o *web.Options) {
-	o.SignIns = provider.New(provider.Options{Region: n.c.Region, Secret: n.secretAt, HTTP: client(), Now: n.c.Now})
+	o.SignIns = provider.New(provider.Options{Region: n.c.Region, Secret: n.secretAt, HTTP: n.client(), Now: n.c.Now})
 	o.Launches = launch.New(n.Access, n.secretAt)
 	o.Pointer = n.pointedTo
 	o.Apps = oauth.New(oauth.Options{Access: n.Access, Providers: o.SignIns})

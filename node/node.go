@@ -65,7 +65,8 @@ type Config struct {
 	// Beside are further pages by pattern, such as the demo's switchboard.
 	Beside map[string]http.Handler
 
-	even time.Duration // how refusals are spaced; 0: evenly. For tests that ask thousands of questions
+	even    time.Duration                             // how refusals are spaced; 0: evenly. For tests that ask thousands of questions
+	outward func(http.RoundTripper) http.RoundTripper // sees what is asked of others; nil: nobody does. For tests
 }
 
 // evenly is how long a refusal takes, or twice as long …: more than what is done for one takes on any machine that is fit for its work.
@@ -210,7 +211,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 
 	// The faces.
 	if n.Access, err = access.New(access.Options{Region: c.Region, Store: n.store, Audit: n.Audit, Issuer: n.issuer, Demo: c.Demo, Dev: c.Dev,
-		Secure: c.TLS.Cert != "" || strings.HasPrefix(n.issuer(), "https://"), Path: n.path, HTTP: client(), Now: c.Now}); err != nil {
+		Secure: c.TLS.Cert != "" || strings.HasPrefix(n.issuer(), "https://"), Path: n.path, HTTP: n.client(), Now: c.Now}); err != nil {
 		return n, err
 	}
 	n.keepers = append(n.keepers, n.sweeper(), keeper{forgetEvery, "forget sources' earlier answers", inTurn(n.lease("last-good"), func(ctx context.Context) error {

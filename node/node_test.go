@@ -44,6 +44,7 @@ func config(t *testing.T, data string) node.Config {
 // start makes a node and has it follow its log; stop undoes it.
 func start(t *testing.T, c node.Config) (n *node.Node, stop func()) {
 	t.Helper()
+	lookout := node.LookOut(t, &c)
 	n, err := node.New(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -55,6 +56,7 @@ func start(t *testing.T, c node.Config) (n *node.Node, stop func()) {
 		if !stopped {
 			stopped = true
 			cancel()
+			lookout.Look(n)
 			if err := n.Close(); err != nil {
 				t.Error(err)
 			}
@@ -181,14 +183,7 @@ func TestWithoutSignInANodeListensOnLoopbackOnly(t *testing.T) {
 func TestHealthReadinessAndMetricsTellNothingOfPeople(t *testing.T) {
 	c := config(t, t.TempDir())
 	c.Listen, c.Dev = "127.0.0.1:0", "dev"
-	n, err := node.New(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- n.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done; _ = n.Close() })
+	n := run(t, c)
 	file := filepath.Join(c.Data, "a.hl7")
 	_ = os.WriteFile(file, []byte(admission), 0o600)
 	for i := range 2 { // the followers must be up for the import to end

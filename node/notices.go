@@ -14,7 +14,7 @@ import (
 
 // notices makes what tells systems of changes in their records. An endpoint's redirects are not followed, and its address is looked at when it is connected to.
 func (n *Node) notices() *subscription.Service {
-	c := client()
+	c := n.client()
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return subscription.New(subscription.Options{Store: n.store, HTTP: c, Turn: n.lease("subscription").Holds, Now: n.c.Now, Logger: n.c.Logger,
 		Allowed: func(source string) []string {

@@ -79,13 +79,15 @@ func holdingIn(t testing.TB, c *clock, even time.Duration, r *region.Region) *No
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	n, err := New(t.Context(), Config{Region: r, Data: data, Base: "https://north.example/fhir", Now: c.now, Listen: "127.0.0.1:0", even: even})
+	config := Config{Region: r, Data: data, Base: "https://north.example/fhir", Now: c.now, Listen: "127.0.0.1:0", even: even}
+	lookout := LookOut(t, &config)
+	n, err := New(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	n.Start(ctx)
-	t.Cleanup(func() { stop(); _ = n.Close() })
+	t.Cleanup(func() { stop(); lookout.Look(n); _ = n.Close() })
 	return n
 }
 

@@ -194,15 +194,15 @@ func (n *Node) keys(t region.TLS) (*pki.Keyring, error) {
 
 // asking is the HTTP client of one source, with the certificates that the region file gives for it.
 func (n *Node) asking(t region.TLS) (*http.Client, error) {
-	c := client()
 	if t == (region.TLS{}) {
-		return c, nil
+		return n.client(), nil
 	}
 	keys, err := n.keys(t)
 	if err != nil {
 		return nil, err
 	}
-	c.Transport.(*http.Transport).DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	by := transport()
+	by.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
 			return nil, err
@@ -213,7 +213,7 @@ func (n *Node) asking(t region.TLS) (*http.Client, error) {
 		}
 		return (&tls.Dialer{NetDialer: guarded(dialer(), addr), Config: config}).DialContext(ctx, network, addr)
 	}
-	return c, nil
+	return n.through(by), nil
 }
 
 // SystemsAddr is the address of the listener for systems; "" if there is none.

@@ -75,7 +75,7 @@ func (n *Node) trust() error {
 		return err
 	}
 	n.heads = audit.Handler(n.Audit, key)
-	witness := &audit.Witness{Dir: filepath.Join(n.c.Data, "witness"), HTTP: client()}
+	witness := &audit.Witness{Dir: filepath.Join(n.c.Data, "witness"), HTTP: n.client()}
 	n.keepers = append(n.keepers,
 		keeper{publishEvery, "publish the audit log's head", func(ctx context.Context) error { return n.Audit.Publish(ctx, key, n.HeadsFile()) }},
 		keeper{forgetEvery, "drop what was shown beyond its retention", inTurn(n.lease("forget"), func(ctx context.Context) error {
