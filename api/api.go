@@ -298,7 +298,7 @@ func (s *server) nothing(_ http.ResponseWriter, r *http.Request, _ *access.Sessi
 	switch {
 	case strings.HasPrefix(last, "$") && !strings.Contains(s.operations, " "+last+" "):
 		return noOperation(last, strings.TrimPrefix(r.URL.Path, "/fhir/"))
-	case len(allow) > 0:
+	case r.Pattern == "/" && len(allow) > 0: // otherwise the method is one of the address, and has nothing there for who asks
 		list := strings.Join(allow, ", ")
 		return wrongMethod{fhir.Errorf(fhir.NotSupported, "%.20s is not offered at this address, which takes %s: a resource is created by POST to its type, and changed by PUT or PATCH to its type and id", r.Method, list), list}
 	}
