@@ -189,13 +189,33 @@ func (x *registered) write(ctx context.Context, by nrlface.Caller, kind audit.Ki
 	return x.remember(ctx, by, kind, person, p.Subject(), what)
 }
 
-// Get implements nrlface.Registry. That a consumer is told of nothing is answered when a refusal is due, whether there is nothing or it is withheld.
+// Get implements nrlface.Registry. That a consumer is told of nothing is audited, and answered when a refusal is due, whether there is nothing or it is withheld.
 func (x *registered) Get(ctx context.Context, by nrlface.Caller, id string) (nrl.Pointer, error) {
 	p, err := x.get(ctx, by, id)
 	if by.Side == nrlface.Consumer && fhir.Is(err, fhir.NotFound) {
+		if err := x.refused(ctx, by, id, err); err != nil {
+			return nrl.Pointer{}, err
+		}
 		x.n.Gather.EvenBy(ctx, by.Session, locatorEvenly*cmp.Or(x.n.c.even, evenly))
 	}
 	return p, err
+}
+
+// refused audits that a consumer was told that there is no such pointer: with whose it is, if there is one. An id that is nothing's may be anything that somebody
+// typed, and is not kept.
+func (x *registered) refused(ctx context.Context, by nrlface.Caller, id string, why error) error {
+	what, nhs := []string{"refused: " + why.Error()}, ""
+	var person *mpi.Person
+	switch kept, err := x.n.Registry.Get(ctx, id); {
+	case err == nil:
+		what, nhs = append(what, "pointer: "+id), kept.Subject
+		if person, _, err = x.person(ctx, nhs); err != nil {
+			return err
+		}
+	case !fhir.Is(err, fhir.NotFound):
+		return err
+	}
+	return x.remember(ctx, by, audit.Denied, person, nhs, what)
 }
 
 func (x *registered) get(ctx context.Context, by nrlface.Caller, id string) (nrl.Pointer, error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"tombolo/audit"
 	"tombolo/connector"
 	"tombolo/connector/nrl"
 	"tombolo/fhir"
@@ -595,6 +597,29 @@ func TestAPointerIsToldUnderPolicy(t *testing.T) {
 	accept(t, d.n, "p1", patientWith(nhs, fhir.M{"meta": fhir.M{"tag": []fhir.Coding{{System: "x", Code: "y"}}}}), "3")
 	if ids := told(nhs); len(ids) != 1 {
 		t.Errorf("no longer restricted: %v", ids)
+	}
+	// What was refused is remembered, with whose it was; of what is nothing's, that somebody asked.
+	if status := readable("Y05868-9990000999"); status != 404 {
+		t.Errorf("a pointer that is none: %d", status)
+	}
+	refused := map[string]int{}
+	for e, err := range d.n.Audit.All(t.Context(), 0, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := e.Summary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Kind == audit.Denied {
+			refused[fmt.Sprint(s.ODS, " ", s.PersonID != "", " ", s.Said("pointer"))]++
+		}
+		if strings.Contains(string(e.Body), "9990000999") {
+			t.Error("what somebody typed for an id stands in the audit log")
+		}
+	}
+	if want := map[string]int{"RYA false [" + foreign + "]": 1, "RYA true [" + agreed + "]": 1, "RYA false []": 1}; !maps.Equal(refused, want) {
+		t.Errorf("refused reads are audited as %v, want %v", refused, want)
 	}
 	// Another number: what was registered under the old one is theirs.
 	accept(t, d.n, "p1", patientWith("9990000204", fhir.M{"identifier": []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: "9990000204"}, {Use: "old", System: fhir.SystemNHSNumber, Value: nhs}}}), "4")
