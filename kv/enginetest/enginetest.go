@@ -23,6 +23,7 @@ import (
 	"tombolo/kv/pebble"
 	"tombolo/kv/postgres"
 	"tombolo/kv/postgres/pgtest"
+	"tombolo/sim/unraced"
 )
 
 const env = "TOMBOLO_TEST_ENGINE"
@@ -104,7 +105,8 @@ func first(dir string) bool {
 	return !before
 }
 
-// OnPostgreSQL runs the tests of this package again on PostgreSQL. Where there is none it is skipped, visibly, or fails in CI.
+// OnPostgreSQL runs the tests of this package again on PostgreSQL; without the race detector, except in a soak: it has seen them on the embedded engine, and
+// package postgres by itself. Where there is no PostgreSQL it is skipped, visibly, or fails in CI.
 func OnPostgreSQL(t *testing.T) {
 	if PostgreSQL() {
 		return // this is that run
@@ -117,6 +119,9 @@ func OnPostgreSQL(t *testing.T) {
 	args := []string{"-test.count=1", "-test.timeout=10m"}
 	if testing.Short() {
 		args = append(args, "-test.short")
+	}
+	if unraced.Raced && os.Getenv("TOMBOLO_SOAK") == "" {
+		self, args = "go", append([]string{"test", "."}, args...) // the tests of a package run in its folder
 	}
 	c := exec.CommandContext(t.Context(), self, args...)
 	c.Env = append(os.Environ(), env+"=postgres")

@@ -6,11 +6,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"tombolo/kv"
 )
+
+// large is a batch that costs more than all that is ordinarily in memory together.
+const large = 8 << 20
 
 // Commit applies b. Many commits may be under way at once: checking, positions and application happen one after the other
 // under a mutex, and the waiting for the disk, which is nearly all of the time, happens outside it and together.
@@ -39,7 +43,11 @@ func (e *Engine) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
 			return 0, err
 		}
 	}
-	batch := e.db.NewBatchWithSize(batchSize(b))
+	size := batchSize(b)
+	if size > large {
+		runtime.GC() // what its making left over goes first: Pebble copies it whole, several times, and on a busy machine the collector comes too late
+	}
+	batch := e.db.NewBatchWithSize(size)
 	defer func() { _ = batch.Close() }()
 	if err := fill(batch, b); err != nil {
 		return 0, fmt.Errorf("commit: %w", err)

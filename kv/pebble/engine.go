@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -137,9 +138,9 @@ func Open(opts Options) (*Engine, error) {
 }
 
 func openError(dir string, err error) error {
-	if pebble.IsCorruptionError(err) || errors.Is(err, errLogDamaged) {
-		return fmt.Errorf("open store %s: its files are damaged; keep this directory as it is, restore the newest checkpoint into "+
-			"another, and let the sources send again what came since: %w", dir, worded(err))
+	if pebble.IsCorruptionError(err) || errors.Is(err, errLogDamaged) || errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("open store %s: its files are damaged, or some are missing; keep this directory as it is, restore the newest backup into "+
+			"another (tombolo store restore), and let the sources send again what came since: %w", dir, worded(err))
 	}
 	if errors.Is(err, syscall.EIO) {
 		return fmt.Errorf("open store %s: its disk cannot be read or written; mend the disk, or copy what can be read of the directory to another, and start again: %w", dir, err)
@@ -185,7 +186,7 @@ func (e *Engine) settings() *pebble.Options {
 	// that need it: they get an error, the operator gets a line.
 	o.EventListener = &pebble.EventListener{
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
-			e.opts.Log.Error("store: damaged block on disk; restore a checkpoint", "dir", e.opts.Dir, "file", info.Path, "err", info.Details.Error())
+			e.opts.Log.Error("store: damaged block on disk; restore a backup", "dir", e.opts.Dir, "file", info.Path, "err", info.Details.Error())
 		},
 		BackgroundError: func(err error) {
 			if !errors.Is(err, pebble.ErrCancelledCompaction) {

@@ -42,7 +42,7 @@ func appendEnd(b []byte, part kv.Part) []byte {
 // partOf reads the partition of a Pebble key.
 func partOf(key []byte) (kv.Part, error) {
 	if len(key) < 3 || len(key) < 3+int(binary.BigEndian.Uint16(key[1:])) {
-		return "", fmt.Errorf("read: a key of %d bytes is none of this program's: restore a checkpoint", len(key))
+		return "", fmt.Errorf("read: a key of %d bytes is none of this program's: restore a backup", len(key))
 	}
 	return kv.Part(key[3 : 3+int(binary.BigEndian.Uint16(key[1:]))]), nil
 }

@@ -78,7 +78,7 @@ func (e *Engine) logPage(ctx context.Context, after kv.Position, end *kv.Positio
 			return page, nil // what is missing is told of by the next page
 		}
 		if at != after+1 {
-			return nil, fmt.Errorf("read the log: record %d is missing: the store is damaged, restore a checkpoint", after+1)
+			return nil, fmt.Errorf("read the log: record %d is missing: the store is damaged, restore a backup", after+1)
 		}
 		page = append(page, kv.Record{At: at, Value: a.own(v)})
 		after, size = at, size+len(v)
@@ -87,7 +87,7 @@ func (e *Engine) logPage(ctx context.Context, after kv.Position, end *kv.Positio
 		return nil, readError(err)
 	}
 	if len(page) == 0 {
-		return nil, fmt.Errorf("read the log: record %d is missing: the store is damaged, restore a checkpoint", after+1)
+		return nil, fmt.Errorf("read the log: record %d is missing: the store is damaged, restore a backup", after+1)
 	}
 	return page, nil
 }

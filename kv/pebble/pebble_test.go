@@ -70,7 +70,13 @@ func TestOpenSaysWhyNot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantError("a damaged manifest", Options{Dir: dir}, dir)
+	wantError("a damaged manifest", Options{Dir: dir}, dir, "restore the newest backup")
+	for _, m := range manifests {
+		if err := os.Remove(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantError("a missing manifest", Options{Dir: dir}, dir, "restore the newest backup")
 }
 
 func TestReadOnly(t *testing.T) {

@@ -336,7 +336,7 @@ func scan(ctx context.Context, r pebble.Reader, ranges []kv.Range, limit int, yi
 
 func readError(err error) error {
 	if pebble.IsCorruptionError(err) {
-		return fmt.Errorf("read: the store is damaged here: restore a checkpoint: %w", worded(err))
+		return fmt.Errorf("read: the store is damaged here: restore a backup: %w", worded(err))
 	}
 	return fmt.Errorf("read: %w", err)
 }

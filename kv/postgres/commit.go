@@ -262,7 +262,6 @@ func (g *group) settle(tail kv.Position) {
 }
 
 const (
-	turnSQL = "select it from turn for update"
 	// holdSQL is given what must stand there as it is and as this program would pack it; the two are the same of most values, and null where nothing must.
 	holdSQL = `select hold(array(
 		select x.n from unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[]) with ordinality x (part, key, value, packed, n)
@@ -319,7 +318,7 @@ func (e *Engine) send(ctx context.Context, g *group, look bool) (tail kv.Positio
 		committed = tag.String() == "COMMIT"
 		return nil
 	})
-	err = conn.SendBatch(ctx, &b).Close()
+	err = sendInParts(ctx, conn, &b)
 	if failed, ok := failing(err, len(g.expect)); ok {
 		rollBack(ctx, conn)
 		return 0, failed, nil
@@ -332,6 +331,38 @@ func (e *Engine) send(ctx context.Context, g *group, look bool) (tail kv.Positio
 		return 0, nil, errors.New("the server ended the transaction without keeping it")
 	}
 	return tail, nil, nil
+}
+
+// sendRoom is how many bytes of arguments go to the server together: the library makes several copies of them, and keeps them until it has an answer.
+const sendRoom = 2 << 20
+
+// sendInParts sends what is queued, mostly all at once, and what is much in several parts, each when the one before it is done.
+func sendInParts(ctx context.Context, conn sender, b *pgx.Batch) error {
+	var part pgx.Batch
+	size := 0
+	for _, q := range b.QueuedQueries {
+		n := 0
+		for _, a := range q.Arguments {
+			if values, ok := a.(arrays); ok {
+				n += sizeOf(values)
+			}
+		}
+		if size > 0 && size+n > sendRoom {
+			if err := conn.SendBatch(ctx, &part).Close(); err != nil {
+				return err
+			}
+			part, size = pgx.Batch{}, 0
+		}
+		part.QueuedQueries, size = append(part.QueuedQueries, q), size+n
+	}
+	return conn.SendBatch(ctx, &part).Close()
+}
+
+func sizeOf(values arrays) (n int) {
+	for _, v := range values {
+		n += len(v)
+	}
+	return n
 }
 
 // safely marks an error before which nothing was sent.
@@ -401,6 +432,13 @@ func present(v []byte) []byte {
 func (e *Engine) queueWrites(b *pgx.Batch, g *group) {
 	e.queueSums(b, g)
 	var parts, names, values arrays
+	size := 0
+	put := func() {
+		if len(parts) > 0 {
+			b.Queue(putSQL, parts, names, values)
+		}
+		parts, names, values, size = nil, nil, nil, 0
+	}
 	var gone []kv.Key
 	var join, leave []member
 	for _, k := range inOrder(g.state) {
@@ -414,14 +452,16 @@ func (e *Engine) queueWrites(b *pgx.Batch, g *group) {
 		case m.stem != "" && !e.opts.ByPartition:
 			join = append(join, m)
 		default:
-			parts, names, values = append(parts, []byte(k.Part)), append(names, []byte(k.Key)), append(values, v.row())
+			row := v.row()
+			if size > 0 && size+len(row) > sendRoom {
+				put()
+			}
+			parts, names, values, size = append(parts, []byte(k.Part)), append(names, []byte(k.Key)), append(values, row), size+len(row)
 		}
 	}
 	e.queueLeaves(b, leave)
 	queueJoins(b, join)
-	if len(parts) > 0 {
-		b.Queue(putSQL, parts, names, values)
-	}
+	put()
 	if len(gone) == 0 {
 		return
 	}

@@ -14,12 +14,14 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
-	"strconv"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tombolo/kv"
@@ -63,6 +65,9 @@ type Engine struct {
 	log     *engine.Tail       // how far the log is known to go
 	stop    context.CancelFunc // ends the listener
 	stopped sync.WaitGroup
+
+	checked   atomic.Bool // the server keeps checksums of its pages
+	unchecked sync.Once   // said that the server keeps no checksums of its pages
 
 	snapMu    sync.Mutex
 	snapshots map[*snapshot]struct{}
@@ -162,7 +167,8 @@ func (e *Engine) arrive(ctx context.Context, c *pgx.ConnConfig) error {
 func (e *Engine) prepare(ctx context.Context, c *pgx.ConnConfig) (lost bool, err error) {
 	conn, err := pgx.ConnectConfig(ctx, c)
 	if err != nil {
-		return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET), err // somebody was there
+		gone := func(how error) bool { return errors.Is(err, how) }
+		return slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE}, gone), err // somebody was there
 	}
 	defer func() {
 		lost = conn.IsClosed()
@@ -172,6 +178,9 @@ func (e *Engine) prepare(ctx context.Context, c *pgx.ConnConfig) (lost bool, err
 		return false, err
 	}
 	if err := migrate(ctx, conn, e.schema); err != nil {
+		return false, err
+	}
+	if err := logged(ctx, conn); err != nil {
 		return false, err
 	}
 	if !e.opts.ByPartition {
@@ -185,6 +194,20 @@ func badURL(err error) error {
 }
 
 func (e *Engine) openError(err error) error {
+	var connect *pgconn.ConnectError
+	if how := ""; errors.As(err, &connect) {
+		switch state(err) {
+		case stateNoDatabase:
+			how = "there is no such database: make it (createdb), or give the address of the one that is meant"
+		case stateNobody, statePassword:
+			how = "the database lets this user not in: is the name right, and the password, from PGPASSWORD or ~/.pgpass?"
+		case "":
+			how = "the database does not answer: is it up, is the address right, and may this machine reach it?"
+		}
+		if how != "" {
+			err = fmt.Errorf("%s: %w", how, err)
+		}
+	}
 	return fmt.Errorf("open store %s: %w", e.where, explain(err))
 }
 
@@ -199,67 +222,6 @@ func (e *Engine) pool(ctx context.Context, c *pgxpool.Config, conns int, idle ti
 	return pgxpool.NewWithConfig(ctx, c)
 }
 
-// session sets a connection up, and refuses one that cannot be relied on.
-//
-// Plans are made once and not for each call's values, and they go by the index: that is right for every statement here at any size of table,
-// and what a planner makes of the statistics of a table that is just being filled is not. A distributed table is the exception: there the
-// planner must see the partition to know the machine.
-func (e *Engine) session(ctx context.Context, conn *pgx.Conn, idle time.Duration) error {
-	var version int
-	var fsync, pages, commit string
-	var standby bool
-	settings := `select current_setting('server_version_num')::int, current_setting('fsync'), current_setting('full_page_writes'),
-		current_setting('synchronous_commit'), pg_is_in_recovery()`
-	plans := "force_generic_plan"
-	if e.opts.ByPartition {
-		plans = "force_custom_plan"
-	}
-	for _, s := range [][2]string{
-		{"plan_cache_mode", plans}, {"enable_seqscan", "off"}, {"enable_bitmapscan", "off"}, {"enable_hashjoin", "off"},
-		{"enable_mergejoin", "off"}, {"jit", "off"}, {"default_transaction_isolation", "read committed"},
-		{"idle_in_transaction_session_timeout", strconv.FormatInt(max(idle.Milliseconds(), 1), 10)},
-		// A node that is cut off in the middle of a commit holds the turn until the server notices.
-		{"tcp_keepalives_idle", "10"}, {"tcp_keepalives_interval", "5"}, {"tcp_keepalives_count", "3"},
-	} {
-		settings += fmt.Sprintf(", set_config('%s', '%s', false)", s[0], s[1])
-	}
-	rows, err := conn.Query(ctx, settings, pgx.QueryExecModeSimpleProtocol)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	if rows.Next() {
-		to := make([]any, len(rows.FieldDescriptions()))
-		copy(to, []any{&version, &fsync, &pages, &commit, &standby})
-		if err := rows.Scan(to...); err != nil {
-			return err
-		}
-	}
-	rows.Close()
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	return safe(version, fsync, pages, commit, standby)
-}
-
-// safe says why a server cannot be trusted to keep what it acknowledges.
-func safe(version int, fsync, pages, commit string, standby bool) error {
-	switch {
-	case version < 150000:
-		return fmt.Errorf("the server is PostgreSQL %d and 15 or newer is needed: upgrade it", version/10000)
-	case standby:
-		return errors.New("the server is a standby, which takes no writes: give the address of the primary, or several hosts and target_session_attrs=read-write")
-	case fsync != "on":
-		return errors.New("the server runs with fsync=off, and what it acknowledges can be lost: set fsync = on in postgresql.conf and reload it")
-	case pages != "on":
-		return errors.New("the server runs with full_page_writes=off, and a power cut can tear its pages: set full_page_writes = on in postgresql.conf and reload it")
-	case commit == "off":
-		return errors.New("synchronous_commit is off for this user or server, and what is acknowledged can be lost: " +
-			"set synchronous_commit = on in postgresql.conf and look at ALTER ROLE and ALTER DATABASE settings and at the address's parameters")
-	}
-	return nil
-}
-
 // distributed says whether Citus spreads the table over machines.
 func distributed(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	var citus bool
@@ -269,6 +231,9 @@ func distributed(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	err := conn.QueryRow(ctx, "select exists (select from pg_dist_partition where logicalrel = 'entry'::regclass and partmethod = 'h')").Scan(&citus)
 	return citus, err
 }
+
+// Unchecked says whether the server keeps no checksums of its pages: a bit that rots in them can then bring back what a row was before it was changed.
+func (e *Engine) Unchecked() bool { return !e.checked.Load() }
 
 // Spread says whether partitions lie on many machines, so that a call is cheaper the fewer it names.
 func (e *Engine) Spread() bool { return e.opts.ByPartition }

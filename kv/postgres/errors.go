@@ -29,6 +29,10 @@ const (
 	stateIdle          = "25P03"
 	statePermission    = "42501"
 	stateReadOnly      = "25006"
+	stateNoDatabase    = "3D000"
+	stateNobody        = "28000"
+	statePassword      = "28P01"
+	stateUnsafe        = "22P02" // turnSQL
 )
 
 func state(err error) string {
@@ -58,6 +62,9 @@ func explain(err error) error {
 		how = "grant the user CREATE on the database, or make the schema and its owner the user"
 	case stateReadOnly:
 		how = "the server takes no writes: give the address of the primary, or several hosts and target_session_attrs=read-write"
+	case stateUnsafe:
+		how = "the server would not keep what it acknowledges, so nothing is written to it: set fsync, full_page_writes and synchronous_commit on again " +
+			"(postgresql.conf, ALTER SYSTEM, ALTER ROLE, ALTER DATABASE) and reload it, and work goes on by itself"
 	default:
 		return err
 	}

@@ -211,5 +211,5 @@ func (e *Engine) logPage(ctx context.Context, after, end kv.Position, first bool
 }
 
 func missing(at kv.Position) error {
-	return fmt.Errorf("read the log: record %d is missing: the table log is damaged, restore a checkpoint", at)
+	return fmt.Errorf("read the log: record %d is missing: the table log is damaged, restore a backup", at)
 }

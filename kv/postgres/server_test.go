@@ -1,10 +1,13 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +31,16 @@ func sql(t testing.TB, url, text string) {
 	if _, err := conn.Exec(context.Background(), text); err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
+}
+
+// databaseOf is the name of the database in an address.
+func databaseOf(t testing.TB, url string) string {
+	t.Helper()
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Database
 }
 
 func refused(t *testing.T, what, url string, words ...string) {
@@ -56,13 +69,31 @@ func TestUnsafeServersAreRefused(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, c := range []struct{ setting, words string }{{"fsync=off", "fsync = on"}, {"full_page_writes=off", "full_page_writes = on"}} {
+	sql(t, url, "alter database "+databaseOf(t, url)+" set synchronous_commit = off")
+	refused(t, "synchronous_commit off for the database", url, "synchronous_commit = on", "ALTER DATABASE")
+	sql(t, url, "alter database "+databaseOf(t, url)+" reset synchronous_commit")
+	sql(t, url, "alter role tombolo set zero_damaged_pages = on")
+	refused(t, "zero_damaged_pages on for the role", url, "zero_damaged_pages", "ALTER ROLE")
+	sql(t, url, "alter role tombolo reset zero_damaged_pages")
+	for _, c := range []struct{ setting, words string }{{"fsync=off", "fsync = on"}, {"full_page_writes=off", "full_page_writes = on"}, {"synchronous_commit=off", "synchronous_commit = on"},
+		{"data_sync_retry=on", "data_sync_retry = off"}} {
 		refused(t, c.setting, pgtest.Start(t, c.setting).Database(t), c.words, "postgresql.conf")
 	}
-	if err := safe(140011, "on", "on", "on", false); err == nil || !strings.Contains(err.Error(), "15 or newer") {
+	for _, table := range []string{"entry", "log", "turn"} {
+		sql(t, url, "alter table tombolo."+table+" set unlogged")
+		refused(t, "an unlogged table", url, table, "set logged")
+		sql(t, url, "alter table tombolo."+table+" set logged")
+	}
+	good := server{version: 150000, fsync: "on", pages: "on", commit: "on", retry: "off", zero: "off"}
+	if err := good.safe(); err != nil {
+		t.Error(err)
+	}
+	old, standby := good, good
+	old.version, standby.standby = 140011, true
+	if err := old.safe(); err == nil || !strings.Contains(err.Error(), "15 or newer") {
 		t.Errorf("PostgreSQL 14: %v", err)
 	}
-	if err := safe(150000, "on", "on", "on", true); err == nil || !strings.Contains(err.Error(), "standby") {
+	if err := standby.safe(); err == nil || !strings.Contains(err.Error(), "standby") {
 		t.Errorf("a standby: %v", err)
 	}
 	refused(t, "no address", "", "postgres://")
@@ -71,6 +102,32 @@ func TestUnsafeServersAreRefused(t *testing.T) {
 		if _, err := Open(context.Background(), Options{URL: bad}); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the message shows the password: %v", err)
 		}
+	}
+}
+
+// Without checksums of its pages a server may bring back what was changed: that is said once, and of a server that keeps them it is not.
+func TestAServerWithoutChecksumsIsToldOf(t *testing.T) {
+	server := pgtest.Start(t)
+	url := server.Database(t)
+	said := func() int {
+		var log bytes.Buffer
+		e := open(t, Options{URL: url, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if _, err := e.Commit(t.Context(), kv.Batch{Append: [][]byte{{1}}}); err != nil { // over another connection
+			t.Fatal(err)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(log.String(), "pg_checksums --enable")
+	}
+	if n := said(); n != 0 {
+		t.Errorf("with checksums it is said %d times", n)
+	}
+	server.Stop(t)
+	server.DropChecksums(t)
+	server.Restart(t)
+	if n := said(); n != 1 {
+		t.Errorf("without checksums it is said %d times", n)
 	}
 }
 
@@ -87,6 +144,59 @@ func TestAConnectionIsCheckedWhenItIsMade(t *testing.T) {
 	defer sql(t, url, "alter role tombolo reset synchronous_commit")
 	if _, err := e.Commit(context.Background(), kv.Batch{Append: [][]byte{{1}}}); err == nil || !strings.Contains(err.Error(), "synchronous_commit") {
 		t.Errorf("commit over a connection that does not keep: %v", err)
+	}
+}
+
+// A server's settings can be changed under a node's connections: from the next commit on nothing is written, and when they are mended, it is.
+func TestNothingIsWrittenToAServerThatBecomesUnsafe(t *testing.T) {
+	ctx, server := context.Background(), pgtest.Start(t)
+	url := server.Database(t)
+	e := open(t, Options{URL: url, MaxConns: 1}) // one, so that the connection was there before
+	defer func() { _ = e.Close() }()
+	commit := func() error {
+		_, err := e.Commit(ctx, kv.Batch{Append: [][]byte{{1}}})
+		return err
+	}
+	if err := commit(); err != nil {
+		t.Fatal(err)
+	}
+	written := kv.Position(1)
+	for _, setting := range []string{"fsync", "full_page_writes", "synchronous_commit"} {
+		change := func(how string, until func(error) bool) {
+			t.Helper()
+			sql(t, url, "alter system "+how)
+			sql(t, url, "select pg_reload_conf()")
+			for began := time.Now(); ; time.Sleep(10 * time.Millisecond) { // each of the server's processes is told a moment later
+				err := commit()
+				if err == nil {
+					written++
+				}
+				if until(err) {
+					return
+				}
+				if time.Since(began) > 20*time.Second {
+					t.Fatalf("after %s a commit says %v", how, err)
+				}
+			}
+		}
+		change("set "+setting+" = off", func(err error) bool { return err != nil })
+		for range 3 {
+			if err := commit(); err == nil || !strings.Contains(err.Error(), setting+" = off") || !strings.Contains(err.Error(), "would not keep") {
+				t.Errorf("%s off: a commit says %v", setting, err)
+			}
+		}
+		if tail, err := e.Tail(ctx); err != nil || tail != written {
+			t.Errorf("%s off: the log ends at %d (%v), and %d commits were acknowledged", setting, tail, err, written)
+		}
+		change("reset "+setting, func(err error) bool { return err == nil })
+	}
+	// What is as safe or safer than usual is left as it is, for each commit.
+	for _, level := range []string{"local", "remote_apply"} {
+		sql(t, url, "alter system set synchronous_commit = "+level)
+		sql(t, url, "select pg_reload_conf()")
+		if err := commit(); err != nil {
+			t.Errorf("synchronous_commit = %s: %v", level, err)
+		}
 	}
 }
 
@@ -431,3 +541,149 @@ func TestANodeWaitsForAServerThatIsOnItsWay(t *testing.T) {
 		t.Errorf("it was refused after %v: it was tried again", took)
 	}
 }
+
+// A server that crashes takes connections that nobody will serve: it hangs up before what is said to it, in the middle, or after it.
+func TestANodeWaitsForAServerThatHangsUp(t *testing.T) {
+	url := pgtest.URL(t)
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := filepath.Join(c.Host, fmt.Sprintf(".s.PGSQL.%d", c.Port))
+	dir, err := os.MkdirTemp("", "hangup") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	front, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL.5432"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer front.Close()
+	reads := []int64{0, 0, 0, 4, 8, 0} // bytes that are read before it hangs up
+	hungUp := make(chan struct{})
+	var through sync.WaitGroup
+	through.Go(func() {
+		for n := 0; ; n++ {
+			conn, err := front.Accept()
+			if err != nil {
+				return
+			}
+			if n < len(reads) {
+				_, _ = io.CopyN(io.Discard, conn, reads[n])
+				_ = conn.Close()
+				continue
+			}
+			if n == len(reads) {
+				close(hungUp)
+			}
+			server, err := net.Dial("unix", there)
+			if err != nil {
+				_ = conn.Close()
+				continue
+			}
+			for _, way := range [][2]net.Conn{{server, conn}, {conn, server}} {
+				through.Go(func() {
+					_, _ = io.Copy(way[0], way[1])
+					_ = way[0].Close()
+				})
+			}
+		}
+	})
+	e := open(t, Options{URL: fmt.Sprintf("postgres:///%s?host=%s&port=5432&user=%s", c.Database, dir, c.User)})
+	select {
+	case <-hungUp:
+	default:
+		t.Error("nobody hung up")
+	}
+	if _, err := e.Commit(t.Context(), kv.Batch{Append: [][]byte{{1}}}); err != nil {
+		t.Error(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	_ = front.Close()
+	through.Wait()
+}
+
+// What is too much to be sent at once goes in several parts, and is one commit all the same: another's change that it did not know of, or a connection that ends in
+// the middle of it, leaves nothing of it behind.
+func TestACommitThatIsSentInPartsIsOne(t *testing.T) {
+	e := open(t, Options{URL: schemaOf(pgtest.URL(t), "parts")})
+	ctx := t.Context()
+	large := func(name string) (b kv.Batch) {
+		for i := range 5 {
+			value := bytes.Repeat([]byte{byte('a' + i)}, sendRoom*2/3)
+			b.Put = append(b.Put, kv.Entry{Key: kv.Key{Part: "p", Key: fmt.Sprintf("%s%d", name, i)}, Value: value})
+		}
+		b.Append = [][]byte{[]byte(name)}
+		return b
+	}
+	count := func(name string) (n int) {
+		t.Helper()
+		for i, en := range large(name).Put {
+			v, ok, err := e.Get(ctx, en.Key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ok && bytes.Equal(v, en.Value) {
+				n++
+			} else if ok {
+				t.Errorf("%s%d has another value", name, i)
+			}
+		}
+		return n
+	}
+	batches := &counted{}
+	g := compose([]*commit{{batch: large("x"), packed: make([][]byte, 5)}})
+	var b pgx.Batch
+	e.queueWrites(&b, g)
+	if err := sendInParts(ctx, batches, &b); err != nil || batches.n < 3 {
+		t.Fatalf("sent in %d parts, %v: want several", batches.n, err)
+	}
+
+	if at, err := e.Commit(ctx, large("whole")); err != nil || at == 0 || count("whole") != 5 {
+		t.Errorf("at %d, %v: %d of 5 are there", at, err, count("whole"))
+	}
+	refused := large("refused")
+	refused.Expect = []kv.Precondition{{Key: kv.Key{Part: "p", Key: "whole0"}, Absent: true}}
+	if _, err := e.Commit(ctx, refused); !errors.Is(err, kv.ErrConflict) || count("refused") != 0 {
+		t.Errorf("a precondition that does not hold: %v, and %d of 5 are there", err, count("refused"))
+	}
+
+	// The connection ends before the third part: the first two were done.
+	conn, err := e.short.Acquire(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	ends := &counted{sender: conn, ends: func() { _ = conn.Conn().Close(ctx) }, at: 3}
+	b = pgx.Batch{}
+	b.Queue("begin")
+	e.queueWrites(&b, compose([]*commit{{batch: large("cut"), packed: make([][]byte, 5)}}))
+	b.Queue("commit")
+	if err := sendInParts(ctx, ends, &b); err == nil || ends.n != 3 || count("cut") != 0 {
+		t.Errorf("the connection ended at part %d: %v, and %d of 5 are there", ends.n, err, count("cut"))
+	}
+}
+
+// counted counts what is sent, and ends the connection before one of it.
+type counted struct {
+	sender
+	n, at int
+	ends  func()
+}
+
+func (c *counted) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	if c.n++; c.n == c.at {
+		c.ends()
+	}
+	if c.sender == nil {
+		return nowhere{}
+	}
+	return c.sender.SendBatch(ctx, b)
+}
+
+type nowhere struct{ pgx.BatchResults }
+
+func (nowhere) Close() error { return nil }

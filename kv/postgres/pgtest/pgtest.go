@@ -6,6 +6,7 @@
 package pgtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -136,7 +137,7 @@ func start(folder string, settings []string) (_ *Server, err error) {
 			}
 		}
 	}
-	args := []string{"-D", s.data(), "-U", "tombolo", "-A", "trust", "-E", "UTF8", "--locale=C"}
+	args := []string{"-D", s.data(), "-U", "tombolo", "-A", "trust", "-E", "UTF8", "--locale=C", "--data-checksums"}
 	if folder == "" {
 		args = append(args, "--no-sync") // the files that initdb makes a power cut may have; the server runs with fsync on
 	}
@@ -160,14 +161,14 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 }
 
 // run starts the server under a shell that ends with it, and ends it when this process ends or closes the pipe: also one that crashes leaves no
-// server behind.
+// server behind. None of its processes gets more than 4 GiB: a page that was damaged on purpose had one take all that the machine had.
 func (s *Server) run() error {
 	args := []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "shared_buffers=64MB", "-c", "max_connections=200", "-c", "log_min_messages=fatal"}
 	for _, set := range s.settings {
 		args = append(args, "-c", set)
 	}
-	watch := `trap '' INT TERM HUP; exec 3<&0; "$0" "$@" </dev/null 3<&- & pg=$!
-		{ read -r how <&3; [ -n "$how" ] || : >"$DIR/ending"; kill -${how:-QUIT} $pg; } & reader=$!
+	watch := `trap '' INT TERM HUP; ulimit -v 4194304; exec 3<&0; "$0" "$@" </dev/null 3<&- & pg=$!
+		{ while read -r how <&3; do kill -$how $pg; done; : >"$DIR/ending"; kill -QUIT $pg; } & reader=$!
 		wait $pg; kill -9 $reader 2>/dev/null; [ ! -e "$DIR/ending" ] || rm -rf "$DIR"`
 	c := exec.Command("/bin/sh", append([]string{"-c", watch, filepath.Join(s.bin, "postgres")}, args...)...)
 	c.Dir, c.SysProcAttr = s.dir, s.owner
@@ -228,6 +229,7 @@ func (s *Server) ready(ended <-chan struct{}) error {
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
 	s.stop(t, "KILL\n")
+	s.endOrphans(0) // a power cut leaves none
 }
 
 // KillBackend ends, as kill -9 does, one of the server's processes that serve connections; the server then ends all others and recovers by itself.
@@ -255,6 +257,25 @@ func (s *Server) KillBackend(t testing.TB) bool {
 	}
 }
 
+// DropChecksums has a server that was stopped keep no checksums of its pages from its next start on, as one that `initdb` made without -k. One that took too
+// long to stop, and was ended, is stopped again: only files that were left in order are changed.
+func (s *Server) DropChecksums(t testing.TB) {
+	t.Helper()
+	for attempt := 1; ; attempt++ {
+		c := s.command("pg_checksums", "--disable", "-D", s.data())
+		c.Env = append(os.Environ(), "LC_ALL=C")
+		out, err := c.CombinedOutput()
+		if err == nil {
+			return
+		}
+		if attempt == 3 || !bytes.Contains(out, []byte("must be shut down")) {
+			t.Fatalf("pg_checksums: %v\n%s", err, out)
+		}
+		s.Restart(t)
+		s.Stop(t)
+	}
+}
+
 // Stop ends the server as an operator would in a hurry: connections are cut.
 func (s *Server) Stop(t testing.TB) {
 	t.Helper()
@@ -268,8 +289,19 @@ func (s *Server) stop(t testing.TB, how string) {
 	if _, err := io.WriteString(s.alive.(io.Writer), how); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, os.ErrClosed) { // it may have ended by itself
 		t.Fatalf("stop PostgreSQL: %v", err)
 	}
+	for _, harder := range []string{"QUIT\n", "KILL\n"} { // one that was asked to stop while it recovers may wait for ever
+		select {
+		case <-s.ended:
+			return
+		case <-time.After(stopTime):
+			_, _ = io.WriteString(s.alive.(io.Writer), harder)
+		}
+	}
 	<-s.ended
 }
+
+// stopTime is how long a server may take to stop before it is told more plainly.
+const stopTime = time.Minute
 
 // Ended says whether the server has ended by itself: it does where it cannot go on, as after a second failure while it recovers.
 func (s *Server) Ended() bool {
@@ -283,10 +315,14 @@ func (s *Server) Ended() bool {
 	}
 }
 
-// Restart starts a server that was stopped or killed. The children of a killed one may take a moment to notice and leave; until then
-// PostgreSQL does not start.
+// orphanTime is how long the children of a killed server have to notice and leave by themselves.
+const orphanTime = 2 * time.Second
+
+// Restart starts a server that was stopped or killed, or ended by itself. PostgreSQL does not start while a child of the one before is attached to its shared memory: most notice
+// within milliseconds that their parent is gone, and one that does not, because it computes, waits for a disk or gets no processor, is ended.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
+	s.endOrphans(orphanTime)
 	var err error
 	for began := time.Now(); time.Since(began) < 3*time.Minute; time.Sleep(100 * time.Millisecond) {
 		if err = s.run(); err == nil {
@@ -294,6 +330,43 @@ func (s *Server) Restart(t testing.TB) {
 		}
 	}
 	t.Fatal(err)
+}
+
+// endOrphans waits until all children of an ended server are gone, and ends those that are there after some time.
+func (s *Server) endOrphans(after time.Duration) {
+	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(20 * time.Millisecond) {
+		left := s.orphans()
+		if len(left) == 0 {
+			return
+		}
+		if time.Since(began) >= after {
+			for _, pid := range left {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	}
+}
+
+// orphans are the processes that work in the folder of the data, as all of a server's do and nobody else's; it is for when the server itself has ended. Where
+// there is no /proc it finds none.
+func (s *Server) orphans() (pids []int) {
+	// Asked as the server's own user: not even root may look at where another's process works, in most containers.
+	c := s.command("", "-c", "LC_ALL=C exec ls -l /proc/[0-9]*/cwd 2>/dev/null")
+	c.Path = "/bin/sh"
+	out, _ := c.Output() // ls fails over each process that is another user's, or has just ended
+	data, err := filepath.EvalSymlinks(s.data())
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(out)) {
+		link, target, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " -> ")
+		if at := strings.LastIndex(link, "/proc/"); at >= 0 && target == data {
+			if pid, err := strconv.Atoi(strings.TrimSuffix(link[at+len("/proc/"):], "/cwd")); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
 }
 
 // end stops the server for good and waits until its folder is gone.
