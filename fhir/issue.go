@@ -63,6 +63,7 @@ type Issue struct {
 	Expression string        // FHIRPath of the element, or "row 12, column dose", or "PID-3"; may be empty
 	Source     string        // the source that is meant, if one is; may be empty
 	After      time.Duration // of Throttled: when it may be tried again; 0: not known
+	Stranger   bool          // something of another person than the one asked for came from a source
 	cause      error
 }
 
@@ -89,6 +90,13 @@ func (i *Issue) Unwrap() error { return i.cause }
 func Errorf(t IssueType, format string, args ...any) *Issue {
 	err := fmt.Errorf(format, args...)
 	return &Issue{Type: t, Text: err.Error(), cause: errors.Unwrap(err)}
+}
+
+// OfStranger returns a copy of the issue that says that what came is of another person than the one asked for.
+func (i *Issue) OfStranger() *Issue {
+	c := *i
+	c.Stranger = true
+	return &c
 }
 
 // At returns a copy of the issue that names the element, field or row it is about.

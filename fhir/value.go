@@ -228,14 +228,13 @@ func (v Value) Rewrite(edit func(Value) ([]byte, bool)) []byte {
 		return nil
 	}
 	root := v.n()
-	out := make([]byte, 0, int(root.end-root.start)+256)
+	var parts [][]byte // joined at the end: what is left out of a large value costs nothing
 	at := root.start
 	var visit func(Value)
 	visit = func(c Value) {
 		n := c.n()
 		if repl, ok := edit(c); ok {
-			out = append(out, v.doc.src[at:n.start]...)
-			out = append(out, repl...)
+			parts = append(parts, v.doc.src[at:n.start], repl)
 			at = n.end
 			return
 		}
@@ -244,5 +243,5 @@ func (v Value) Rewrite(edit func(Value) ([]byte, bool)) []byte {
 		}
 	}
 	visit(v)
-	return append(out, v.doc.src[at:root.end]...)
+	return bytes.Join(append(parts, v.doc.src[at:root.end]), nil)
 }

@@ -3,10 +3,10 @@ package search
 import "strings"
 
 // Counted gives the index entries that are, one for one, what matches q: whoever counts the different resources that they name has counted the
-// matches, without reading any. ok is false where only Matches can tell: of several parameters, of a modifier, of another kind of parameter, of
+// matches, without reading any. ok is false where only Matches can tell: of several parameters, of a chain, of a modifier, of another kind of parameter, of
 // values for which the index holds more than what matches (a code of any system) or less than the whole value (one that is cut).
 func Counted(q Query) (ranges []Range, ok bool) {
-	if len(q.Params) != 1 || len(q.Custom) > 0 || q.Patient != "" {
+	if len(q.Params) != 1 || len(q.Custom) > 0 || q.Patient != "" || q.Any != nil || q.Among != nil || len(q.Chains) > 0 || q.List != "" {
 		return nil, false
 	}
 	p := q.Params[0]

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tombolo/fhir"
+	"tombolo/sim"
 )
 
 const ward = `{"resourceType":"Patient","id":"p","meta":{"profile":["urn:p"]},"contained":[{"resourceType":"Organization","id":"o","name":"Mill"}],
@@ -222,14 +223,14 @@ func TestNumbersAtTheirLimits(t *testing.T) {
 	big := strings.Repeat("9", 59)
 	for _, expr := range []string{big + ".0.exp()", "0." + big + ".ln()", big + ".9.sqrt()", "1.0000000000000000000000000001.power(1000)", "0.0000001.power(-1000)", big + ".0.log(1.0000000001)",
 		"(-745.1).exp()", "1.5.power(999.5)", "(1" + strings.Repeat(".0 * 99999999", 60) + ")", "100.0.round(100)"} {
-		from := time.Now()
+		from := sim.ProcessorTime()
 		e, err := Compile(expr)
 		if err != nil {
 			t.Errorf("%.40s: %v", expr, err)
 			continue
 		}
 		_, _ = e.Eval(patient(t), nil)
-		if d := time.Since(from); d > 5*time.Second {
+		if d := sim.ProcessorTime() - from; d > 5*time.Second {
 			t.Errorf("%.40s takes %v", expr, d)
 		} else {
 			t.Logf("%.40s %v", expr, d)

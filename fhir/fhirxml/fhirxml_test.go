@@ -97,6 +97,7 @@ func TestOnlyR4IsReadFromXML(t *testing.T) {
 		"no boolean":              `<Patient xmlns="http://hl7.org/fhir"><active value="yes"/></Patient>`,
 		"JSON in a number":        `<Patient xmlns="http://hl7.org/fhir"><multipleBirthInteger value="1,&quot;x&quot;:2"/></Patient>`,
 		"a document type":         `<!DOCTYPE x [<!ENTITY a "b">]><Patient xmlns="http://hl7.org/fhir"><id value="&a;"/></Patient>`,
+		"a document type alone":   `<!DOCTYPE Patient SYSTEM "http://evil.test/x.dtd"><Patient xmlns="http://hl7.org/fhir"><id value="a"/></Patient>`,
 		"cut off":                 `<Patient xmlns="http://hl7.org/fhir"><name>`,
 		"more after it":           `<Patient xmlns="http://hl7.org/fhir"/><Patient xmlns="http://hl7.org/fhir"/>`,
 		"two in one":              `<Patient xmlns="http://hl7.org/fhir"><contained><Patient/><Patient/></contained></Patient>`,

@@ -47,7 +47,7 @@ var primitives = map[string]primitiveType{
 	"oid":          {"string", matching(`urn:oid:[0-2](\.(0|[1-9][0-9]*))+`), "urn:oid:1.2.3"},
 	"uuid":         {"string", matching(`urn:uuid:[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`), "urn:uuid:…"},
 	"id":           {"string", matching(`[A-Za-z0-9\-.]{1,64}`), "1 to 64 letters, digits, '-' or '.'"},
-	"base64Binary": {"string", base64, "base64"},
+	"base64Binary": {"string", base64[string], "base64"},
 	"date":         {"string", func(s string) bool { return dateForm(s) && calendar(s) }, "2026, 2026-03 or 2026-03-31"},
 	"dateTime":     {"string", func(s string) bool { return dateTimeForm(s) && calendar(s) }, "2026, 2026-03, 2026-03-31 or 2026-03-31T14:30:00+01:00"},
 	"instant":      {"string", func(s string) bool { return instantForm(s) && calendar(s) }, "2026-03-31T14:30:00.000+01:00"},
@@ -70,7 +70,7 @@ func decimal(s string) bool {
 
 func noSpace(s string) bool { return !strings.ContainsAny(s, " \t\r\n") }
 
-func base64(s string) bool {
+func base64[T string | []byte](s T) bool {
 	n := 0
 	for i := range len(s) {
 		switch c := s[i]; {
