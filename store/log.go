@@ -22,7 +22,7 @@ func (db *DB) Since(ctx context.Context, after events.Seq) iter.Seq2[events.Even
 			}
 			e, err := decodeEvent(r.Value)
 			if err != nil {
-				yield(events.Event{}, fhir.Errorf(fhir.Exception, "event %d in the log is damaged: restore a checkpoint", r.At))
+				yield(events.Event{}, fhir.Errorf(fhir.Exception, "event %d in the log is damaged: restore a backup", r.At))
 				return
 			}
 			e.Seq = events.Seq(r.At)

@@ -15,12 +15,11 @@ import (
 	"tombolo/search"
 )
 
-// On a table that lies on many machines, what matters is which partitions a call asks for and how often it asks: seen here from the statements
-// that are sent.
-func TestCallsTouchTheirPartitionsOnly(t *testing.T) {
-	ctx := context.Background()
-	var sent pgtest.Statements
-	e, err := postgres.Open(ctx, postgres.Options{URL: pgtest.URL(t), ByPartition: true, Tracer: &sent, Log: slog.New(slog.DiscardHandler)})
+// spread opens a store as it is where its table lies on many machines, and gives what is sent to the server.
+func spread(t *testing.T) (*DB, *pgtest.Statements) {
+	t.Helper()
+	sent := new(pgtest.Statements)
+	e, err := postgres.Open(context.Background(), postgres.Options{URL: pgtest.URL(t), ByPartition: true, Tracer: sent, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +27,15 @@ func TestCallsTouchTheirPartitionsOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = db.Close() }()
+	t.Cleanup(func() { _ = db.Close() })
+	return db, sent
+}
+
+// On a table that lies on many machines, what matters is which partitions a call asks for and how often it asks: seen here from the statements
+// that are sent.
+func TestCallsTouchTheirPartitionsOnly(t *testing.T) {
+	ctx := context.Background()
+	db, sent := spread(t)
 	const people = 60
 	for p := range people {
 		id := fmt.Sprintf("ann%02d", p)

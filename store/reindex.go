@@ -324,10 +324,15 @@ func (x *reindexer) one(ctx context.Context, part kv.Part, ref fhir.Ref) error {
 		if err != nil {
 			return nil // counted already
 		}
-		values, err := x.db.engine.MultiGet(ctx, append([]kv.Key{idKey(ref)}, w.keys...))
+		values, err := x.db.engine.MultiGet(ctx, append([]kv.Key{historyKey(part, ref, w.entry.version), idKey(ref)}, w.keys...))
 		if err != nil {
 			return readError(err)
 		}
+		if values[0] != nil { // it is in the history already: the row has gone back, and must not become the newest again
+			x.state.Done.Damaged++
+			return nil
+		}
+		values = values[1:]
 		raw := values[0]
 		b := kv.Batch{Expect: []kv.Precondition{{Key: idKey(ref), Value: raw, Absent: raw == nil}, {Key: at, Value: value}}}
 		for i, v := range values[1:] {

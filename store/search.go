@@ -71,11 +71,12 @@ func (f *finder) page(ctx context.Context) (*search.Page, error) {
 		return p, err
 	}
 	last, size := after, 0
+	stood := map[*fhir.Resource]place{}
 	end, err := f.matches(ctx, after, func(at place, r *fhir.Resource) bool {
 		if len(p.Resources) == f.count || size > pageBytes {
 			return false
 		}
-		p.Resources = append(p.Resources, r)
+		p.Resources, stood[r] = append(p.Resources, r), at
 		size += len(r.Raw())
 		last = at
 		return true
@@ -97,13 +98,18 @@ func (f *finder) page(ctx context.Context) (*search.Page, error) {
 			return nil, err
 		}
 	}
+	if p.Resources, err = f.hold(ctx, p.Resources, stood); err != nil {
+		return nil, err
+	}
 	p.Issues = f.issues
 	return p, nil
 }
 
 // total counts all matches, or answers -1 and says why.
 func (f *finder) total(ctx context.Context) (int, error) {
-	if ranges, ok := search.Counted(f.q); ok && f.q.Within == nil && !f.db.IndexIsStale() {
+	// The index counts what matches now, of all sources.
+	everything := f.q.Within == nil && f.q.Source == "" && f.q.AsOf == 0
+	if ranges, ok := search.Counted(f.q); ok && everything && !f.db.IndexIsStale() {
 		if search.Tallied(f.q.Type, ranges[0].Name) {
 			if n, ok, err := f.tallied(ctx, ranges); ok || err != nil {
 				return n, err
@@ -136,8 +142,9 @@ func (f *finder) sorted(ctx context.Context) (*search.Page, error) {
 	}
 	var all []*fhir.Resource
 	size := 0
-	end, err := f.matches(ctx, place{}, func(_ place, r *fhir.Resource) bool {
-		all = append(all, r)
+	stood := map[*fhir.Resource]place{}
+	end, err := f.matches(ctx, place{}, func(at place, r *fhir.Resource) bool {
+		all, stood[r] = append(all, r), at
 		size += len(r.Raw())
 		return size <= sortBytes
 	})
@@ -156,7 +163,9 @@ func (f *finder) sorted(ctx context.Context) (*search.Page, error) {
 			all = all[:n]
 			p.Next = "n" + strconv.Itoa(skip+n)
 		}
-		p.Resources = all
+		if p.Resources, err = f.hold(ctx, all, stood); err != nil {
+			return nil, err
+		}
 	}
 	p.Issues = f.issues
 	return p, nil
@@ -204,7 +213,7 @@ func (f *finder) matches(ctx context.Context, after place, visit func(place, *fh
 		if examined == f.db.limits.examine {
 			return ending{cut: true, at: last}, nil
 		}
-		for len(were) > 0 && were[0].at.compare(c.at) < 0 {
+		for len(were) > 0 && were[0].at.compare(c.at) <= 0 { // also what stood where it stands now, or a page that is cut here would go on behind it
 			if !f.judge(were[0].at, were[0].stored, nil, visit) {
 				return ending{stopped: true}, nil
 			}

@@ -1,17 +1,24 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
+	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"tombolo/events"
 	"tombolo/fhir"
+	"tombolo/kv/enginetest"
 	"tombolo/search"
 )
 
@@ -52,53 +59,184 @@ func everyPage(t tb, db *DB, q search.Query) (refs []fhir.Ref, pages int, total 
 // Whatever way the store takes to find them, the answer is what search.Matches says of every resource there is, each once, in the
 // order of record and id.
 func TestSearchIsMatchesOverEverything(t *testing.T) {
-	root, n := t.TempDir(), 0
-	tried := map[string]int{}
+	run := newRuns(t)
 	check := func(t *rapid.T) {
-		n++
-		dir := filepath.Join(root, fmt.Sprint("run", n))
-		db := openDir(t, dir)
-		defer func() {
-			_ = db.Close()
-			_ = os.RemoveAll(dir)
-		}()
-		// Small limits, so that few resources take every way.
-		db.limits = limits{
-			examine: rapid.SampledFrom([]int{5, 1000}).Draw(t, "examine"), probe: rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "probe"),
-			collect: rapid.SampledFrom([]int{2, 1000}).Draw(t, "collect"), fetch: 3, parts: 2, list: 2,
-		}
-		w := &world{db: db, now: map[fhir.Ref]Home{}, tried: tried}
+		w := run.world(t)
+		defer w.done()
 		for range rapid.IntRange(5, 40).Draw(t, "changes") {
 			w.change(t)
 		}
 		for range 12 {
-			w.check(t)
+			w.check(t, w.narrowed(t, w.query(t)))
 		}
 	}
-	// Every kind of parameter with every modifier that it takes was asked for, and found something.
+	// Every kind of parameter with every modifier that it takes was asked for, and found something; and so was every way to narrow a search or to bring it into order.
 	ways := []string{"token", "token:not", "token:text", "token:of-type", "token:missing", "reference", "reference:identifier", "reference:Patient", "reference:missing",
 		"string", "string:exact", "string:contains", "string:missing", "uri", "uri:above", "uri:below", "uri:missing", "date", "date:missing", "number", "number:missing",
-		"quantity", "quantity:missing", "composite", "composite:missing"}
-	lacking := func(way string) bool { return tried[way] == 0 }
-	for round := 0; round == 0 || round < 30 && slices.ContainsFunc(ways, lacking); round++ { // what is drawn is chance
-		rapid.Check(t, check)
+		"quantity", "quantity:missing", "composite", "composite:missing",
+		"one patient", "one source", "what one may see", "as it was", "sorted", "sorted twice", "no index", "many machines", "custom"}
+	run.check(t, check, func() (out []string) {
+		for _, way := range ways {
+			if run.tried[way] == 0 {
+				out = append(out, way)
+			}
+		}
+		return out
+	})
+}
+
+// runs are the runs of one property.
+type runs struct {
+	root  string
+	n     int
+	tried map[string]int // how a search was asked -> searches so that found something
+}
+
+func newRuns(t *testing.T) *runs { return &runs{root: t.TempDir(), tried: map[string]int{}} }
+
+// check holds a property to be so of what chance draws, and goes on until everything was asked in every way that it is lacking. (On PostgreSQL, where each run makes tables
+// anew, a part of that is enough: what is drawn is the same, and what may differ there is the engine.) With TOMBOLO_SOAK it goes on a good deal longer.
+func (r *runs) check(t *testing.T, property func(*rapid.T), lacking func() []string) {
+	t.Helper()
+	checks, rounds := "30", 40
+	if os.Getenv("TOMBOLO_SOAK") != "" {
+		checks = "500"
+	} else if enginetest.PostgreSQL() {
+		rounds = 1
 	}
-	for _, way := range ways {
-		if lacking(way) {
-			t.Errorf("no search by %s found anything", way)
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue { // not asked for by hand
+		if err := flag.Set(f.Name, checks); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = flag.Set(f.Name, f.DefValue) }()
+	}
+	for n := 0; n == 0 || n < rounds && len(lacking()) > 0; n++ {
+		if rapid.Check(t, property); t.Failed() {
+			return
 		}
 	}
+	if l := lacking(); len(l) > 0 && rounds > 1 {
+		t.Errorf("nothing was ever found by %q", l)
+	}
+}
+
+// world is a new store with nothing in it.
+func (r *runs) world(t *rapid.T) *world {
+	r.n++
+	dir := filepath.Join(r.root, fmt.Sprint("run", r.n))
+	w := &world{db: openDir(t, dir), dir: dir, now: map[fhir.Ref]held{}, tried: r.tried}
+	// Small limits, so that few resources take every way.
+	w.db.limits = limits{
+		examine: rapid.SampledFrom([]int{5, 1000, 1000}).Draw(t, "examine"), probe: rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "probe"),
+		collect: rapid.SampledFrom([]int{2, 1000}).Draw(t, "collect"), fetch: 3, parts: 2, list: 2,
+	}
+	w.db.spread = rapid.IntRange(0, 3).Draw(t, "many machines") == 0
+	w.db.stale.Store(rapid.IntRange(0, 7).Draw(t, "no index") == 0)
+	return w
+}
+
+func (w *world) done() {
+	_ = w.db.Close()
+	_ = os.RemoveAll(w.dir)
+}
+
+// held is a resource as it was put, with what the store adds to it.
+type held struct {
+	home Home
+	r    *fhir.Resource
+}
+
+// A moment is what there was at a position of the log.
+type moment struct {
+	at  events.Seq
+	was map[fhir.Ref]held
 }
 
 type world struct {
 	db    *DB
-	now   map[fhir.Ref]Home
-	tried map[string]int // kind:modifier -> searches by it that found something
+	dir   string
+	now   map[fhir.Ref]held
+	were  []moment
+	tried map[string]int
 }
 
-// tells notes by what a search found something.
+// put puts a resource, and remembers it, and sometimes the moment.
+func (w *world) put(t *rapid.T, home Home, r *fhir.Resource) {
+	changed, seq := put(t, w.db, home, r)
+	if !changed {
+		return // the same from another source too: it stays that of who sent it first
+	}
+	stored, err := w.db.Read(context.Background(), r.Ref())
+	if err != nil {
+		t.Fatalf("Read %s: %v", r.Ref(), err)
+	}
+	w.now[r.Ref()] = held{home, stored}
+	w.remember(t, seq)
+}
+
+func (w *world) remember(t *rapid.T, seq events.Seq) {
+	if seq > 0 && rapid.IntRange(0, 9).Draw(t, "remember") == 0 {
+		w.were = append(w.were, moment{seq, maps.Clone(w.now)})
+	}
+}
+
+// narrowed keeps a search inside something, or asks for an order.
+func (w *world) narrowed(t *rapid.T, q search.Query) search.Query {
+	if rapid.IntRange(0, 3).Draw(t, "within") == 0 {
+		q.Patient = rapid.SampledFrom([]string{"ann", "bob", "ann-b", "nobody"}).Draw(t, "compartment")
+	}
+	if rapid.IntRange(0, 4).Draw(t, "one source") == 0 {
+		q.Source = rapid.SampledFrom([]string{"s1", "s2", "s3"}).Draw(t, "of source")
+	}
+	if rapid.IntRange(0, 4).Draw(t, "what one may see") == 0 {
+		q.Within = func(r *fhir.Resource) bool { return r.ID() != "a" }
+	}
+	if len(w.were) > 0 && rapid.IntRange(0, 3).Draw(t, "as it was") == 0 {
+		q.AsOf = uint64(rapid.SampledFrom(w.were).Draw(t, "when").at)
+	}
+	if rapid.IntRange(0, 2).Draw(t, "sorted") == 0 {
+		by := slices.DeleteFunc(search.Defs(q.Type), func(d search.Def) bool {
+			_, err := parseSorted(q.Type, d.Name)
+			return err != nil
+		})
+		for range rapid.IntRange(1, 2).Draw(t, "keys") {
+			q.Sort = append(q.Sort, search.SortKey{Name: rapid.SampledFrom(by).Draw(t, "sort by").Name, Desc: rapid.Bool().Draw(t, "from the end")})
+		}
+	}
+	return q
+}
+
+func parseSorted(typ, name string) (search.Query, error) {
+	q, _, err := search.Parse(typ, url.Values{"_sort": {name}}, true)
+	return q, err
+}
+
+func parseQuery(t *rapid.T, text string) search.Query {
+	typ, rest, _ := strings.Cut(text, "?")
+	values, err := url.ParseQuery(rest)
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	q, issues, err := search.Parse(typ, values, true)
+	if err != nil || len(issues) > 0 {
+		t.Fatalf("%s: %v %v", text, err, issues)
+	}
+	q.Count = rapid.IntRange(1, 5).Draw(t, "count")
+	return q
+}
+
+// tells notes how a search was asked that found something.
 func (w *world) tells(q search.Query) {
+	for way, so := range map[string]bool{"one patient": q.Patient != "", "one source": q.Source != "", "what one may see": q.Within != nil, "as it was": q.AsOf != 0, "sorted": len(q.Sort) == 1,
+		"sorted twice": len(q.Sort) > 1, "no index": w.db.IndexIsStale(), "many machines": w.db.spread} {
+		if so {
+			w.tried[way]++
+		}
+	}
 	for _, p := range q.Params {
+		if q.Custom[q.Type][p.Name] != nil {
+			w.tried["custom"]++
+		}
 		for _, d := range search.Defs(q.Type) {
 			if d.Name != p.Name {
 				continue
@@ -108,6 +246,13 @@ func (w *world) tells(q search.Query) {
 				way += ":" + p.Modifier
 			}
 			w.tried[way]++
+			for _, v := range p.Values {
+				prefix := "eq"
+				if len(v) > 2 && v[0] >= 'a' && v[0] <= 'z' {
+					prefix = v[:2]
+				}
+				w.tried[string(d.Kind)+"="+prefix]++
+			}
 		}
 	}
 }
@@ -173,12 +318,12 @@ func (w *world) change(t *rapid.T) {
 	ref := r.Ref()
 	_, there := w.now[ref]
 	if there && rapid.IntRange(0, 4).Draw(t, "delete") == 0 {
-		remove(t, w.db, ref)
+		seq := remove(t, w.db, ref)
 		delete(w.now, ref)
+		w.remember(t, seq)
 		return
 	}
-	put(t, w.db, home, r)
-	w.now[ref] = home
+	w.put(t, home, r)
 }
 
 func (w *world) query(t *rapid.T) search.Query {
@@ -225,112 +370,113 @@ func (w *world) query(t *rapid.T) search.Query {
 	for range rapid.IntRange(0, 3).Draw(t, "params") {
 		q.Params = append(q.Params, rapid.SampledFrom(choice).Draw(t, "param"))
 	}
-	if rapid.IntRange(0, 3).Draw(t, "within") == 0 {
-		q.Patient = rapid.SampledFrom([]string{"ann", "bob", "ann-b", "nobody"}).Draw(t, "compartment")
+	if q.Type == "Observation" && rapid.IntRange(0, 3).Draw(t, "custom") == 0 {
+		q.Custom = ownParameters(t)
+		q.Params = append(q.Params, p("words", "", value("words", "wor", "none")))
 	}
 	return q
 }
 
-func (w *world) check(t *rapid.T) {
-	q := w.query(t)
-	var want []place
-	for ref, home := range w.now {
-		if ref.Type() != q.Type || q.Patient != "" && home.Patient != q.Patient {
-			continue
-		}
-		r, err := w.db.Read(context.Background(), ref)
+// ownParameters are search parameters beside R4's own. They have no index.
+func ownParameters(t *rapid.T) search.Custom {
+	defs, err := search.Define(fhir.New("SearchParameter", "words", fhir.M{"status": "active", "code": "words", "type": "string", "base": []string{"Observation"},
+		"expression": "Observation.code.coding.display"}))
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	c := search.Custom{}
+	for typ, d := range defs {
+		c.Add(typ, d)
+	}
+	return c
+}
+
+// everything is what there is, in the order of records and ids.
+func (w *world) everything(t *rapid.T) []*fhir.Resource { return inPlace(t, w.now) }
+
+func inPlace(t *rapid.T, all map[fhir.Ref]held) []*fhir.Resource {
+	type placed struct {
+		at place
+		r  *fhir.Resource
+	}
+	var rows []placed
+	for _, h := range all {
+		part, err := h.home.part()
 		if err != nil {
-			t.Fatalf("Read %s: %v", ref, err)
+			t.Fatalf("%v", err)
+		}
+		rows = append(rows, placed{place{part, h.r.ID()}, h.r})
+	}
+	slices.SortFunc(rows, func(a, b placed) int { return cmp.Or(a.at.compare(b.at), strings.Compare(a.r.Type(), b.r.Type())) })
+	out := make([]*fhir.Resource, len(rows))
+	for i, row := range rows {
+		out[i] = row.r
+	}
+	return out
+}
+
+// expect is the answer to a query, found by looking at everything.
+func (w *world) expect(t *rapid.T, q search.Query) []fhir.Ref {
+	all := w.now
+	for _, m := range w.were {
+		if q.AsOf != 0 && uint64(m.at) == q.AsOf {
+			all = m.was
+		}
+	}
+	var found []*fhir.Resource
+	for _, r := range inPlace(t, all) {
+		home := all[r.Ref()].home
+		if r.Type() != q.Type || q.Patient != "" && home.Patient != q.Patient || q.Source != "" && home.Source != q.Source || q.Within != nil && !q.Within(r) {
+			continue
 		}
 		ok, err := search.Matches(q, r)
 		if err != nil {
 			t.Fatalf("Matches: %v", err)
 		}
 		if ok {
-			part, err := home.part()
-			if err != nil {
-				t.Fatalf("%v", err)
-			}
-			want = append(want, place{part, ref.ID()})
+			found = append(found, r)
 		}
 	}
-	slices.SortFunc(want, place.compare)
+	search.Sort(q, found)
 	refs := []fhir.Ref{}
-	for _, p := range want {
-		refs = append(refs, fhir.MakeRef(q.Type, p.id))
+	for _, r := range found {
+		refs = append(refs, r.Ref())
 	}
+	return refs
+}
+
+func (w *world) check(t *rapid.T, q search.Query) {
+	refs := w.expect(t, q)
 	if len(refs) > 0 {
 		w.tells(q)
+	}
+	w.answers(t, q, refs)
+}
+
+// answers holds what the store answers to what is right: in pages, in its order, and counted.
+func (w *world) answers(t *rapid.T, q search.Query, refs []fhir.Ref) {
+	// As many are put in order as may be looked at: fewer than there are is said, and is then another answer.
+	cut := w.db.limits.examine < 1000
+	if cut && len(q.Sort) > 0 {
+		q.Sort = nil
+		refs = w.expect(t, q)
 	}
 	got, pages, total := everyPage(t, w.db, q)
 	if !slices.Equal(got, refs) {
 		t.Fatalf("Search %+v with %+v:\n got %q\nwant %q", q, w.db.limits, got, refs)
 	}
-	if pages == 1 && total != len(refs) {
-		t.Fatalf("total %d of %d on one page", total, len(refs))
+	if (pages == 1 || len(q.Sort) > 0) && total != len(refs) {
+		t.Fatalf("total %d of %d on %d pages", total, len(refs), pages)
 	}
-	if w.db.limits.examine < 1000 {
+	if cut {
 		return
 	}
 	q.Total = "accurate"
 	if p, err := w.db.Search(context.Background(), q); err != nil || p.Total != len(refs) {
-		t.Fatalf("accurate total %v, %v; want %d", p, err, len(refs))
+		t.Fatalf("accurate total of %+v: %v, %v; want %d", q, p, err, len(refs))
 	}
 	q.Total, q.Summary = "", "count"
 	if p, err := w.db.Search(context.Background(), q); err != nil || p.Total != len(refs) || len(p.Resources) > 0 {
-		t.Fatalf("count %+v, %v; want %d", p, err, len(refs))
-	}
-	q.Summary, q.Sort = "", []search.SortKey{{Name: "_lastUpdated", Desc: true}}
-	sorted, _, _ := everyPage(t, w.db, q)
-	if len(sorted) != len(refs) {
-		t.Fatalf("sorted: %d of %d", len(sorted), len(refs))
-	}
-	slices.Sort(sorted)
-	slices.Sort(refs)
-	if !slices.Equal(sorted, refs) {
-		t.Fatalf("sorted: %q, want %q in some order", sorted, refs)
-	}
-}
-
-func TestSearchSaysWhenItStopsShort(t *testing.T) {
-	db, ctx := fresh(t)
-	db.limits.examine = 10
-	for i := range 25 {
-		put(t, db, Home{Source: "s", Patient: fmt.Sprintf("p%02d", i)}, fhir.New("Observation", fmt.Sprintf("o%02d", i), fhir.M{"status": "final", "valueString": "x"}))
-	}
-	q := search.Query{Type: "Observation", Count: 50, Params: []search.Param{{Name: "status", Modifier: "not", Values: []string{"amended"}}}}
-	p, err := db.Search(ctx, q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(p.Resources) != 10 || p.Next == "" || p.Total != -1 || len(p.Issues) != 1 || p.Issues[0].Type != fhir.Incomplete || p.Issues[0].Severity != fhir.Warning {
-		t.Errorf("first page: %d resources, next %q, total %d, issues %v; want 10, a next link, no total, and a warning", len(p.Resources), p.Next, p.Total, p.Issues)
-	}
-	if refs, pages, _ := everyPage(t, db, q); len(refs) != 25 || pages != 3 {
-		t.Errorf("all pages: %d resources on %d pages, want all 25 on 3", len(refs), pages)
-	}
-	q.Total = "accurate"
-	if p, err = db.Search(ctx, q); err != nil || p.Total != -1 || len(p.Issues) != 2 {
-		t.Errorf("a total that cannot be had: %+v, %v", p, err)
-	}
-	q.Total, q.Sort = "", []search.SortKey{{Name: "_lastUpdated"}}
-	if p, err = db.Search(ctx, q); err != nil || p.Total != -1 || len(p.Issues) != 1 || p.Issues[0].Type != fhir.Incomplete {
-		t.Errorf("a sort of too many: %+v, %v", p, err)
-	}
-}
-
-func TestSearchRefusesWhatItCannotDo(t *testing.T) {
-	db, ctx := fresh(t)
-	for name, q := range map[string]search.Query{
-		"no such type":         {Type: "Bandage"},
-		"no such parameter":    {Type: "Observation", Params: []search.Param{{Name: "colour", Values: []string{"red"}}}},
-		"another's cursor":     {Type: "Observation", Cursor: "p!!"},
-		"a cursor to a bucket": {Type: "Observation", Cursor: cursorOf(place{"b/secrets", "x"})},
-		"a sorted cursor":      {Type: "Observation", Cursor: "n-1", Sort: []search.SortKey{{Name: "_id"}}},
-		"less than nothing":    {Type: "Observation", Count: -1},
-	} {
-		if p, err := db.Search(ctx, q); fhir.IssueOf(err) == nil {
-			t.Errorf("%s: %v, %v; want an issue", name, p, err)
-		}
+		t.Fatalf("count of %+v: %+v, %v; want %d", q, p, err, len(refs))
 	}
 }

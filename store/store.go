@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -138,7 +139,9 @@ func (db *DB) ReadRaw(ctx context.Context, ref fhir.Ref) (Stored, error) {
 			return s, err
 		}
 	}
-	for range 3 { // between the two reads the resource may move or go
+	back := false
+	for try := range 3 { // between the two reads the resource may move or go
+		db.settle(ctx, try)
 		e, _, err := readEntry(ctx, db.engine, ref)
 		if err != nil {
 			return Stored{}, err
@@ -157,15 +160,26 @@ func (db *DB) ReadRaw(ctx context.Context, ref fhir.Ref) (Stored, error) {
 		if err != nil {
 			return Stored{}, readError(err)
 		}
-		if ok {
-			db.places.learn(ref, e.part)
-			return decode(ref, v)
+		if !ok {
+			continue
 		}
+		db.places.learn(ref, e.part)
+		if s, err := decode(ref, v); err != nil || s.Version == e.version {
+			return s, err
+		}
+		// Changed between the two reads, or gone back: both are read at one moment.
+		if s, ok, err := db.readAt(ctx, e.part, ref); ok || err != nil {
+			return s, err
+		}
+		back = true
+	}
+	if back {
+		return Stored{}, goneBack(ref)
 	}
 	return Stored{}, fhir.Errorf(fhir.Exception, "%s is in the index and not where the index says", ref)
 }
 
-// readAt reads the entry and the resource in one round trip; ok is false if the resource is not in that partition.
+// readAt reads the entry and the resource in one round trip; ok is false if the resource is not in that partition, or not in the version that the entry says.
 func (db *DB) readAt(ctx context.Context, part kv.Part, ref fhir.Ref) (s Stored, ok bool, err error) {
 	values, err := db.engine.MultiGet(ctx, []kv.Key{idKey(ref), currentKey(part, ref)})
 	if err != nil {
@@ -175,7 +189,9 @@ func (db *DB) readAt(ctx context.Context, part kv.Part, ref fhir.Ref) (s Stored,
 	if err != nil || e.deleted || e.part != part || values[1] == nil {
 		return Stored{}, false, nil
 	}
-	s, err = decode(ref, values[1])
+	if s, err = decode(ref, values[1]); err == nil && s.Version != e.version {
+		return Stored{}, false, nil
+	}
 	return s, true, err
 }
 
@@ -185,16 +201,35 @@ func (db *DB) confirm(ctx context.Context, ref fhir.Ref, e *entry) (sure bool, e
 	if e == nil {
 		return true, nil
 	}
-	key := currentKey(e.part, ref)
+	keys := []kv.Key{currentKey(e.part, ref)}
 	if e.deleted {
-		key = historyKey(e.part, ref, e.version)
+		keys = append(keys, historyKey(e.part, ref, e.version))
 	}
-	v, ok, err := db.engine.Get(ctx, key)
+	values, err := db.engine.MultiGet(ctx, keys)
 	if err != nil {
 		return false, readError(err)
 	}
-	s, bad := decode(ref, v)
-	return ok && bad == nil && s.Deleted == e.deleted && s.Version == e.version, nil
+	if s, bad := decode(ref, values[0]); e.deleted && bad == nil && s.Version > e.version {
+		return false, nil // it came again, and the entry has gone back
+	}
+	s, bad := decode(ref, values[len(values)-1])
+	return bad == nil && s.Deleted == e.deleted && s.Version == e.version, nil
+}
+
+// Home is the id of the source patient in whose record a resource lies, "" for what is nobody's record. Issue type NotFound or Deleted if it is not there.
+func (db *DB) Home(ctx context.Context, ref fhir.Ref) (patient string, err error) {
+	e, _, err := readEntry(ctx, db.engine, ref)
+	if err != nil {
+		return "", err
+	}
+	if err := e.present(ref); err != nil {
+		return "", err
+	}
+	patient, _ = strings.CutPrefix(string(e.part), patientPrefix)
+	if patient == string(e.part) {
+		return "", nil
+	}
+	return patient, nil
 }
 
 // ReadVersion returns one version. A version that is a deletion fails with fhir.Deleted.
@@ -276,19 +311,17 @@ func (db *DB) History(ctx context.Context, ref fhir.Ref) ([]Stored, error) {
 		now := currentKey(part, ref)
 		ranges = append(ranges, kv.Prefix(part, historyPrefix(ref)), kv.Range{Part: part, From: now.Key, To: now.Key + "\x00"})
 	}
-	byVersion := map[int]Stored{}
-	var bad error
-	newest := 0
-	for en, err := range db.engine.Scan(ctx, ranges, 0) {
-		if err != nil {
-			return nil, readError(err)
+	byVersion, newest, bad, err := db.versions(ctx, ref, ranges)
+	for try := 1; err == nil && bad == nil && newest < e.version; try++ {
+		if try == 3 {
+			bad = goneBack(ref)
+			break
 		}
-		s, err := decode(ref, en.Value)
-		if err != nil {
-			bad = err
-			continue
-		}
-		byVersion[s.Version], newest = s, max(newest, s.Version)
+		db.settle(ctx, try)
+		byVersion, newest, bad, err = db.versions(ctx, ref, ranges)
+	}
+	if err != nil {
+		return nil, err
 	}
 	var out []Stored
 	for v := newest; v > 0; v-- {
@@ -297,6 +330,23 @@ func (db *DB) History(ctx context.Context, ref fhir.Ref) ([]Stored, error) {
 		}
 	}
 	return out, bad
+}
+
+// versions reads all versions of a resource in some ranges, and which is the newest. bad is the error of one that is damaged.
+func (db *DB) versions(ctx context.Context, ref fhir.Ref, ranges []kv.Range) (byVersion map[int]Stored, newest int, bad, err error) {
+	byVersion = map[int]Stored{}
+	for en, err := range db.engine.Scan(ctx, ranges, 0) {
+		if err != nil {
+			return nil, 0, nil, readError(err)
+		}
+		s, err := decode(ref, en.Value)
+		if err != nil {
+			bad = err
+			continue
+		}
+		byVersion[s.Version], newest = s, max(newest, s.Version)
+	}
+	return byVersion, newest, bad, nil
 }
 
 // Patient yields every current resource in the records of these source patients, by patient, type and id. A damaged one is an error
@@ -334,13 +384,29 @@ func (db *DB) current(ctx context.Context, ranges ...kv.Range) iter.Seq2[Stored,
 		if len(ranges) == 0 {
 			return
 		}
-		for en, err := range db.engine.Scan(ctx, ranges, 0) {
-			if err != nil {
-				yield(Stored{}, readError(err))
-				return
+		scanned := func(yield func(row, error) bool) {
+			for en, err := range db.engine.Scan(ctx, ranges, 0) {
+				if err != nil {
+					yield(row{}, readError(err))
+					return
+				}
+				r := row{part: en.Key.Part}
+				r.Stored, r.err = decode(refOfCurrent(en.Key.Key), en.Value)
+				r.Ref = refOfCurrent(en.Key.Key)
+				if !yield(r, nil) {
+					return
+				}
 			}
-			s, err := decode(refOfCurrent(en.Key.Key), en.Value)
-			if !yield(s, err) {
+		}
+		for r, err := range db.guarded(ctx, scanned) {
+			switch {
+			case err != nil:
+				yield(Stored{}, err)
+				return
+			case r.err != nil:
+				r.Stored = Stored{}
+			}
+			if !yield(r.Stored, r.err) {
 				return
 			}
 		}

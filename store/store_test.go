@@ -97,11 +97,13 @@ func put(t tb, db *DB, home Home, rs ...*fhir.Resource) (changed bool, seq event
 	return changed, seq
 }
 
-func remove(t tb, db *DB, ref fhir.Ref) {
+func remove(t tb, db *DB, ref fhir.Ref) events.Seq {
 	t.Helper()
-	if _, err := db.Update(context.Background(), func(tx Tx) error { return tx.Delete(context.Background(), ref) }); err != nil {
+	seq, err := db.Update(context.Background(), func(tx Tx) error { return tx.Delete(context.Background(), ref) })
+	if err != nil {
 		t.Fatalf("Delete: %v", err)
 	}
+	return seq
 }
 
 // told is the log in words: "created Observation/a v1 of ann".

@@ -54,7 +54,7 @@ func (db *DB) update(ctx context.Context, lazy bool, fn func(Tx) error) (events.
 			return 0, err
 		}
 		if attempt == maxAttempts {
-			return 0, fhir.Errorf(fhir.Conflict, "others keep changing the same records: gave up after %d attempts; try again", attempt)
+			return 0, fhir.Errorf(fhir.Conflict, "others keep changing the same records: gave up after %d attempts; try again (if nobody else is writing, what is stored has been damaged: tombolo store verify says where)", attempt)
 		}
 		wait := time.NewTimer(rand.N(time.Millisecond << min(attempt, 6)))
 		select {
@@ -287,6 +287,9 @@ func (x Tx) Put(ctx context.Context, home Home, r *fhir.Resource) (changed bool,
 	}
 	if r.ID() == "" {
 		return false, fhir.Errorf(fhir.Required, "a resource needs an id to be stored").At(r.Type() + ".id")
+	}
+	if m := r.Value().Member("meta"); m.Exists() && !m.IsObject() { // ours could not be written into it
+		return false, fhir.Errorf(fhir.Structure, "meta is an object").At(r.Type() + ".meta")
 	}
 	c, err := x.t.change(ctx, r.Ref())
 	if err != nil {
