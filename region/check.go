@@ -31,6 +31,7 @@ func CheckAt(r *Region, at time.Time) []Problem {
 	c.locator()
 	c.probing()
 	c.explains()
+	c.believed()
 	if g := c.r.GPConnect; g.Organisation != "" {
 		c.organisation("gpconnect.organisation", g.Organisation)
 		c.address("gpconnect.address", g.Address)
@@ -102,6 +103,9 @@ func (c *checker) unique() {
 	for i, s := range c.r.Systems {
 		at := fmt.Sprintf("systems[%d]", i)
 		once("id", s.ID, at+".id")
+		if s.ID == own {
+			c.err(at+".id", "tombolo is what this node calls what its own people decide, and no system's id", "Give the system another id")
+		}
 		if host, port, err := net.SplitHostPort(s.Listen); err == nil && port != "0" {
 			once("address to listen on,", net.JoinHostPort(host, port), at+".listen")
 		}
@@ -110,6 +114,7 @@ func (c *checker) unique() {
 	}
 	for i, n := range c.r.Neighbours { // shares the systems' names: both are shown as sources
 		once("id", n.ID, fmt.Sprintf("neighbours[%d].id", i))
+		once("certificate", strings.ToLower(n.Certificate), fmt.Sprintf("neighbours[%d].certificate", i))
 	}
 	for i, n := range c.r.Locator.National { // and these
 		once("id", n.ID, fmt.Sprintf("locator.national[%d].id", i))
@@ -278,11 +283,7 @@ func (c *checker) asks(path string, s System) {
 			}
 		}
 	}
-	if kind, print, ok := strings.Cut(s.Certificate, ":"); ok && (strings.EqualFold(kind, "sha256") || strings.EqualFold(kind, "spki")) {
-		if sum, err := hex.DecodeString(strings.ReplaceAll(print, ":", "")); err != nil || len(sum) != 32 {
-			c.err(path+".certificate", "not a fingerprint: SHA-256 has 64 digits and letters a to f", "Write what openssl x509 -noout -fingerprint -sha256 prints, after sha256:")
-		}
-	}
+	c.fingerprint(path+".certificate", s.Certificate)
 	for i, ods := range s.AsksFor {
 		c.organisation(fmt.Sprintf("%s.asks_for[%d]", path, i), ods)
 	}
@@ -293,6 +294,17 @@ func (c *checker) asks(path string, s System) {
 	c.tls(path, s.Address, s.TLS)
 	c.address(path+".options.sds", s.Options["sds"])
 	c.notify(path+".options.notify", s)
+}
+
+// fingerprint checks a certificate that is named by its own fingerprint or that of its key.
+func (c *checker) fingerprint(path, certificate string) {
+	kind, print, ok := strings.Cut(certificate, ":")
+	if !ok || !strings.EqualFold(kind, "sha256") && !strings.EqualFold(kind, "spki") {
+		return
+	}
+	if sum, err := hex.DecodeString(strings.ReplaceAll(print, ":", "")); err != nil || len(sum) != 32 {
+		c.err(path, "not a fingerprint: SHA-256 has 64 digits and letters a to f", "Write what openssl x509 -noout -fingerprint -sha256 prints, after sha256:")
+	}
 }
 
 // notify checks where a system may have notifications sent.
@@ -432,6 +444,10 @@ func (c *checker) neighbour(path string, n Neighbour) {
 	if strings.HasPrefix(n.Keys, "http") {
 		c.secure(path+".keys", n.Keys, "anybody on the way could ask as any of its users")
 	}
+	if n.Certificate != "" && n.Keys == "" {
+		c.err(path+".certificate", n.ID+" is known by its certificate, and nothing says by which keys it signs for its users", "Add keys, or remove certificate: what we show to it stands in tls")
+	}
+	c.fingerprint(path+".certificate", n.Certificate)
 	if n.Organisation != "" {
 		c.organisation(path+".organisation", n.Organisation)
 	} else if n.Kind != KindTombolo {
@@ -447,7 +463,8 @@ func (c *checker) neighbour(path string, n Neighbour) {
 		}
 	}
 	c.tls(path, n.Address, n.TLS)
-	if n.Token == "" && n.Keys == "" && n.TLS.Certificate == "" {
+	c.assertion(path, n)
+	if n.Token == "" && n.Keys == "" && n.TLS.Certificate == "" && n.Assertion.As == "" {
 		c.warn(path+".token", n.ID+" is asked without a credential", "Write token: the environment variable or file that holds it")
 	}
 }

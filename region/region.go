@@ -155,6 +155,8 @@ type Neighbour struct {
 	Options map[string]string
 	// What makes it one whose users may ask us: who it says it is, where its public keys are, and the party to our agreements that it is.
 	Issuer, Keys, Organisation string
+	Certificate                string // by which it is known when its users ask us, how pki.Names finds it; none: its statements are believed without
+	Assertion                  Assertion
 	LastResort                 bool // it is asked only for what this region's own sources leave open
 	OnlyAsks                   bool // it asks us, and is not asked
 	TLS                        TLS
@@ -164,6 +166,25 @@ type Neighbour struct {
 	Numbers                    []string          // by which it knows people, the best first; none: each that is known
 	Index                      Index             // where it can be asked who somebody is there; no Address: nowhere
 }
+
+// An Assertion is how a neighbour that is not a Tombolo is told, signed, which user is asking (IHE ITI IUA). As is "" where it is not told.
+type Assertion struct {
+	As       string // one of AssertionWays
+	Audience string // for whom the statement is; the neighbour's address if not given
+	Token    string // its token endpoint, for ByExchange
+	Scope    string // asked for there
+	Header   string // the name of the header, for ByHeader
+}
+
+// The ways in which a statement goes: itself as the bearer token; exchanged for an access token; in a header of its own, beside the node's credential.
+const (
+	ByBearer   = "bearer"
+	ByExchange = "exchange"
+	ByHeader   = "header"
+)
+
+// AssertionWays are all of them.
+var AssertionWays = []string{ByBearer, ByExchange, ByHeader}
 
 // An Index is where a neighbour tells who somebody is there: IHE PIXm and PDQm.
 type Index struct {
@@ -269,6 +290,8 @@ type Policy struct {
 	OptOuts   string            // a file of the NHS numbers that may be used for research and planning, as the MESH check service answers; "" for none
 	CodeLists string            // a folder of sensitive code lists, beside those built in; "" for none
 	Sensitive map[string]string // by set: restrict, withhold or show
+	// Whose word opens what others hold: on who acts for a person, and on what a person permits. Ids of systems; none: nobody's.
+	Proxies, Permissions []string
 	// SignedReleases: a system released to more than testers bears a clinical-safety sign-off.
 	SignedReleases bool
 }

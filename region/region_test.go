@@ -18,6 +18,7 @@ import (
 
 	"tombolo/dataset"
 	"tombolo/fhir"
+	"tombolo/sim"
 )
 
 var update = flag.Bool("update", false, "write the golden files and docs/region.schema.json anew")
@@ -156,9 +157,9 @@ func TestHostileFilesAreRefusedQuickly(t *testing.T) {
 		"zeroes":   strings.Repeat("\x00", 100),
 		"utf-16":   "\xff\xfer\x00e\x00",
 	} {
-		start := time.Now()
-		if _, problems := Parse("x", []byte(data)); !Broken(problems) || time.Since(start) > 5*time.Second {
-			t.Errorf("%s: %v after %v", what, problems, time.Since(start))
+		start := sim.ProcessorTime()
+		if _, problems := Parse("x", []byte(data)); !Broken(problems) || sim.ProcessorTime()-start > 5*time.Second {
+			t.Errorf("%s: %v after %v of a processor", what, problems, sim.ProcessorTime()-start)
 		}
 	}
 }
