@@ -1,6 +1,7 @@
 package mpi_test
 
 import (
+	"strings"
 	"testing"
 
 	"tombolo/fhir"
@@ -219,6 +220,90 @@ func TestNothingIsLinkedAcrossADisputedLink(t *testing.T) {
 	d.register("b", margaret, "Taylor", "1948-03-12", called("Margaret", "Taylor"), mill, fhir.M{"active": true})
 	if d.same("a", "b") {
 		t.Errorf("told apart by a steward, they are %v", d.people("a", "b", "c", "p"))
+	}
+}
+
+// Nor does a third who fits both bring them together again at any time: neither by a number that both have, nor by one of each, nor by being like both.
+func TestAThirdWhoFitsBothBringsNobodyTogether(t *testing.T) {
+	for name, third := range map[string]func(d *desk){
+		"the register's own": func(d *desk) {
+			d.registerAt("pds", "c", margaret, "Taylor", "1948-03-12", called("Margaret", "Taylor"), mill)
+		},
+		"the same number": func(d *desk) { d.register("c", margaret, "Taylor", "1948-03-12", called("Margaret", "Taylor"), mill) },
+		"the number of each": func(d *desk) {
+			d.register("c", "", "Taylor", "1948-03-12", called("Margaret", "Taylor"), mill, numbered(fhir.Identifier{System: fhir.SystemNHSNumber, Value: margaret}, fhir.Identifier{Use: "old", System: fhir.SystemNHSNumber, Value: george}))
+		},
+		"no number, and like": func(d *desk) { d.register("c", "", "Taylor", "1948-03-12", called("Margaret", "Taylor"), mill) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := trusting(t)
+			d.register("a", margaret, "Taylor", "1948-03-12", called("Margaret", "Taylor"), mill)
+			if name == "the number of each" {
+				d.register("b", george, "Taylor", "1948-03-12", called("Margaret", "Taylor"), mill)
+			} else {
+				d.register("b", margaret, "Taylor", "1948-03-12", called("Margaret", "Taylor"), mill)
+			}
+			d.says(mpi.Saying{A: "a", B: "b"}, false)
+			third(d)
+			if d.same("a", "b") {
+				t.Errorf("told apart by a steward, they are %v", d.people("a", "b", "c"))
+			}
+		})
+	}
+}
+
+// A steward has told two people apart who bear one number. A third source's record with that number, which could be either's, is given to neither: somebody is to look at it,
+// and the number opens what it opened before. Once a steward has said who it is, it is theirs.
+func TestARecordThatCouldBeEitherOfTwoWhoShareANumberIsLookedAt(t *testing.T) {
+	d := open(t, t.TempDir())
+	defer d.db.Close()
+	elsewhere := lives("ZZ1 1AA", "1 Elsewhere", "07700 900111")
+	d.register("a", margaret, "Taylor", "1948-03-12", called("Margaret", "Taylor"), mill)
+	d.register("b", margaret, "Taylor", "1948-03-12", called("Margaret", "Taylor"), elsewhere)
+	d.says(mpi.Saying{A: "a", B: "b"}, false)
+	was := must(d.Resolve(t.Context(), fhir.Identifier{System: fhir.SystemNHSNumber, Value: margaret}))
+	looked := func() string {
+		for _, r := range must(d.Reviews(t.Context())) {
+			if r.Patient == "c" {
+				return r.Why
+			}
+		}
+		return ""
+	}
+	for range 2 { // and told of again, it is no different
+		d.register("c", margaret, "Taylor", "1948-03-12", called("Margaret", "Taylor"))
+		if d.same("a", "c") || d.same("b", "c") || !strings.Contains(looked(), "a steward has told apart") {
+			t.Errorf("who is who: %v; to be looked at: %q", d.people("a", "b", "c"), looked())
+		}
+	}
+	if is := must(d.Resolve(t.Context(), fhir.Identifier{System: fhir.SystemNHSNumber, Value: margaret})); is != was {
+		t.Error("the number opens another record than before")
+	}
+	cb := mpi.Saying{A: "b", B: "c", Same: true}
+	d.says(cb, false)
+	if !d.same("b", "c") || d.same("a", "c") {
+		t.Errorf("a steward has said that c is b: %v", d.people("a", "b", "c"))
+	}
+	d.says(cb, true)
+
+	// One whose description is of one of the two alone is that one's, as with any other number.
+	d.register("a", margaret, "Taylor", "1950-11-30", called("Dorothy", "Taylor"), mill)
+	d.register("c", margaret, "Taylor", "1948-03-12", called("Margaret", "Taylor"), fhir.M{"active": true})
+	if !d.same("b", "c") || looked() != "" {
+		t.Errorf("only b is described so: %v, to be looked at: %q", d.people("a", "b", "c"), looked())
+	}
+}
+
+// Where the register says whose the number is, a record with it is theirs.
+func TestTheRegisterSettlesWhoseASharedNumberIs(t *testing.T) {
+	d := trusting(t)
+	d.register("a", margaret, "Taylor", "1948-03-12", called("Margaret", "Taylor"), mill)
+	d.register("b", margaret, "Taylor", "1948-03-12", called("Margaret", "Taylor"), mill)
+	d.says(mpi.Saying{A: "a", B: "b"}, false)
+	d.registerAt("pds", "p", margaret, "Taylor", "1948-03-12", called("Margaret", "Taylor"), mill)
+	d.register("c", margaret, "Taylor", "1948-03-12", called("Margaret", "Taylor"), mill)
+	if !d.same("p", "c") || d.same("a", "b") {
+		t.Errorf("who is who: %v", d.people("a", "b", "c", "p"))
 	}
 }
 

@@ -163,9 +163,37 @@ func (q *Patient) remember(old Patient) {
 	}
 }
 
-// home finds the person a patient belongs to: the one who took them over in a merge, else the one with the same national number
+// takenOver finds the person who took a patient over in a merge. One with other national numbers, another name and another birth date did not: whoever sends such a merge is
+// mistaken, or means to see one person's record in another's.
+func (x *Index) takenOver(ctx context.Context, b store.TxBucket, pt *Patient) (home string, lies bool, err error) {
+	if home, err = getString(ctx, b, "patient/"+pt.ReplacedBy); home == "" || err != nil {
+		return "", false, err
+	}
+	p := &Person{}
+	if err := getJSON(ctx, b, personPrefix+home, p); err != nil {
+		return "", false, err
+	}
+	_, rest := p.without(pt.ID)
+	if agreeWith(*pt, rest) || len(rest) == 0 {
+		return home, false, nil
+	}
+	for _, q := range rest {
+		for _, theirs := range nationalNumbers(q.Identifiers) {
+			for _, ours := range nationalNumbers(pt.Identifiers) {
+				if ours.System == theirs.System && ours.Value == theirs.Value {
+					return home, false, nil
+				}
+				lies = lies || ours.System == theirs.System
+			}
+		}
+	}
+	return home, lies, nil
+}
+
+// home finds the person a patient belongs to: the one who took them over in a merge that can be believed, else the one with the same national number
 // whose demographics agree, else who they were, else the one they are without doubt by what they are like, else somebody new. Whom a steward
-// has told apart from them is passed over. A number whose other holders do not agree is not believed: the patient
+// has told apart from them is passed over. A number that two people bear whom a steward has told apart, and either of whom they could be, says nothing of who they
+// are. A number whose other holders do not agree is not believed: the patient
 // keeps it as doubted, it leads to nobody through them, and somebody is to look. A patient who has become unlike everybody they were
 // linked to is parted from them. merged are other people shown by a superseded number to be the same.
 func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was string, others []Patient, doubted []string, e events.Event) (home string, merged []string, err error) {
@@ -177,8 +205,12 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was str
 		b.Delete("review/" + pt.ID)
 	}
 	if pt.ReplacedBy != "" {
-		if home, err = getString(ctx, b, "patient/"+pt.ReplacedBy); home != "" || err != nil {
+		home, lies, err := x.takenOver(ctx, b, pt)
+		if err != nil || home != "" && !lies {
 			return home, nil, err
+		}
+		if lies {
+			x.review(b, e, pt.ID, "its source says that it was merged into the record of somebody with another national number, another name and another birth date: the merge is not believed until one of them is put right, or a steward says that they are the same")
 		}
 	}
 	if was != "" && apart(*pt, others) {
@@ -186,7 +218,7 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was str
 		return home, nil, err
 	}
 	if len(pt.Apart) == 0 {
-		if home, err = x.comeBack(ctx, b, pt); home != "" || err != nil {
+		if home, err = x.comeBack(ctx, b, pt, e); home != "" || err != nil {
 			return home, nil, err
 		}
 	}
@@ -210,13 +242,24 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was str
 			return "", nil, err
 		}
 		_, rest := p.without(pt.ID)
-		if apart(*pt, rest) {
+		if held, err := x.heldApart(ctx, b, pt, p, e); err != nil {
+			return "", nil, err
+		} else if held {
 			continue
 		}
 		if len(rest) > 0 && !agreeWith(*pt, rest) {
 			pt.Doubted = append(pt.Doubted, id.System+"|"+id.Value)
 			x.review(b, e, pt.ID, "shares a national number with somebody whose name and birth date differ: the number is not believed from this source until it is put right")
 			continue
+		}
+		if owner != was {
+			if shared, err := x.disputed(ctx, b, pt, id, rest); err != nil {
+				return "", nil, err
+			} else if shared {
+				pt.Doubted = append(pt.Doubted, id.System+"|"+id.Value)
+				x.review(b, e, pt.ID, "has a national number that two people bear whom a steward has told apart, and could be either of them: the number is not believed from this source until somebody says who it is")
+				continue
+			}
 		}
 		switch {
 		case home == "":
@@ -231,6 +274,17 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was str
 	like, err := x.liken(ctx, b, pt, cmp.Or(home, was), e)
 	if err != nil {
 		return "", nil, err
+	}
+	if like != "" && like != home && like != was {
+		p := &Person{ID: like}
+		if err := getJSON(ctx, b, personPrefix+like, p); err != nil {
+			return "", nil, err
+		}
+		if held, err := x.heldApart(ctx, b, pt, p, e); err != nil {
+			return "", nil, err
+		} else if held {
+			like = ""
+		}
 	}
 	switch {
 	case home != "" && like != "" && like != home:
@@ -249,7 +303,8 @@ func (x *Index) home(ctx context.Context, b store.TxBucket, pt *Patient, was str
 			home = x.stamper.ID("mpi", "Person", pt.ID+"/again/"+strconv.FormatUint(uint64(e.Seq), 10))
 		}
 	}
-	return home, merged, nil
+	merged, err = x.keptApart(ctx, b, pt, home, merged, e)
+	return home, merged, err
 }
 
 // firstHome is the person that a patient makes who is nobody known.

@@ -135,6 +135,37 @@ func TestANumberSentForTheWrongPersonOpensNobodyElsesRecord(t *testing.T) {
 	}
 }
 
+// A merge is believed where the two could be one: somebody brought in unknown, a slip in one of name, date and number. One of two people who have nothing in common is not, until it is put right.
+func TestAMergeOfTwoPeopleWithNothingInCommonIsNotBelieved(t *testing.T) {
+	d := open(t, t.TempDir())
+	defer d.db.Close()
+	d.register("m1", margaret, "Taylor", "1948-03-12")
+	d.register("g1", george, "Okafor", "1955-07-30")
+	merged := func(id, into, nhs, family, born string) {
+		t.Helper()
+		d.register(id, nhs, family, born, fhir.M{"active": false, "link": []fhir.M{{"other": fhir.Reference{Reference: "Patient/" + into}, "type": "replaced-by"}}})
+	}
+	merged("g1", "m1", george, "Okafor", "1955-07-30")
+	d.wants("a lie", map[string]string{margaret: "Taylor", george: "Okafor"}, 1)
+	if mustPerson(t, d, "g1") == mustPerson(t, d, "m1") {
+		t.Error("George is in Margaret's record")
+	}
+	merged("g1", "m1", "", "Okafor", "1955-07-30") // without the number that told them apart: it is remembered
+	if mustPerson(t, d, "g1") == mustPerson(t, d, "m1") {
+		t.Error("without his number George is in Margaret's record")
+	}
+	for _, c := range []struct{ id, nhs, family, born string }{{"unknown", "", "Unknown", ""}, {"married", "", "Smith", "1948-03-12"}, {"same-number", margaret, "Tailor", "1984-03-12"}, {"old-number", george, "Taylor", "1948-03-12"}} {
+		merged(c.id, "m1", c.nhs, c.family, c.born)
+		if mustPerson(t, d, c.id) != mustPerson(t, d, "m1") {
+			t.Errorf("%s: the merge is not believed", c.id)
+		}
+	}
+	merged("g1", "m1", george, "Taylor", "1948-03-12") // put right: it was Margaret's record under George's number
+	if mustPerson(t, d, "g1") != mustPerson(t, d, "m1") {
+		t.Error("put right, the merge is still not believed")
+	}
+}
+
 func TestAPatientWhoBecomesSomebodyElseIsParted(t *testing.T) {
 	d := open(t, t.TempDir())
 	defer d.db.Close()

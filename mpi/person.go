@@ -62,6 +62,11 @@ type Patient struct {
 	At          time.Time         `json:"at"`
 }
 
+// bears reports whether a patient has an identifier, now or formerly, and is believed to.
+func (q *Patient) bears(id fhir.Identifier) bool {
+	return !q.Doubts(id) && slices.ContainsFunc(q.Identifiers, func(k fhir.Identifier) bool { return k.System == id.System && k.Value == id.Value })
+}
+
 // FromResource reads a Patient resource for what identity needs. source is the system that sent it.
 func FromResource(source string, r *fhir.Resource) Patient {
 	p := Patient{ID: r.ID(), Source: source, Identifiers: r.Identifiers(), BirthDate: r.Text("birthDate"), Gender: r.Text("gender"),

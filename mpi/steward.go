@@ -93,6 +93,19 @@ func saying(r *fhir.Resource, at time.Time) (s Saying, active, ok bool) {
 	return s, r.Text("active") != "false", true
 }
 
+// TookBack reports whether the last word about two patients is just this steward's, for this reason, that nothing is said of them any more.
+func (x *Index) TookBack(ctx context.Context, s Saying) (bool, error) {
+	r, err := x.db.Read(ctx, x.stamper.Ref(connector.Own, s.Resource(true).Ref()))
+	if err != nil {
+		if fhir.Is(err, fhir.Deleted) || fhir.Is(err, fhir.NotFound) {
+			err = nil
+		}
+		return false, err
+	}
+	was, active, ok := saying(r, time.Time{})
+	return ok && !active && was.By == s.By && was.Reason == s.Reason, nil
+}
+
 // linkage takes in what a steward said, or has withdrawn.
 func (x *Index) linkage(ctx context.Context, tx store.Tx, e events.Event) error {
 	if e.Source != connector.Own {
@@ -187,7 +200,7 @@ func (x *Index) leave(ctx context.Context, b store.TxBucket, patient string, d d
 
 // comeBack is the person whom a patient left because of a steward's word, which has been withdrawn; "" if there was none, or they have become
 // somebody else.
-func (x *Index) comeBack(ctx context.Context, b store.TxBucket, pt *Patient) (string, error) {
+func (x *Index) comeBack(ctx context.Context, b store.TxBucket, pt *Patient, e events.Event) (string, error) {
 	var left departure
 	if err := getJSON(ctx, b, leftPrefix+pt.ID, &left); err != nil || left.From == "" {
 		return "", err
@@ -200,8 +213,8 @@ func (x *Index) comeBack(ctx context.Context, b store.TxBucket, pt *Patient) (st
 	if err := getJSON(ctx, b, personPrefix+left.From, p); err != nil {
 		return "", err
 	}
-	if !agreeWith(*pt, p.Patients) || apart(*pt, p.Patients) {
-		return "", nil
+	if held, err := x.heldApart(ctx, b, pt, p, e); err != nil || held || !agreeWith(*pt, p.Patients) {
+		return "", err
 	}
 	pt.Doubted = left.Doubted
 	if len(left.Review) > 0 {

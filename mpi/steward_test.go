@@ -211,6 +211,54 @@ func TestTakingBackIsExact(t *testing.T) {
 	})
 }
 
+// Whatever is registered afterwards, by whomever and in whatever order: who was told apart stays apart until it is taken back.
+func TestWhoWasToldApartStaysApartWhateverComes(t *testing.T) {
+	d := open(t, t.TempDir())
+	defer d.db.Close()
+	d.Trust("pds")
+	checks, apart := 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		d.empty()
+		checks++
+		var ids []string
+		for _, id := range []string{"a", "b", "c", "d", "e"} {
+			ids = append(ids, fmt.Sprint(id, checks))
+		}
+		homes := []fhir.M{mill, lives("ZZ1 1AA", "1 Elsewhere", "07700 900111")}
+		said := map[[2]string]mpi.Saying{}
+		for range rapid.IntRange(3, 14).Draw(rt, "steps") {
+			if rapid.IntRange(0, 3).Draw(rt, "a steward says something") > 0 {
+				numbers := []fhir.Identifier{}
+				for _, n := range []string{margaret, george} {
+					if rapid.Bool().Draw(rt, "has "+n) {
+						numbers = append(numbers, fhir.Identifier{Use: rapid.SampledFrom([]string{"", "old"}).Draw(rt, "use"), System: fhir.SystemNHSNumber, Value: n})
+					}
+				}
+				id := rapid.SampledFrom(ids).Draw(rt, "patient")
+				d.registerAt(map[bool]string{true: "pds", false: "s"}[id == ids[4]], id, "", "Taylor", "1948-03-12", rapid.SampledFrom(homes).Draw(rt, "home"), numbered(numbers...))
+			} else {
+				a, b := rapid.SampledFrom(ids).Draw(rt, "a"), rapid.SampledFrom(ids).Draw(rt, "b")
+				s := mpi.Saying{A: min(a, b), B: max(a, b), Same: rapid.Bool().Draw(rt, "same"), Reason: "drawn"}
+				if d.Allows(context.Background(), s) != nil {
+					continue
+				}
+				d.says(s, false)
+				said[[2]string{s.A, s.B}] = s
+			}
+			for _, s := range said {
+				if !s.Same {
+					if apart++; d.same(s.A, s.B) {
+						rt.Fatalf("%s and %s were told apart, and are one", s.A, s.B)
+					}
+				}
+			}
+		}
+	})
+	if apart == 0 {
+		t.Error("nobody was ever told apart: nothing is shown by this")
+	}
+}
+
 // dump is all that the index holds, but for whom it would like somebody to look at, which it may notice more of each time it looks.
 func (d *desk) dump() map[string]string {
 	d.t.Helper()
