@@ -110,16 +110,10 @@ func (s *Service) start(ctx context.Context, senders *sync.WaitGroup) (next time
 	}
 	now := s.o.Now()
 	for _, st := range all {
-		ended := !st.End.IsZero() && !now.Before(st.End)
-		if st.State == Failed || !ended && st.Waiting == 0 && st.State == Active {
-			if !st.End.IsZero() && st.State == Active && (next.IsZero() || st.End.Before(next)) {
-				next = st.End
-			}
-			continue
-		}
-		if now.Before(st.Next) && !ended {
-			if next.IsZero() || st.Next.Before(next) {
-				next = st.Next
+		due, at := st.due(now)
+		if !due {
+			if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+				next = at
 			}
 			continue
 		}
@@ -130,12 +124,34 @@ func (s *Service) start(ctx context.Context, senders *sync.WaitGroup) (next time
 		senders.Go(func() {
 			defer s.poke()
 			defer done()
-			if err := s.work(ctx, st); err != nil && ctx.Err() == nil {
+			if err := s.work(ctx, st.Source, st.ID); err != nil && ctx.Err() == nil {
 				s.o.Logger.Warn("a notification could not be written down as sent, and will come again", "source", st.Source, "subscription", st.ID, "error", err)
+				s.rest(ctx) // in its place: a store that takes no writes must not have an endpoint told the same as fast as it can answer
 			}
 		})
 	}
 	return next, nil
+}
+
+func (s *Service) rest(ctx context.Context) {
+	select {
+	case <-time.After(firstWait):
+	case <-ctx.Done():
+	}
+}
+
+// due reports whether a Subscription has something to do now; if not, when it will have without anything happening, zero for never.
+func (st Standing) due(now time.Time) (due bool, at time.Time) {
+	ended := !st.End.IsZero() && !now.Before(st.End)
+	switch {
+	case st.State == Failed:
+		return false, time.Time{}
+	case ended:
+		return true, time.Time{}
+	case st.State == Active && st.Waiting == 0:
+		return false, st.End
+	}
+	return !now.Before(st.Next), st.Next
 }
 
 // begin takes a place to send in; false if there is none now: whoever ends one asks again.
@@ -161,13 +177,24 @@ func (s *Service) begin(st Standing) (done func(), ok bool) {
 	}, true
 }
 
-// work sends one notification of a Subscription, and writes down what came of it.
-func (s *Service) work(ctx context.Context, st Standing) error {
+// work sends one notification of a Subscription, and writes down what came of it. Whoever calls it has its place (begin): only from then on does how it stands stay as it
+// is read, and what another sender has just told is not told again.
+func (s *Service) work(ctx context.Context, source, id string) error {
+	st, err := s.Of(ctx, source, id)
+	if fhir.Is(err, fhir.NotFound) {
+		return nil // it was taken away
+	}
+	if err != nil {
+		return err
+	}
 	now := s.o.Now()
+	if due, _ := st.due(now); !due {
+		return nil
+	}
 	if !st.End.IsZero() && !now.Before(st.End) {
 		return s.settle(ctx, st, Off, "")
 	}
-	err := Permitted(st.Endpoint, s.o.Allowed(st.Source)) // as the region file has it by now
+	err = Permitted(st.Endpoint, s.o.Allowed(st.Source)) // as the region file has it by now
 	if st.Definition.Why != "" {
 		err = fhir.Errorf(fhir.BusinessRule, "%s", st.Definition.Why)
 	}

@@ -196,7 +196,7 @@ func Permitted(endpoint string, allowed []string) error {
 func below(u, base *url.URL) bool {
 	root := strings.TrimSuffix(path.Clean("/"+base.Path), "/")
 	at := path.Clean("/" + u.Path)
-	return u.Scheme == base.Scheme && strings.EqualFold(u.Hostname(), base.Hostname()) && port(u) == port(base) && (at == root || strings.HasPrefix(at, root+"/")) &&
+	return u.Scheme == base.Scheme && strings.EqualFold(u.Hostname(), base.Hostname()) && port(u) == port(base) && (at == root || strings.HasPrefix(at, root+"/")) && strings.TrimSuffix(at, "/") == strings.TrimSuffix(u.Path, "/") && // as it is written: whoever answers may read it otherwise
 		!strings.Contains(strings.ToLower(u.EscapedPath()), "%2f") && !strings.Contains(u.Path, "..")
 }
 

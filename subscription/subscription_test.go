@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +21,8 @@ import (
 	"tombolo/connector"
 	"tombolo/events"
 	"tombolo/fhir"
+	"tombolo/kv"
+	"tombolo/kv/enginetest"
 	"tombolo/kv/pebble"
 	"tombolo/store"
 )
@@ -36,10 +40,16 @@ type site struct {
 
 func open(t testing.TB, allowed ...string) *site {
 	t.Helper()
+	return openOn(t, func(e kv.Engine) kv.Engine { return e }, allowed...)
+}
+
+// openOn is open with something around the engine.
+func openOn(t testing.TB, around func(kv.Engine) kv.Engine, allowed ...string) *site {
+	t.Helper()
 	e, err := pebble.Open(pebble.Options{Dir: filepath.Join(t.TempDir(), "store")})
 	must(t, err)
 	x := &site{t: t, allowed: allowed, now: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)}
-	x.db, err = store.Open(store.Options{Engine: e})
+	x.db, err = store.Open(store.Options{Engine: around(e)})
 	must(t, err)
 	x.begin()
 	ctx, stop := context.WithCancel(context.Background())
@@ -354,6 +364,91 @@ func TestABadEndpointHoldsUpNobody(t *testing.T) {
 	wants(t, "the good one", good.told(t), "handshake", "1")
 }
 
+// However often the sender looks, and whatever ends between its looking and its sending, nothing is told twice of which the endpoint has said that it has it.
+func TestWhatWasTakenIsNotToldAgain(t *testing.T) {
+	h := newHook(t)
+	x := openOn(t, func(e kv.Engine) kv.Engine { return far{e} }, h.URL)
+	x.subscribe("results", "Observation", h.URL, fhirJSON)
+	x.round()
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { x.s.Run(ctx) })
+	running.Go(func() {
+		for ctx.Err() == nil {
+			x.s.poke()
+			time.Sleep(100 * time.Microsecond)
+		}
+	})
+	const happened = 150
+	for range happened {
+		x.result("app", "final")
+	}
+	for x.of("results").Waiting > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+	running.Wait()
+	next := 1
+	for _, told := range h.told(t)[1:] {
+		for number := range strings.SplitSeq(told, ",") {
+			if number != strconv.Itoa(next) {
+				t.Fatalf("%s was told after %d: %q", number, next-1, h.told(t))
+			}
+			next++
+		}
+	}
+	if next != happened+1 {
+		t.Errorf("told of %d, %d happened", next-1, happened)
+	}
+}
+
+// A far engine's answers are on their way for a while.
+type far struct{ kv.Engine }
+
+func (f far) MultiGet(ctx context.Context, keys []kv.Key) ([][]byte, error) {
+	values, err := f.Engine.MultiGet(ctx, keys)
+	time.Sleep(rand.N(2 * time.Millisecond))
+	return values, err
+}
+
+// A store that cannot write down what was sent has the same sent again, and not as fast as it can.
+func TestWhatCannotBeWrittenDownIsNotSentInARush(t *testing.T) {
+	var fails atomic.Bool
+	h := newHook(t)
+	x := openOn(t, func(e kv.Engine) kv.Engine {
+		return enginetest.Unsure{Engine: e, Fate: func() enginetest.Fate {
+			if fails.Load() {
+				return enginetest.LostBefore
+			}
+			return enginetest.Answered
+		}}
+	}, h.URL)
+	x.subscribe("results", "Observation", h.URL, fhirJSON)
+	x.round()
+	x.result("app", "final")
+	var times []time.Time
+	h.mu.Lock()
+	h.answer = func(http.ResponseWriter) {
+		times = append(times, time.Now())
+		fails.Store(len(times) < 3)
+	}
+	h.mu.Unlock()
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { x.s.Run(ctx) })
+	for x.of("results").Waiting > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+	running.Wait()
+	wants(t, "told", h.told(t), "handshake", "1", "1", "1")
+	for i := range len(times) - 1 {
+		if took := times[i+1].Sub(times[i]); took < firstWait {
+			t.Errorf("told again after %s", took)
+		}
+	}
+}
+
 // More than is kept: what comes after is counted, and the numbers show the gap.
 func TestAGapShowsInTheNumbers(t *testing.T) {
 	h := newHook(t)
@@ -496,7 +591,7 @@ func TestWhatIsAskedForIsChecked(t *testing.T) {
 		}
 	}
 	for _, endpoint := range []string{"http://app.example/told", "https://app.example/toldyou", "https://app.example.evil/told", "https://app.example/told/../admin", "https://app.example/told/%2e%2e/admin",
-		"https://app.example/told%2f..%2fadmin", "https://user@app.example/told", "https://app.example:444/told", "https://evil/?https://app.example/told", "https://other.example/", "file:///etc/passwd", "", "https://app.example/told#x"} {
+		"https://app.example/told%2f..%2fadmin", "https://user@app.example/told", "https://app.example:444/told", "https://evil/?https://app.example/told", "https://other.example/", "file:///etc/passwd", "", "https://app.example/told#x", "https://app.example//told", "https://app.example/./told", "https://app.example/told//x"} {
 		if err := Permitted(endpoint, allowed); err == nil {
 			t.Errorf("%s is called", endpoint)
 		}
