@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ import (
 
 	"tombolo/access/state"
 	"tombolo/access/token"
+	"tombolo/connector"
 	"tombolo/fhir"
 	"tombolo/policy"
 	"tombolo/region"
@@ -43,11 +45,14 @@ type Session struct {
 	Address          string          // the network address it came from, as this node sees it
 	Dev              bool            // made by serve --dev: nobody signed in
 
-	Client    string     // the application or system that asks for the user, "" for a browser or a small site's token
-	Scopes    *scope.Set // what that application may have; nil: whatever the user may
-	Locked    string     // id of the one person whose record this session may open, "" for any that the user may
-	Neighbour string     // id of the neighbouring region whose user this is, "" for our own
-	AuthTime  time.Time  // when the user last proved who they are; zero where the credential itself came with the request
+	Client    string        // the application or system that asks for the user, "" for a browser or a small site's token
+	Scopes    *scope.Set    // what that application may have; nil: whatever the user may
+	Locked    string        // id of the one person whose record this session may open, "" for any that the user may
+	Neighbour string        // id of the neighbouring region whose user this is, "" for our own
+	Via       []string      // the nodes that the question passed before this one
+	Here      string        // this node, as it is named there
+	Waits     time.Duration // for how long whoever asks waits, since the request came; 0: they do not say
+	AuthTime  time.Time     // when the user last proved who they are; zero where the credential itself came with the request
 
 	principal Principal
 	can       scope.Can               // what is being done, in the letters of scopes; zero: read
@@ -99,6 +104,9 @@ func (s *Session) Doing(can scope.Can) *Session {
 // FromNeighbour reports whether the question comes from another region's node: it goes on to no third one.
 func (s *Session) FromNeighbour() bool { return s.Role == policy.Neighbour || s.Neighbour != "" }
 
+// Passed reports whether the question comes from another node, whatever that node is to this one: it goes on to no further region.
+func (s *Session) Passed() bool { return s.FromNeighbour() || len(s.Via) > 0 }
+
 // For returns a copy of the session acting for another purpose.
 func (s *Session) For(p policy.Purpose) *Session {
 	c := *s
@@ -146,13 +154,17 @@ type Options struct {
 	Demo bool
 	// Dev makes every request act as this user, without sign-in. Loopback only; node sees to that.
 	Dev string
+	// Here names this node to others whom a question passes (connector.HeaderVia), and no other node; the region's id if "".
+	Here string
 	// Secure marks cookies for TLS only.
 	Secure bool
 	// Path resolves a path of the region file; nil leaves it.
 	Path func(string) string
 	// HTTP reads the keys of others; nil: the usual client.
 	HTTP *http.Client
-	Now  func() time.Time
+	// Reach is how a neighbour's keys are read that are at the same host as its record: with the certificates with which it is asked itself. nil: by HTTP.
+	Reach func(n region.Neighbour) (*http.Client, error)
+	Now   func() time.Time
 }
 
 // A Manager knows the users and the sessions. It may be used from many goroutines.
@@ -192,7 +204,15 @@ func New(o Options) (*Manager, error) {
 	}
 	for _, n := range o.Region.Neighbours {
 		if n.Keys != "" && n.Issuer != "" {
-			m.neighbours[n.Issuer] = neighbour{n, m.KeysAt(n.Keys)}
+			keys := m.KeysAt(n.Keys)
+			if o.Reach != nil && sameHost(n.Keys, n.Address) {
+				client, err := o.Reach(n)
+				if err != nil {
+					return nil, fhir.Errorf(fhir.Invalid, "neighbour %s: tls: %w", n.ID, err)
+				}
+				keys.HTTP = client
+			}
+			m.neighbours[n.Issuer] = neighbour{n, keys}
 		}
 	}
 	return m, nil
@@ -227,6 +247,13 @@ func (m *Manager) Transport() http.RoundTripper {
 // Now is the time.
 func (m *Manager) Now() time.Time { return m.opts.Now() }
 
+// sameHost reports whether two addresses are of one host, whatever the port: a neighbour's keys are then read as its record is.
+func sameHost(a, b string) bool {
+	x, no := url.Parse(a)
+	y, nor := url.Parse(b)
+	return no == nil && nor == nil && x.Hostname() != "" && strings.EqualFold(x.Hostname(), y.Hostname())
+}
+
 // KeysAt are the public keys of somebody else, where the region file says that they are.
 func (m *Manager) KeysAt(place string) *token.Set {
 	if !strings.HasPrefix(place, "http://") && !strings.HasPrefix(place, "https://") {
@@ -239,13 +266,30 @@ func (m *Manager) KeysAt(place string) *token.Set {
 // not known, it returns an error of type fhir.Login.
 func (m *Manager) Session(r *http.Request) (*Session, error) {
 	s, err := m.authenticate(r)
-	if err == nil {
-		s.Device, s.Address = client(r)
-		if s.Client != "" {
-			s.Device = s.Client + " " + s.Device
-		}
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	if err := m.came(s, r); err != nil {
+		return nil, err
+	}
+	if s.Client != "" {
+		s.Device = s.Client + " " + s.Device
+	}
+	return s, nil
+}
+
+// came notes in a session where its request came from and what it brought along. One that has been here before is refused: whoever asked on its way here asks us for
+// what they ask, and the question would go round for ever.
+func (m *Manager) came(s *Session, r *http.Request) error {
+	s.Device, s.Address = client(r)
+	s.Via, s.Waits = connector.Via(r.Header), connector.Patience(r.Header)
+	switch {
+	case connector.Passed(s.Via, s.Here):
+		return fhir.Errorf(fhir.NotSupported, "this question came from here: a source of this node asks this node for what it is asked. Mend one of the two region files")
+	case len(s.Via) > connector.MostHops:
+		return fhir.Errorf(fhir.NotSupported, "this question has passed more than %d nodes", connector.MostHops)
+	}
+	return nil
 }
 
 // From is what is known of where a request came from, for the audit.
@@ -351,7 +395,7 @@ func (m *Manager) SessionFor(p Principal) *Session { return m.session(p) }
 func (m *Manager) session(p Principal) *Session {
 	role := policy.Role(p.Role)
 	info, _ := role.Info()
-	s := &Session{User: p.User, Name: p.Name, Role: role, RoleName: info.Name, Organisation: p.Organisation, Person: p.Person, System: p.System, Trace: NewTrace(), principal: p, limits: m.limits, began: time.Now()}
+	s := &Session{User: p.User, Name: p.Name, Role: role, RoleName: info.Name, Organisation: p.Organisation, Person: p.Person, System: p.System, Trace: NewTrace(), principal: p, limits: m.limits, began: time.Now(), Here: cmp.Or(m.opts.Here, m.opts.Region.ID)}
 	if o, ok := m.opts.Region.Organisation(p.Organisation); ok {
 		s.OrganisationName = o.Name
 	}

@@ -23,9 +23,14 @@ func (m *Manager) Left(ctx context.Context, s *Session) error {
 	return m.remember(ctx, audit.Event{Kind: audit.SignOut, Agent: s.agent(), Trace: s.Trace})
 }
 
+// TookBack remembers that somebody has ended what an application may do for them.
+func (m *Manager) TookBack(ctx context.Context, s *Session, client string) error {
+	return m.remember(ctx, audit.Event{Kind: audit.SignOut, Agent: s.agent(), Trace: s.Trace, What: []string{"application " + client + ": no longer let in"}})
+}
+
 // Refused remembers that somebody did not get in: who said to be asking, and why not. It is for the log; who is refused is not told. Too many from
-// one address in a minute are not remembered one by one: an error, of type Throttled, is then the answer.
-func (m *Manager) Refused(ctx context.Context, device, address, who, why string) error {
+// one address in a minute are not remembered one by one: an error, of type Throttled, is then the answer. What else is to be remembered of it comes in also.
+func (m *Manager) Refused(ctx context.Context, device, address, who, why string, also ...string) error {
 	if address == "" {
 		address, _ = ctx.Value(addressKey{}).(string)
 	}
@@ -33,7 +38,7 @@ func (m *Manager) Refused(ctx context.Context, device, address, who, why string)
 	if err := m.failed(ctx, cmp.Or(address, who), agent); err != nil {
 		return err
 	}
-	_ = m.remember(ctx, audit.Event{Kind: audit.Denied, Agent: agent, What: []string{"refused: " + why}})
+	_ = m.remember(ctx, audit.Event{Kind: audit.Denied, Agent: agent, What: append([]string{"refused: " + why}, also...)})
 	return nil
 }
 

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"crypto/subtle"
+	"crypto/x509"
 	"net/http"
 	"strings"
 	"time"
@@ -36,8 +37,14 @@ func (m *Manager) bearer(r *http.Request, auth string) (*Session, error) {
 	if !ok || !strings.EqualFold(scheme, "Bearer") { // RFC 9110 §11.1: a scheme's case does not matter
 		return nil, fhir.Errorf(fhir.Login, "send the access token as Authorization: Bearer <token>")
 	}
-	if strings.Count(raw, ".") == 2 {
-		return m.asserted(WithAddress(r.Context(), r), raw)
+	if strings.Count(raw, ".") == 2 { // the one thing with which a neighbour's certificate goes
+		return m.asserted(WithAddress(r.Context(), r), raw, certificate(r))
+	}
+	if cert := certificate(r); cert != nil {
+		if nb, ok := m.neighbourOf(cert); ok {
+			m.refuse(WithAddress(r.Context(), r), "neighbour "+nb.ID, "its certificate came with a token that it has not signed")
+			return nil, fhir.Errorf(fhir.Login, unknownToken)
+		}
 	}
 	g, ok, err := m.Grant(r.Context(), raw)
 	switch {
@@ -126,7 +133,7 @@ const AssertionLifetime = 5 * time.Minute
 
 // asserted is the session of a neighbour's user, of whom its node makes a signed statement with each question: who they are, in which role and
 // for what. They are decided about again here, as that user of that region. IHE ITI IUA §3.71.4.2.2.1
-func (m *Manager) asserted(ctx context.Context, raw string) (*Session, error) {
+func (m *Manager) asserted(ctx context.Context, raw string, cert *x509.Certificate) (*Session, error) {
 	refused := fhir.Errorf(fhir.Login, unknownToken)
 	issuer, err := token.Issuer(raw)
 	n, ok := m.neighbours[issuer]
@@ -136,6 +143,10 @@ func (m *Manager) asserted(ctx context.Context, raw string) (*Session, error) {
 	c, err := token.Verify(ctx, raw, token.Rules{Issuer: issuer, Audience: []string{m.opts.Issuer()}, Keys: n.keys, Types: []string{AssertionType}, Lifetime: AssertionLifetime, ID: true, Now: m.opts.Now()})
 	if err != nil {
 		m.refuse(ctx, "neighbour "+n.ID, "an assertion was refused: "+err.Error())
+		return nil, refused
+	}
+	if err := m.ownCertificate(n.Neighbour, cert); err != nil { // before it counts as used: whoever has stolen it must not spend it
+		m.refuse(ctx, "neighbour "+n.ID, err.Error())
 		return nil, refused
 	}
 	first, err := m.state.Once(ctx, n.ID+" "+c.ID, c.Expires.Add(token.Skew))

@@ -21,13 +21,14 @@ const extActivities = "rbac_activities"
 
 // Assert makes the statement by which this node tells a neighbour who is asking: one question, one statement. activities are those to which the user
 // is held here; nil if their sign-in says nothing of activities.
-func (m *Manager) Assert(ctx context.Context, audience, user string, iua map[string]any, activities []string) (string, error) {
+// Another Tombolo knows such a statement by its type (AssertionType), any other server by its claims: their type is JWT (IHE ITI IUA §3.71, RFC 7519 §5.1).
+func (m *Manager) Assert(ctx context.Context, typ, audience, user string, iua map[string]any, activities []string) (string, error) {
 	now := m.opts.Now()
 	extensions := map[string]any{"ihe_iua": iua}
 	if activities != nil {
 		extensions[extActivities] = activities
 	}
-	return m.ring.Sign(ctx, AssertionType, map[string]any{"iss": m.opts.Issuer(), "aud": audience, "sub": user, "jti": NewTrace(), "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
+	return m.ring.Sign(ctx, typ, map[string]any{"iss": m.opts.Issuer(), "client_id": m.opts.Issuer(), "aud": audience, "sub": user, "jti": NewTrace(), "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
 		"extensions": extensions})
 }
 

@@ -32,6 +32,9 @@ func (m *Manager) System(r *http.Request) (region.System, error) {
 	if cert == nil {
 		return region.System{}, fhir.Errorf(fhir.Login, "systems prove who they are by a client certificate, and none was shown")
 	}
+	if nb, ok := m.neighbourOf(cert); ok {
+		return region.System{}, fhir.Errorf(fhir.Login, "this certificate is that of the neighbour %s, which asks with a signed statement of which of its users asks", nb.ID)
+	}
 	var found []region.System
 	for _, s := range m.opts.Region.Systems {
 		if s.Certificate != "" && pki.Names(cert, s.Certificate) {
@@ -50,6 +53,47 @@ func (m *Manager) System(r *http.Request) (region.System, error) {
 	return region.System{}, fhir.Errorf(fhir.Login, "this certificate is that of %s and of %s: the region file must name it for one of them", found[0].ID, found[1].ID)
 }
 
+// Proven reports, by an error of type Login, whose certificate is neither one system's nor one neighbour's. A neighbour is not answered for its certificate alone:
+// Session asks for the statement of its user too.
+func (m *Manager) Proven(r *http.Request) error {
+	if cert := certificate(r); cert != nil {
+		if _, ok := m.neighbourOf(cert); ok {
+			return nil
+		}
+	}
+	_, err := m.System(r)
+	return err
+}
+
+// neighbourOf is the neighbour whose certificate it is.
+func (m *Manager) neighbourOf(cert *x509.Certificate) (region.Neighbour, bool) {
+	for _, nb := range m.opts.Region.Neighbours {
+		if nb.Certificate != "" && pki.Names(cert, nb.Certificate) {
+			return nb, true
+		}
+	}
+	return region.Neighbour{}, false
+}
+
+// ownCertificate holds what a neighbour has signed to the certificate with which it comes: its own, if the region file names one, and never another neighbour's.
+// A stolen statement is of no use then without the key of the certificate as well.
+func (m *Manager) ownCertificate(nb region.Neighbour, cert *x509.Certificate) error {
+	switch {
+	case cert == nil && nb.Certificate != "":
+		return fhir.Errorf(fhir.Login, "an assertion came without the certificate of this neighbour")
+	case cert == nil:
+		return nil
+	case nb.Certificate != "" && !pki.Names(cert, nb.Certificate):
+		return fhir.Errorf(fhir.Login, "an assertion came with a certificate that is not this neighbour's: %s", pki.Fingerprint(cert))
+	}
+	for _, other := range m.opts.Region.Neighbours {
+		if other.ID != nb.ID && other.Certificate != "" && pki.Names(cert, other.Certificate) {
+			return fhir.Errorf(fhir.Login, "an assertion came with the certificate of %s", other.ID)
+		}
+	}
+	return nil
+}
+
 // certificate is what the other end of a request has shown and TLS has verified; nil if it has shown none.
 func certificate(r *http.Request) *x509.Certificate {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.VerifiedChains[0]) == 0 {
@@ -65,8 +109,7 @@ func (m *Manager) BySystem(r *http.Request) (*Session, error) {
 		return nil, err
 	}
 	s := m.session(Principal{User: sys.ID, Name: m.nameOf(sys), Role: sys.Role, Organisation: sys.Organisation, Service: true})
-	s.Device, s.Address = client(r)
-	return s, nil
+	return s, m.came(s, r)
 }
 
 // Vouched makes the session of a user for whom a system vouches: the certificate proves the system, and what it says of the user must not
@@ -94,8 +137,7 @@ func (m *Manager) Vouched(r *http.Request, a Asserted) (*Session, error) {
 	if a.Trace != "" {
 		s.Trace = asserted(a.Trace)
 	}
-	s.Device, s.Address = client(r)
-	return s, nil
+	return s, m.came(s, r)
 }
 
 func (m *Manager) nameOf(s region.System) string {

@@ -247,6 +247,9 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if isWrong {
 		status = http.StatusMethodNotAllowed
 	}
+	if _, nowhere := err.(noAddress); nowhere {
+		status = http.StatusNotFound
+	}
 	switch status {
 	case http.StatusMethodNotAllowed:
 		w.Header().Set("Allow", cmp.Or(wrong.allow, "GET, HEAD, POST"))
@@ -285,6 +288,11 @@ type wrongMethod struct {
 
 func (w wrongMethod) Unwrap() error { return w.Issue }
 
+// A noAddress is a 404 that says nothing of anybody: nothing lies at the address. By its code whoever asks can tell it from somebody who is not known here.
+type noAddress struct{ *fhir.Issue }
+
+func (n noAddress) Unwrap() error { return n.Issue }
+
 func (s *server) nothing(_ http.ResponseWriter, r *http.Request, _ *access.Session) error {
 	var allow []string
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
@@ -302,7 +310,7 @@ func (s *server) nothing(_ http.ResponseWriter, r *http.Request, _ *access.Sessi
 		list := strings.Join(allow, ", ")
 		return wrongMethod{fhir.Errorf(fhir.NotSupported, "%.20s is not offered at this address, which takes %s: a resource is created by POST to its type, and changed by PUT or PATCH to its type and id", r.Method, list), list}
 	}
-	return fhir.Errorf(fhir.NotFound, "there is nothing at this address: see /fhir/metadata for what is offered")
+	return noAddress{fhir.Errorf(fhir.NotSupported, "there is nothing at this address: see /fhir/metadata for what is offered")}
 }
 
 func (s *server) base(r *http.Request) string {

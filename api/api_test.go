@@ -25,11 +25,13 @@ import (
 	"tombolo/fhir"
 	"tombolo/gather"
 	"tombolo/intake"
+	"tombolo/kv"
 	"tombolo/kv/enginetest"
 	"tombolo/locator"
 	"tombolo/mpi"
 	"tombolo/region"
 	"tombolo/searchparam"
+	"tombolo/sim/lookout"
 	"tombolo/store"
 	"tombolo/subscription"
 )
@@ -51,12 +53,19 @@ type site struct {
 	bulkStops func() // waits until it has
 	// logged is what the API has logged, to be read when nothing is asked any more.
 	logged *bytes.Buffer
+	watch  *lookout.Lookout
 }
 
 func open(t testing.TB) *site { t.Helper(); return openWith(t, func(*region.Region) {}) }
 
 // openWith is open in a region that is a little different.
 func openWith(t testing.TB, differ func(*region.Region)) *site {
+	t.Helper()
+	return openOn(t, enginetest.Open(t, t.TempDir()), differ)
+}
+
+// openOn is openWith on an engine.
+func openOn(t testing.TB, engine kv.Engine, differ func(*region.Region)) *site {
 	t.Helper()
 	gives := map[dataset.Heading]region.Way{dataset.Demographics: region.Push, dataset.Problems: region.Push, dataset.Results: region.Push}
 	r := &region.Region{ID: "test", Name: "Test", Organisations: []region.Organisation{{ODS: "RX1", Name: "The Trust", Kind: region.KindAcute}, {ODS: "RX2", Name: "Another"}},
@@ -71,16 +80,17 @@ func openWith(t testing.TB, differ func(*region.Region)) *site {
 			{ID: "other", Organisation: "RX2", Connector: "api", Release: region.Release{All: true}, Gives: gives}},
 	}
 	differ(r)
-	engine := enginetest.Open(t, t.TempDir())
+	watch := lookout.Over(t, lookout.Options{Region: r})
 	db, err := store.Open(store.Options{Engine: engine})
 	must(t, err)
 	log, err := audit.Open(t.Context(), engine, audit.Options{})
 	must(t, err)
+	watch.Open(db, log)
 	stamper := connector.Stamper{Key: []byte("test")}
 	people, where := mpi.New(db, stamper), locator.New(db)
 	ctx, stop := context.WithCancel(context.Background())
 	params := searchparam.New(searchparam.Options{Store: db})
-	notices := subscription.New(subscription.Options{Store: db, HTTP: http.DefaultClient, Allowed: func(source string) []string {
+	notices := subscription.New(subscription.Options{Store: db, HTTP: &http.Client{Transport: watch.Outward(http.DefaultTransport)}, Allowed: func(source string) []string {
 		sys, _ := r.System(source)
 		return sys.Notify()
 	}})
@@ -98,8 +108,8 @@ func openWith(t testing.TB, differ func(*region.Region)) *site {
 	must(t, err)
 	g := gather.New(gather.Options{Region: r, People: people, Kept: db, Audit: log, Stamper: stamper})
 	logged := &bytes.Buffer{}
-	s := &site{t: t, audit: log, db: db, in: in, gather: g, users: users, people: people, logged: logged}
-	srv := httptest.NewServer(api.New(api.Options{Gather: g, Directory: directory.New(directory.Options{Store: db, Region: func() *region.Region { return r }}), Intake: in, Bulk: s.bulkRuns(), Parameters: params, Subscriptions: notices, Access: users, Name: "Test", Version: "test", Logger: slog.New(slog.NewTextHandler(logged, nil))}))
+	s := &site{t: t, audit: log, db: db, in: in, gather: g, users: users, people: people, logged: logged, watch: watch}
+	srv := httptest.NewServer(watch.Answers(api.New(api.Options{Gather: g, Directory: directory.New(directory.Options{Store: db, Region: func() *region.Region { return r }}), Intake: in, Bulk: s.bulkRuns(), Parameters: params, Subscriptions: notices, Access: users, Name: "Test", Version: "test", Logger: slog.New(watch.Log(slog.NewTextHandler(logged, nil)))})))
 	s.url = srv.URL + "/fhir"
 	t.Cleanup(func() {
 		srv.Close()
@@ -108,6 +118,7 @@ func openWith(t testing.TB, differ func(*region.Region)) *site {
 		for range cap(done) {
 			<-done
 		}
+		watch.Close()
 		_ = db.Close()
 	})
 	return s

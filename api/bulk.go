@@ -25,7 +25,7 @@ import (
 // A Bulk does such work. bulk.Service is one.
 type Bulk interface {
 	Export(ctx context.Context, own *gather.Own, request string, e bulk.Export) (bulk.Job, error)
-	Import(ctx context.Context, own *gather.Own, request string, from io.Reader) (bulk.Job, error)
+	Import(ctx context.Context, own *gather.Own, ask bulk.Asking, from io.Reader) (bulk.Job, error)
 	Job(ctx context.Context, source, id string) (bulk.Job, error)
 	Cancel(ctx context.Context, source, id string) error
 	Lines(ctx context.Context, j bulk.Job, file int, yield func(packed []byte) error) error
@@ -258,11 +258,15 @@ func (s *server) importLines(w http.ResponseWriter, r *http.Request, session *ac
 	if !slices.Contains(ndjson, mediaType(r)) {
 		return fhir.Errorf(fhir.NotSupported, "send one resource a line, as application/fhir+ndjson").At("Content-Type")
 	}
+	key, err := idempotencyKey(r)
+	if err != nil {
+		return err
+	}
 	from, err := unpacked(r)
 	if err != nil {
 		return err
 	}
-	job, err := s.o.Bulk.Import(r.Context(), own, s.requestURL(r), &unhurried{from, http.NewResponseController(w), 0})
+	job, err := s.o.Bulk.Import(r.Context(), own, bulk.Asking{Address: s.requestURL(r), Key: key, Asked: asked(r)}, &unhurried{from, http.NewResponseController(w), 0})
 	if err != nil {
 		return err
 	}

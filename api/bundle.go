@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -92,6 +94,7 @@ type entry struct {
 	cond    string // the condition of change.where, as it came
 	reads   bool
 	ref     fhir.Ref // what it is about, once known
+	key     string   // of a batch's: the client's name for it, "" if it has none
 }
 
 func (e *entry) issue(t fhir.IssueType, where, format string, args ...any) *fhir.Issue {
@@ -420,6 +423,16 @@ func (s *server) tellAll(w http.ResponseWriter, r *http.Request, own *gather.Own
 
 // batch does each entry by itself: one that fails says so in its place, and hinders no other. size is that of the request, in bytes. FHIR R4 http.html#batch
 func (s *server) batch(w http.ResponseWriter, r *http.Request, entries []*entry, size int) error {
+	key, err := idempotencyKey(r)
+	if err != nil {
+		return err
+	}
+	if key != "" { // of each entry one of its own: those that failed are done when it comes again, and the others are not done twice
+		for _, e := range entries {
+			sum := sha256.Sum256([]byte(key + "\x00" + e.at))
+			e.key = "entry " + hex.EncodeToString(sum[:])
+		}
+	}
 	turn := make([]int, len(entries))
 	answers := make([]fhir.EntryParts, len(entries))
 	for i, e := range entries {
@@ -517,6 +530,9 @@ func (s *server) inner(r *http.Request, e *entry) fhir.EntryParts {
 		in.Header[name] = r.Header[name]
 	}
 	in.Header.Set("Content-Type", contentType)
+	if e.key != "" {
+		in.Header.Set("Idempotency-Key", e.key)
+	}
 	for header, member := range map[string]string{"If-Match": "ifMatch", "If-None-Match": "ifNoneMatch", "If-Modified-Since": "ifModifiedSince", "If-None-Exist": "ifNoneExist"} {
 		if v := req.Text(member); v != "" {
 			in.Header.Set(header, v)

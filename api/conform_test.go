@@ -10,6 +10,7 @@ import (
 // The bundled conformance run passes on this server, on both engines.
 func TestTheConformanceRunPasses(t *testing.T) {
 	s := open(t)
+	s.watch.Known("conform") // is what its patients are called, and their ids
 	report, err := conform.Run(t.Context(), conform.Options{URL: s.url, Token: "epr"})
 	must(t, err)
 	var text strings.Builder

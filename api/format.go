@@ -138,7 +138,7 @@ func body(r *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(io.LimitReader(from, ordinaryBody))
+	data, err := beginning(r, from)
 	if err != nil || len(data) < ordinaryBody {
 		return data, err
 	}
@@ -164,6 +164,16 @@ func body(r *http.Request) ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// beginning reads the body as far as is ordinary. Of a small one it believes how long it is said to be.
+func beginning(r *http.Request, from io.Reader) ([]byte, error) {
+	if from != r.Body || r.ContentLength <= 0 || r.ContentLength > smallBody {
+		return io.ReadAll(io.LimitReader(from, ordinaryBody))
+	}
+	data := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(from, data)
+	return data, err
 }
 
 // unpacked is the request's body, unpacked as it is read if it came packed.

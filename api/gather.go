@@ -130,8 +130,7 @@ func (s *server) gather(w http.ResponseWriter, r *http.Request, session *access.
 	if q.purpose != "" {
 		session = session.For(q.purpose)
 	}
-	fromNeighbour := session.FromNeighbour()
-	if fromNeighbour && session.Neighbour == "" { // a neighbour that does not sign: its own session, and whom it says it acts for only in the audit
+	if session.FromNeighbour() && session.Neighbour == "" { // a neighbour that does not sign: its own session, and whom it says it acts for only in the audit
 		session = session.OnBehalf(r.Header.Get("Tombolo-On-Behalf-Of-User"), r.Header.Get("Tombolo-On-Behalf-Of-Role"), r.Header.Get("Tombolo-On-Behalf-Of-Organisation"))
 	}
 	personID, err := s.find(r, session, q)
@@ -144,7 +143,7 @@ func (s *server) gather(w http.ResponseWriter, r *http.Request, session *access.
 		}
 	}
 	rec, err := s.o.Gather.Record(r.Context(), session, personID, gather.Ask{
-		Headings: q.headings, Query: "$gather" + explained(q.explain), Explain: q.explain, NoNeighbours: fromNeighbour || r.Header.Get("Tombolo-Hops") != ""})
+		Headings: q.headings, Query: "$gather" + explained(q.explain), Explain: q.explain})
 	if err != nil {
 		return err
 	}

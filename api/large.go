@@ -13,6 +13,7 @@ import (
 // Large bodies are read and taken one at a time: each costs several times its size in memory while it is at work, and many at once would cost all there is. Others wait;
 // ordinary requests do not.
 const (
+	smallBody    = 64 << 10
 	ordinaryBody = 4 << 20
 	largeWait    = 30 * time.Second
 )
@@ -24,7 +25,7 @@ const maxResourceValues = 200_000
 type gated struct {
 	io.ReadCloser
 	ctx  context.Context
-	at   connector.Turnstile
+	at   *connector.Turnstile
 	n    int
 	turn *connector.Turn
 }
@@ -50,7 +51,7 @@ func (g *gated) take() (err error) {
 func (g *gated) done() { g.turn.End() }
 
 // gate puts a request's body behind the turnstile. An import is read a piece at a time, and needs no turn.
-func gate(r *http.Request, at connector.Turnstile) *gated {
+func gate(r *http.Request, at *connector.Turnstile) *gated {
 	g := &gated{ReadCloser: r.Body, ctx: r.Context(), at: at}
 	if r.URL.Path != "/fhir/$import" {
 		r.Body = g

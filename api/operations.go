@@ -212,7 +212,11 @@ func (s *server) metaChange(w http.ResponseWriter, r *http.Request, session *acc
 	if err := own.Refused(r.Context(), as.lacks(own.Reach())); err != nil {
 		return err
 	}
-	sub := intake.Submission{Source: own.Source(), Raw: params.Raw(), ContentType: typeFHIRJSON, Reach: own.Reach()}
+	key, err := idempotencyKey(r)
+	if err != nil {
+		return err
+	}
+	sub := intake.Submission{Source: own.Source(), Raw: params.Raw(), ContentType: typeFHIRJSON, Key: own.Key(key), Asked: asked(r), Reach: own.Reach()}
 	receipt, err := s.o.Intake.Submit(r.Context(), sub, func(tx *intake.Writing) ([]byte, error) {
 		was, err := tx.Get(r.Context(), ref)
 		if err == nil && !own.Reach().May(scope.Read|scope.Search, was) {

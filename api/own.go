@@ -43,7 +43,7 @@ func unknownType(typ string) error {
 
 // noOperation says that there is no such operation where it was asked for.
 func noOperation(name, at string) error {
-	return fhir.Errorf(fhir.NotFound, "there is no operation %.40q at %.60s: /fhir/metadata says which there are, and whether they are asked of the system, a type or one resource", name, at)
+	return noAddress{fhir.Errorf(fhir.NotSupported, "there is no operation %.40q at %.60s: /fhir/metadata says which there are, and whether they are asked of the system, a type or one resource", name, at)}
 }
 
 func numberInURL() error {

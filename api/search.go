@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"tombolo/access"
@@ -41,6 +42,13 @@ func (s *server) searchPatient(w http.ResponseWriter, r *http.Request, session *
 	if err != nil {
 		return err
 	}
+	count := v.Get("_count")
+	for _, about := range []string{"_count", "_total", "_sort"} { // of the answer, in which there is one person at most: clients send them always
+		v.Del(about)
+	}
+	if n, err := strconv.Atoi(count); count != "" && (err != nil || n < 0) {
+		return fhir.Errorf(fhir.ValueError, "takes a whole number, 0 or more").At("_count")
+	}
 	wanted := v.Get("identifier")
 	if wanted == "" || len(v) != 1 || len(v["identifier"]) != 1 {
 		return fhir.Errorf(fhir.NotSupported, "people are found by identifier alone: identifier=system|value").At("Patient?")
@@ -67,7 +75,9 @@ func (s *server) searchPatient(w http.ResponseWriter, r *http.Request, session *
 		return err
 	}
 	b := fhir.NewBundle("searchset", s.base(r), 1, 1024, self)
-	b.Add(p.Resource(), "match")
+	if count != "0" { // FHIR R4 search.html#count
+		b.Add(p.Resource(), "match")
+	}
 	write(w, r, http.StatusOK, b.Bytes())
 	return nil
 }

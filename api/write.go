@@ -151,7 +151,7 @@ func (s *server) single(w http.ResponseWriter, r *http.Request, session *access.
 	if err != nil {
 		return err
 	}
-	sub := intake.Submission{Source: own.Source(), Raw: raw, ContentType: mediaType(r), Key: own.Key(key), Reach: own.Reach()}
+	sub := intake.Submission{Source: own.Source(), Raw: raw, ContentType: mediaType(r), Key: own.Key(key), Asked: asked(r), Reach: own.Reach()}
 	receipt, err := s.o.Intake.Submit(r.Context(), sub, func(tx *intake.Writing) ([]byte, error) {
 		d, err := apply(r.Context(), tx, c)
 		if err != nil {
@@ -182,6 +182,15 @@ func idempotencyKey(r *http.Request) (string, error) {
 		key = "header " + key
 	}
 	return key, nil
+}
+
+// asked is what a request that writes says beside its body.
+func asked(r *http.Request) string {
+	said := []string{r.Method, r.URL.Path, r.URL.RawQuery}
+	for _, name := range []string{"If-Match", "If-None-Match", "If-None-Exist"} {
+		said = append(said, r.Header.Get(name))
+	}
+	return strings.Join(said, "\n")
 }
 
 var auditKinds = map[string]audit.Kind{"POST": audit.Create, "PUT": audit.Update, "PATCH": audit.Update, "DELETE": audit.Delete}

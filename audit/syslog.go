@@ -25,6 +25,8 @@ type Syslog struct {
 	Node    string // this node's name, as HOSTNAME
 	// TLS gives the configuration of a connection to a host, with this node's own certificate if the receiver wants one (ATNA does).
 	TLS func(host string) (*tls.Config, error)
+	// Saw is told of each message before it is sent; nil: nobody is told.
+	Saw func(message []byte)
 }
 
 var _ Repository = (*Syslog)(nil)
@@ -79,6 +81,9 @@ func (s *Syslog) send(ctx context.Context, messages [][]byte) error {
 	defer stop()
 	w := bufio.NewWriter(conn)
 	for _, m := range messages {
+		if s.Saw != nil {
+			s.Saw(m)
+		}
 		_, _ = w.WriteString(strconv.Itoa(len(m))) // RFC 5425 §4.3
 		_ = w.WriteByte(' ')
 		_, _ = w.Write(m)

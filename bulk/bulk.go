@@ -9,6 +9,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -23,7 +24,7 @@ import (
 	"tombolo/store"
 )
 
-// Bucket: job/<source>/<id> -> Job; mark/<source>/<time> -> the position of the log at an export that said that it was of that time. What a job has made or is given lies
+// Bucket: job/<source>/<id> -> Job; once/<source>/<hash of a key> -> which import was begun under it; mark/<source>/<time> -> the position of the log at an export that said that it was of that time. What a job has made or is given lies
 // in a bucket of its own, "bulk/<id>": f/<file>/<piece> and in/<piece> -> lines, packed with gzip; ref/<reference> -> whether what a record names has been given.
 const Bucket = "bulk"
 
@@ -153,8 +154,10 @@ func files(id string) string { return "bulk/" + id }
 func (s *Service) begin(ctx context.Context, own *gather.Own, j Job, also func(store.TxBucket)) (Job, error) {
 	j.ID, j.Source, j.Mandate, j.Begun = intake.NewID(), own.Source(), own.Mandate(), s.now()
 	j.At = j.Begun
+	kept := false
 	_, err := s.o.Store.Update(ctx, func(tx store.Tx) error {
 		live := 0
+		kept = false
 		for item, err := range tx.Bucket(Bucket).Scan(ctx, jobKey(j.Source, "")) {
 			if err != nil {
 				return err
@@ -171,8 +174,12 @@ func (s *Service) begin(ctx context.Context, own *gather.Own, j Job, also func(s
 		if also != nil {
 			also(tx.Bucket(files(j.ID)))
 		}
+		kept = true
 		return nil
 	})
+	if err != nil && kept { // perhaps it is there, and nobody will be told of it
+		err = errors.Join(err, s.remove(context.WithoutCancel(ctx), j.Source, j.ID))
+	}
 	s.poke()
 	return j, err
 }
@@ -219,10 +226,13 @@ func (s *Service) Cancel(ctx context.Context, source, id string) error {
 }
 
 // remove takes a job away: first itself, so that whoever is at it notices, then what it has made.
-func (s *Service) remove(ctx context.Context, source, id string) error {
+func (s *Service) remove(ctx context.Context, source, id string, also ...func(store.Tx) error) error {
 	_, err := s.o.Store.Update(ctx, func(tx store.Tx) error {
 		_, _, err := tx.Bucket(Bucket).Get(ctx, jobKey(source, id))
 		tx.Bucket(Bucket).Delete(jobKey(source, id))
+		for _, do := range also {
+			err = errors.Join(err, do(tx))
+		}
 		return err
 	})
 	if err != nil {
@@ -336,12 +346,12 @@ func (o *output) full() bool { return o.size >= pieceMost }
 func (o *output) due() bool { return time.Since(o.saved) > holdFor/4 }
 
 // flush writes what is pending; with save also how far the job has come, in the same transaction.
-func (o *output) flush(ctx context.Context, save bool, also ...func(store.Tx)) error {
+func (o *output) flush(ctx context.Context, save bool, also ...func(store.Tx) error) error {
 	for at, b := range o.pending {
 		f := &o.job.Files[at]
 		key, packed := pieceKey(at, f.Pieces), pack(b.Bytes())
 		f.Pieces++
-		also = append(also, func(tx store.Tx) { tx.Bucket(files(o.job.ID)).Put(key, packed) })
+		also = append(also, func(tx store.Tx) error { tx.Bucket(files(o.job.ID)).Put(key, packed); return nil })
 	}
 	o.pending, o.size, o.saved = map[int]*bytes.Buffer{}, 0, time.Now()
 	_, err := o.s.o.Store.Update(ctx, func(tx store.Tx) error {
@@ -349,7 +359,9 @@ func (o *output) flush(ctx context.Context, save bool, also ...func(store.Tx)) e
 			return err
 		}
 		for _, do := range also {
-			do(tx)
+			if err := do(tx); err != nil {
+				return err
+			}
 		}
 		return nil
 	})

@@ -160,8 +160,9 @@ func (x *exporting) mark(ctx context.Context) error {
 			return err
 		}
 	}
-	return x.out.flush(ctx, true, func(tx store.Tx) {
+	return x.out.flush(ctx, true, func(tx store.Tx) error {
 		tx.Bucket(Bucket).Put(markKey(x.job.Source, x.job.At), strconv.AppendUint(nil, uint64(tail), 10))
+		return nil
 	})
 }
 
@@ -246,9 +247,9 @@ func (x *exporting) some(ctx context.Context, page, after string, ids []string) 
 		x.damaged(given)
 		after = id
 		x.job.Cursor = page + " " + id
-		var notes []func(store.Tx)
+		var notes []func(store.Tx) error
 		if x.job.Export.Level != "system" && len(named) > 0 {
-			notes = append(notes, func(tx store.Tx) { x.note(tx, named) })
+			notes = append(notes, func(tx store.Tx) error { x.note(tx, named); return nil })
 		}
 		if len(notes) > 0 || x.out.full() || x.out.due() {
 			if err := x.out.flush(ctx, true, notes...); err != nil {
@@ -305,11 +306,12 @@ func (x *exporting) shared(ctx context.Context) error {
 			done[ref] = true
 		}
 		named = slices.DeleteFunc(named, func(ref fhir.Ref) bool { return done[ref] })
-		err = x.out.flush(ctx, true, func(tx store.Tx) {
+		err = x.out.flush(ctx, true, func(tx store.Tx) error {
 			x.note(tx, named)
 			for _, ref := range refs {
 				tx.Bucket(files(x.job.ID)).Put("ref/"+string(ref), []byte(given))
 			}
+			return nil
 		})
 		if err != nil {
 			return err

@@ -35,22 +35,38 @@ const MaxLine = 16 << 20
 const MaxImport = 64 << 30
 
 // Import takes NDJSON, one resource a line, and begins a job that writes them: each under its own id, as PUT does. What came is kept before the job is told of, so
-// that nothing has to be sent again; a line that cannot be taken is told of in the job's errors, and hinders no other. Done twice, it changes nothing the second time.
-func (s *Service) Import(ctx context.Context, own *gather.Own, request string, from io.Reader) (Job, error) {
-	j, err := s.begin(ctx, own, Job{Import: &Import{}, Request: request, State: Uploading, Holder: s.o.Node, Until: s.now(), Phase: phaseFirst, Cursor: "0"}, nil)
+// that nothing has to be sent again; a line that cannot be taken is told of in the job's errors, and hinders no other. Done twice, it changes nothing the second time;
+// under a key that came before with the same lines it is not done again, and the job of then is told of. Other lines under it are an error of type BusinessRule.
+func (s *Service) Import(ctx context.Context, own *gather.Own, ask Asking, from io.Reader) (Job, error) {
+	once := s.once(own, ask)
+	if was, ok, err := once.before(ctx, s.o.Store.View(Bucket)); err != nil || ok {
+		if err != nil {
+			return Job{}, err
+		}
+		if _, err := io.Copy(once.sum, io.LimitReader(from, MaxImport+1)); err != nil {
+			return Job{}, err
+		}
+		return once.again(was)
+	}
+	j, err := s.begin(ctx, own, Job{Import: &Import{}, Request: ask.Address, State: Uploading, Holder: s.o.Node, Until: s.now(), Phase: phaseFirst, Cursor: "0"}, nil)
 	if err != nil {
 		return Job{}, err
 	}
-	if err := s.upload(ctx, &j, from); err != nil {
-		// What could not be read whole is taken away, also when the client has gone.
-		return Job{}, errors.Join(err, s.remove(context.WithoutCancel(ctx), j.Source, j.ID))
+	if err := s.upload(ctx, &j, io.TeeReader(from, once.sum), once); err != nil {
+		// What could not be read whole is taken away, also when the client has gone. Its key goes in the same moment: it may have been kept, and its answer lost.
+		after := context.WithoutCancel(ctx)
+		err = errors.Join(err, s.remove(after, j.Source, j.ID, func(tx store.Tx) error { return once.forget(after, tx.Bucket(Bucket), j.ID) }))
+		if twin := (*twin)(nil); errors.As(err, &twin) {
+			return once.again(twin.begun)
+		}
+		return Job{}, err
 	}
 	s.poke()
 	return j, nil
 }
 
 // upload keeps what comes in as pieces of whole lines. A line that is too long is passed over and told of.
-func (s *Service) upload(ctx context.Context, j *Job, from io.Reader) error {
+func (s *Service) upload(ctx context.Context, j *Job, from io.Reader, once *once) error {
 	in, out := bufio.NewReaderSize(from, 64<<10), s.output(j)
 	var lines bytes.Buffer
 	keep := func(state State) error {
@@ -65,8 +81,10 @@ func (s *Service) upload(ctx context.Context, j *Job, from io.Reader) error {
 		if state == Uploading && !out.due() {
 			return nil
 		}
-		j.State = state
-		return out.flush(ctx, true)
+		if j.State = state; state == Uploading {
+			return out.flush(ctx, true)
+		}
+		return out.flush(ctx, true, func(tx store.Tx) error { return once.keep(ctx, tx.Bucket(Bucket), *j) })
 	}
 	for {
 		line, err := readLine(in)

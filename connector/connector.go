@@ -129,6 +129,7 @@ type Requester struct {
 	Activities               []string // national RBAC activities to which they are held; nil: their sign-in says nothing of activities
 	Purpose                  string   // v3-PurposeOfUse code, e.g. TREAT
 	TraceID                  string   // UUID of this request, for both sides' logs
+	Via                      []string // the nodes that the question has passed, this one last
 }
 
 // An Answer is what a source said.

@@ -20,12 +20,15 @@ import (
 // what is let in too fast is felt too late. What is held to is therefore the pace (pacing): how many are let in within a while. It follows what is
 // finished and is cut while work that is ready waits long for a processor, which Go's scheduler measures itself.
 //
+// Room comes little by little and not all at a look: who is let in together has its sources' answers together, and then all wait for a processor, those too
+// who are to be told to come again.
+//
 // To be turned away takes no lock: whoever is told to come again must not stand in the queue of those who are served.
 type admission struct {
 	most     int64 // are never inside at once
 	few      int64 // are let in at any pace: so many cannot be a rush
 	inside   atomic.Int64
-	room     atomic.Int64 // how many may still come in before the next look
+	grant    atomic.Pointer[grant]
 	finished atomic.Int64 // since the last look
 	pressed  atomic.Bool  // somebody was turned away since the last look
 	looked   atomic.Int64 // when the last look was, by clock
@@ -46,7 +49,34 @@ func newAdmission(atOnce int) *admission {
 	processors := runtime.GOMAXPROCS(0)
 	a := &admission{most: int64(cmp.Or(atOnce, defaultAtOnce)), few: int64(4 * processors), pacing: newPacing(processors), wait: newSchedule().wait, clock: func() time.Duration { return time.Since(begun) }}
 	a.looked.Store(-int64(time.Second))
+	a.grant.Store(a.pacing.full())
 	return a
+}
+
+// A grant is how many may come in between one look and the next.
+type grant struct {
+	at    time.Duration
+	ready float64 // at once
+	pace  float64 // more in each lookEvery
+	taken atomic.Int64
+}
+
+// room is for how many there still is some.
+func (g *grant) room(now time.Duration) float64 {
+	return g.ready + g.pace*min(saved, float64(now-g.at)/float64(lookEvery)) - float64(g.taken.Load())
+}
+
+// take takes a place, if there is one.
+func (g *grant) take(now time.Duration) bool {
+	for {
+		taken := g.taken.Load()
+		if g.room(now) < 1 {
+			return false
+		}
+		if g.taken.CompareAndSwap(taken, taken+1) {
+			return true
+		}
+	}
 }
 
 // errCrowded is what those are told who are turned away. It says nothing of whom they asked for: nothing has been looked at. It is made once: whoever allocates
@@ -57,11 +87,13 @@ var errCrowded = fhir.Errorf(fhir.Transient, "more records are being opened at t
 func (a *admission) enter() (leave func(), err error) {
 	a.look()
 	if few := a.up(min(a.few, a.most)); !few {
-		if !a.down() {
+		g := a.grant.Load()
+		if !g.take(a.clock()) {
+			a.pressed.Store(true)
 			return nil, errCrowded
 		}
 		if !a.up(a.most) {
-			a.room.Add(1)
+			g.taken.Add(-1)
 			return nil, errCrowded
 		}
 	}
@@ -87,20 +119,6 @@ func (a *admission) up(most int64) bool {
 	}
 }
 
-// down takes a place of the room there is.
-func (a *admission) down() bool {
-	for {
-		n := a.room.Load()
-		if n <= 0 {
-			a.pressed.Store(true)
-			return false
-		}
-		if a.room.CompareAndSwap(n, n-1) {
-			return true
-		}
-	}
-}
-
 // full reports whether a gathering would be turned away now.
 func (a *admission) full() bool {
 	a.look()
@@ -108,7 +126,7 @@ func (a *admission) full() bool {
 	if inside < min(a.few, a.most) {
 		return false
 	}
-	if a.room.Load() <= 0 {
+	if a.grant.Load().room(a.clock()) < 1 {
 		a.pressed.Store(true)
 		return true
 	}
@@ -127,8 +145,11 @@ func (a *admission) look() {
 		return
 	}
 	a.looked.Store(int64(now))
-	a.room.Store(int64(a.pacing.next(glance{looks: float64(since) / float64(lookEvery), wait: a.wait(), left: float64(a.room.Load()),
-		finished: float64(a.finished.Swap(0)), inside: float64(a.inside.Load()), pressed: a.pressed.Swap(false)})))
+	last := a.grant.Load()
+	next := &grant{at: now}
+	next.ready, next.pace = a.pacing.next(glance{looks: float64(since) / float64(lookEvery), wait: a.wait(), left: last.room(now), taken: float64(last.taken.Load()),
+		finished: float64(a.finished.Swap(0)), inside: float64(a.inside.Load()), pressed: a.pressed.Swap(false)})
+	a.grant.Store(next)
 }
 
 // schedule is what Go's scheduler says of itself.

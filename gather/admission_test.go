@@ -37,6 +37,27 @@ func TestNoMoreAreLetInThanTheRegionFileSays(t *testing.T) {
 	}
 }
 
+// Who is let in together has its sources' answers together: room comes little by little.
+func TestRoomComesLittleByLittle(t *testing.T) {
+	m, a := newMachine(2)
+	come := func(readers int) (in int) {
+		for range readers {
+			if _, err := a.enter(); err == nil {
+				in++
+			}
+		}
+		return in
+	}
+	come(1000) // the first look, and those who come in without one
+	want := a.pacing.pace / 4
+	for quarter := range 4 {
+		m.now += lookEvery/4 - time.Microsecond // the next look is not reached
+		if in := come(1000); math.Abs(float64(in)-want) > 1 {
+			t.Errorf("in quarter %d of a look's time %d of 1000 are let in, not %.1f", quarter+1, in, want)
+		}
+	}
+}
+
 func TestTheSchedulersWaitIsMeasuredSinceTheLastLook(t *testing.T) {
 	sched := newSchedule()
 	sched.wait()

@@ -133,15 +133,18 @@ func (r *Record) Select(base string, sel Selection) []byte {
 // state, and source where it is one source's.
 func (r *Record) states() []fhir.M {
 	var out []fhir.M
-	say := func(h dataset.Heading, source string, st dataset.State) {
+	say := func(h dataset.Heading, source string, st dataset.State, back string) {
 		parts := []fhir.M{{"url": "heading", "valueCode": h}, {"url": "state", "valueCode": st}}
 		if source != "" {
 			parts = append(parts, fhir.M{"url": "source", "valueCode": source})
 		}
+		if back != "" {
+			parts = append(parts, fhir.M{"url": "reaches-back-to", "valueDate": back})
+		}
 		out = append(out, fhir.M{"url": ExtensionState, "extension": parts})
 	}
 	for _, s := range r.Sections {
-		say(s.Heading, "", s.State)
+		say(s.Heading, "", s.State, "")
 		given := false
 		for _, l := range r.Lanes {
 			_, gives := l.Headings[s.Heading]
@@ -152,7 +155,7 @@ func (r *Record) states() []fhir.M {
 		}
 		for _, l := range r.Lanes {
 			if st, ok := l.Headings[s.Heading]; ok && !l.Silent() {
-				say(s.Heading, l.Source, st)
+				say(s.Heading, l.Source, st, l.Reaches[s.Heading])
 			}
 		}
 	}

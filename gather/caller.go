@@ -35,6 +35,7 @@ type caller struct {
 	mu      sync.Mutex
 	health  Health
 	flights map[[32]byte]*flight
+	rest    time.Time // until when the source wants to be left alone
 }
 
 // defaultConcurrent is how many questions one source is asked at the same time.
@@ -44,6 +45,7 @@ const defaultConcurrent = 16
 const (
 	tripAfter  = 5
 	leaveAlone = 10 * time.Second
+	mostRest   = time.Minute // is left alone, whatever it says, before it is asked again
 )
 
 func newCaller(source string, a connector.Asker, limits region.Asking, m *memory, logger *slog.Logger) *caller {
@@ -56,6 +58,7 @@ func newCaller(source string, a connector.Asker, limits region.Asking, m *memory
 		Name: source, Timeout: leaveAlone,
 		ReadyToTrip:  func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= tripAfter },
 		IsSuccessful: func(err error) bool { return !sick(err) },
+		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) }, // whoever asked went away: it says nothing of the source
 	})
 	return c
 }
@@ -72,6 +75,7 @@ type flight struct {
 
 var (
 	errOpen = fhir.Errorf(fhir.Transient, "not asked: it has failed several times in a row and will be tried again in a few seconds")
+	errRest = fhir.Errorf(fhir.Throttled, "not asked: it said that it had too many questions, and for how long it wants none")
 	errBusy = fhir.Errorf(fhir.Throttled, "not asked: as many questions as it takes are already on their way")
 )
 
@@ -84,6 +88,9 @@ func (c *caller) ask(ctx context.Context, q connector.Question) (*connector.Answ
 	}
 	if c.cb.State() == gobreaker.StateOpen {
 		return nil, errOpen
+	}
+	if c.rests() {
+		return nil, errRest
 	}
 	f := c.board(ctx, key, q)
 	select {
@@ -152,7 +159,11 @@ func (c *caller) fly(ctx context.Context, q connector.Question) (*connector.Answ
 	begun := false
 	ans, err := c.cb.Execute(func() (*connector.Answer, error) {
 		begun = true
-		return c.hedged(ctx, q)
+		ans, err := c.hedged(ctx, q)
+		if err != nil && errors.Is(ctx.Err(), context.Canceled) { // connectors each have their own word for it
+			return nil, context.Canceled
+		}
+		return ans, err
 	})
 	if !begun {
 		<-c.slots
@@ -162,6 +173,13 @@ func (c *caller) fly(ctx context.Context, q connector.Question) (*connector.Answ
 	}
 	c.note(err)
 	return ans, err
+}
+
+// rests reports whether the source said that it wants to be left alone, and that time is not over.
+func (c *caller) rests() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Before(c.rest)
 }
 
 // turn waits for a free slot and for the pace that the source can bear, and takes the slot. It gives up early enough that the question could
@@ -266,7 +284,8 @@ type Health struct {
 	LastOK        time.Time
 	LastFailed    time.Time
 	Problem       fhir.IssueType // of the last failure
-	Open          bool           // failing again and again, and not asked for the moment
+	Unsafe        string         // which certificate was not accepted then, and where that is mended; "" if it was not that
+	Open          bool           // not asked for the moment: it fails again and again, or wants to be left alone
 }
 
 // Health tells of each source that is asked.
@@ -276,24 +295,37 @@ func (g *Gatherer) Health() map[string]Health {
 		c.mu.Lock()
 		h := c.health
 		c.mu.Unlock()
-		h.Open = c.cb.State() == gobreaker.StateOpen
+		h.Open = c.shut()
 		out[id] = h
 	}
 	return out
 }
 
+// shut reports whether the source is not asked for the moment.
+func (c *caller) shut() bool { return c.cb.State() == gobreaker.StateOpen || c.rests() }
+
 func (c *caller) note(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.health.Asked++
+	if errors.Is(err, context.Canceled) {
+		return
+	}
 	if !sick(err) {
 		c.health.LastOK = time.Now()
 		return
 	}
 	c.health.Failed++
-	c.health.LastFailed, c.health.Problem = time.Now(), fhir.Transient
+	c.health.LastFailed, c.health.Problem, c.health.Unsafe = time.Now(), fhir.Transient, ""
 	if i := fhir.IssueOf(err); i != nil {
 		c.health.Problem = i.Type
+		if errors.Is(err, connector.ErrUnsafe) {
+			c.health.Unsafe = i.Text
+			c.logger.Warn("a source is not spoken to", "source", c.source, "why", i.Text)
+		}
+		if i.After > 0 { // RFC 9110 §10.2.3
+			c.rest = c.health.LastFailed.Add(min(i.After, mostRest))
+		}
 	} else if errors.Is(err, context.DeadlineExceeded) {
 		c.health.Problem = fhir.Timeout
 	}

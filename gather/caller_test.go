@@ -106,7 +106,7 @@ func TestAQuestionThatNobodyWaitsForIsGivenUp(t *testing.T) {
 	_, _ = b.Record(ctx, s, id, gather.Ask{})
 	select {
 	case <-ended:
-	case <-time.After(time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("the source is still being asked after its only reader has left")
 	}
 	if b.Health()["one"].Failed != 0 {
@@ -259,5 +259,36 @@ func TestAFailureIsNotRemembered(t *testing.T) {
 	}
 	if l := lane(b.record(t), "one"); l.State != gather.Answered {
 		t.Errorf("after the source recovered its lane is %s", l.State)
+	}
+}
+
+// Whoever asks and says for how long they wait (another region, of which this one is a source) gets by then what there is, however long this region would wait for its
+// own sources.
+func TestWhoWaitsNoLongerHasWhatThereIsByThen(t *testing.T) {
+	b := openWith(t, map[string]connector.Asker{"good": gives("1"), "hangs": source(func(ctx context.Context, _ connector.Question) (*connector.Answer, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})}, func(r *region.Region) {
+		for i := range r.Systems {
+			r.Systems[i].Deadline = 8 * time.Second
+		}
+	})
+	s := b.as(t, "doctor")
+	id := b.person(t, s)
+	for _, waits := range []time.Duration{time.Second, time.Millisecond} { // of which the second cannot be kept
+		s = b.as(t, "doctor")
+		s.Waits = waits
+		began := time.Now()
+		rec, err := b.Record(t.Context(), s, id, gather.Ask{})
+		must(t, err)
+		if took := time.Since(began); took > 4*time.Second { // its own sources have twice that
+			t.Errorf("for who waits %s it took %s", waits, took)
+		}
+		if l := lane(rec, "hangs"); l.State != gather.Failed || l.Issue.Type != fhir.Timeout {
+			t.Errorf("what hangs is %s: %v", l.State, l.Issue)
+		}
+		if l := lane(rec, "good"); waits == time.Second && (l.State != gather.Answered || l.Count != 1) {
+			t.Errorf("what answers is %s with %d entries", l.State, l.Count)
+		}
 	}
 }

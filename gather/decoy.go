@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	"tombolo/access"
+	"tombolo/connector"
 	"tombolo/fhir"
 	"tombolo/mpi"
 	"tombolo/policy"
@@ -29,7 +30,7 @@ func (g *Gatherer) decoy(ctx context.Context, s *access.Session) {
 	_ = json.Unmarshal(decoyStanding, &kept)
 	var stands policy.Standing
 	if r, err := fhir.Parse(kept["c"]["decoy"]); err == nil {
-		stands.Take(r)
+		stands.Take(connector.SourceOf(r), r)
 	}
 	f.Person.Choices = stands.Choices
 	policy.Decide(f)

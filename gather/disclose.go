@@ -11,7 +11,7 @@ import (
 // discloser labels everything that one source says of the person, all of it together since one entry's sensitivity is also that of what
 // belongs to it, and then decides on each. What it returns gives the entry as it may be shown under a heading, its labels written into
 // it, or nil. besides are entries that are not to be shown whatever they are, units those that made what is in content. Pointers bear the labels of what they
-// lead to in what others have said.
+// lead to in what others have said, and what they lead to bears theirs.
 func (op *opening) discloser(l *lane, content, besides []*fhir.Resource, units []*policy.Units) func(i int, h dataset.Heading) *fhir.Resource {
 	agreed, sensitive, _ := op.g.o.Agreed.InForce()
 	all := slices.Concat(content, besides)
@@ -19,15 +19,12 @@ func (op *opening) discloser(l *lane, content, besides []*fhir.Resource, units [
 	if l.Kind == locatorLane {
 		labels = sensitive.Pointers(all, &op.trail, func(ods string) policy.Labels { return policy.LabelsOfHolder(agreed, ods) })
 	} else {
-		labels = sensitive.Labels(all)
+		labels = sensitive.LabelsLed(all, op.lead, l.system.Organisation)
 		op.trail.Mark(all, labels, l.system.Organisation)
 	}
 	filters := map[dataset.Heading]*policy.Filter{}
 	var linked policy.Linked
-	return func(i int, h dataset.Heading) *fhir.Resource {
-		if !op.session.Shows(content[i]) { // the application's scopes
-			return nil
-		}
+	decide := func(i int, h dataset.Heading) (bool, string) {
 		x := filters[h]
 		if x == nil {
 			f := l.facts
@@ -40,7 +37,7 @@ func (op *opening) discloser(l *lane, content, besides []*fhir.Resource, units [
 			if linked == nil {
 				linked = x.Follow(all)
 			}
-			item = policy.ItemOf(content[i], labels[i])
+			item = policy.ItemOf(all[i], labels[i])
 			item.Linked = linked
 		}
 		switch {
@@ -49,13 +46,47 @@ func (op *opening) discloser(l *lane, content, besides []*fhir.Resource, units [
 		case l.facts.Source.Divided(): // it could not be told
 			item.Units = policy.Unknown
 		}
-		ok, stage := x.Decide(item)
+		return x.Decide(item)
+	}
+	var written []policy.Labels
+	return func(i int, h dataset.Heading) *fhir.Resource {
+		if !op.session.Shows(content[i]) { // the application's scopes
+			return nil
+		}
+		ok, stage := decide(i, h)
 		if !ok {
 			return nil
+		}
+		if written == nil {
+			if written = labels; len(op.facts.Person.Choices) > 0 && l.Kind != locatorLane {
+				written = unknowing(all, labels, decide, func(rs []*fhir.Resource) []policy.Labels {
+					return sensitive.LabelsLed(rs, op.lead, l.system.Organisation)
+				})
+			}
 		}
 		if stage != "" && h != "" && l.Stage != "testers" {
 			l.Stage = stage
 		}
-		return staged(policy.Labelled(content[i], labels[i]), stage)
+		return staged(policy.Labelled(content[i], written[i]), stage)
 	}
+}
+
+// unknowing are the labels as they are written into what is shown: those that would be computed if there were nothing but what this user may see. What decides is
+// what belongs to everything; but a label that comes of what the person does not want seen would tell of it.
+func unknowing(all []*fhir.Resource, labels []policy.Labels, decide func(i int, h dataset.Heading) (bool, string), compute func([]*fhir.Resource) []policy.Labels) []policy.Labels {
+	var may []*fhir.Resource
+	var at []int
+	for i, r := range all {
+		if ok, _ := decide(i, dataset.HeadingOf(r)); ok {
+			may, at = append(may, r), append(at, i)
+		}
+	}
+	if len(may) == len(all) {
+		return labels
+	}
+	out := make([]policy.Labels, len(all))
+	for k, l := range compute(may) {
+		out[at[k]] = l
+	}
+	return out
 }

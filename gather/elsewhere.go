@@ -213,7 +213,7 @@ func (g *Gatherer) traceThere(ctx context.Context, s *access.Session, id fhir.Id
 
 // tracesThere reports whether a session's questions go to neighbours' indexes: not those that came from a neighbour, which would go round in circles.
 func (g *Gatherer) tracesThere(s *access.Session) bool {
-	return !s.FromNeighbour() && !s.Purpose.Secondary()
+	return !s.Passed() && !s.Purpose.Secondary()
 }
 
 // neighbourOf is the neighbour whose asker, or whose index, a key names.

@@ -20,7 +20,7 @@ func (g *Gatherer) facts(ctx context.Context, s *access.Session, p *mpi.Person) 
 // FactsOn is what a decision for the session about the person would rest on at a time, as far as it is known now. It shows nothing of any record.
 func (g *Gatherer) FactsOn(ctx context.Context, s *access.Session, p *mpi.Person, now time.Time) (policy.Facts, error) {
 	agreed, _, data := g.o.Agreed.InForce()
-	f := policy.Facts{Subject: subject(s, agreed), Purpose: s.Purpose, Agreements: agreed.Agreements, Data: data, At: now, Channel: channel(s)}
+	f := policy.Facts{Subject: subject(s, agreed), Purpose: s.Purpose, Agreements: agreed.Agreements, Believed: policy.BelievedBy(agreed), Data: data, At: now, Channel: channel(s)}
 	if g.o.Standing != nil {
 		ids := make([]string, 0, len(p.Patients))
 		for _, pt := range p.Patients {
@@ -31,8 +31,8 @@ func (g *Gatherer) FactsOn(ctx context.Context, s *access.Session, p *mpi.Person
 			return f, err
 		}
 		f.Person = stands.Person
-		if x, ok := stands.Proxies[s.Person.System+"|"+s.Person.Value]; ok && s.Role == policy.Citizen {
-			f.Person.Proxy = &x
+		if acts := stands.Acting[s.Person.System+"|"+s.Person.Value]; len(acts) > 0 && s.Role == policy.Citizen {
+			f.Person.Proxies = acts
 			f.Relationships = append(f.Relationships, policy.Proxy)
 		}
 		for _, t := range ties {
@@ -47,9 +47,7 @@ func (g *Gatherer) FactsOn(ctx context.Context, s *access.Session, p *mpi.Person
 		}
 	}
 	f.Person.Restricted = p.Restricted
-	if span, err := fhir.ParseDate(p.BirthDate); err == nil {
-		f.Person.Born = born(span)
-	}
+	f.Person.Born = Born(p)
 	if f.Glass = s.Glass(p.ID, now); f.Glass != nil {
 		f.Purpose = policy.Emergency
 	}
@@ -63,8 +61,23 @@ func (g *Gatherer) FactsOn(ctx context.Context, s *access.Session, p *mpi.Person
 	return f, nil
 }
 
-// born is the earliest day that a birth date may mean: who may be 16 is taken to be.
-func born(s fhir.Span) time.Time { return s.Start }
+// Born is the earliest day on which a person may have been born, by whatever any source says: who may be 16 is taken to be, so that no source makes a young
+// person younger than others know them to be. Zero: nobody says.
+func Born(p *mpi.Person) time.Time {
+	var first time.Time
+	earliest := func(date string) {
+		if span, err := fhir.ParseDate(date); err == nil && (first.IsZero() || span.Start.Before(first)) {
+			first = span.Start
+		}
+	}
+	earliest(p.BirthDate)
+	for _, pt := range p.Patients {
+		if pt.ReplacedBy == "" {
+			earliest(pt.BirthDate)
+		}
+	}
+	return first
+}
 
 // relate adds what the identity index says of who knows the person.
 func (g *Gatherer) relate(f *policy.Facts, s *access.Session, p *mpi.Person) {

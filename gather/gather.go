@@ -62,6 +62,8 @@ type OptOuts interface {
 type Kept interface {
 	Patient(ctx context.Context, patientIDs ...string) iter.Seq2[*fhir.Resource, error]
 	Read(ctx context.Context, ref fhir.Ref) (*fhir.Resource, error)
+	// Home is the patient in whose record something lies, also of what names no patient; "" for what is nobody's.
+	Home(ctx context.Context, ref fhir.Ref) (patient string, err error)
 	// Source yields what a source sent that is nobody's record.
 	Source(ctx context.Context, source string) iter.Seq2[*fhir.Resource, error]
 	Versions
@@ -103,6 +105,8 @@ type Options struct {
 	Heard func(source string) time.Time
 	// Probed is what was found of each source (probe.Ledger). nil: none was probed.
 	Probed func() map[string]*probe.Result
+	// Pointed gives the pointers that are registered in this region about somebody, for what their labels say of what they lead to. nil: there are none.
+	Pointed func(ctx context.Context, p *mpi.Person) ([]*fhir.Resource, error)
 	// Even is by how much of time a refusal is answered: at once after so much, or twice as much …; 0: as soon as it is known.
 	Even   time.Duration
 	Now    func() time.Time
@@ -115,6 +119,7 @@ type Gatherer struct {
 	callers map[string]*caller // by system or neighbour
 	gate    *admission
 	memo    memo
+	bell    bell
 }
 
 // New makes a Gatherer.
@@ -170,6 +175,31 @@ func (g *Gatherer) deadline(of time.Duration) time.Duration {
 	return min(cmp.Or(of, DefaultDeadline), cmp.Or(g.o.Region.Gathering.Deadline, TotalDeadline))
 }
 
+// deadline is how long a source may take in this opening: as long as in this node, and not so long that whoever asks, and says for how long they wait, has given up
+// by the time that the others' answers could be given (another region's node, which asks us as one of its sources).
+func (op *opening) deadline(of time.Duration) time.Duration {
+	d := op.g.deadline(of)
+	if left, ok := op.patience(); ok {
+		d = min(d, max(left, region.LeastDeadline))
+	}
+	return d
+}
+
+// patience is how long sources may still be waited for, for whoever asks to have the record in time; ok is false if they do not say for how long they wait.
+func (op *opening) patience() (left time.Duration, ok bool) {
+	w := op.session.Waits
+	if w <= 0 {
+		return 0, false
+	}
+	if began := op.session.Began(); !began.IsZero() {
+		w -= time.Since(began)
+	}
+	return w - max(lastWords+joining, w/10), true
+}
+
+// joining is what joining a record and sending it may take.
+const joining = 50 * time.Millisecond
+
 // Notice stands on every record, whether or not anything was withheld, so that it tells nothing.
 const Notice = "Some information may be withheld, or not yet available from its source."
 
@@ -184,8 +214,6 @@ type Ask struct {
 	Query    string            // what was asked for, for the audit; never shown
 	// Explain has the record bring its plan, for a session that MayExplain. It changes nothing else of the record.
 	Explain bool
-	// NoNeighbours keeps the question here: it came from a neighbour, and would go round in circles.
-	NoNeighbours bool
 }
 
 // Record gathers a person's record for a session and audits its disclosure. An error of type NotFound is also every refusal; one
@@ -378,12 +406,7 @@ func (g *Gatherer) EvenBy(ctx context.Context, s *access.Session, by time.Durati
 	if by <= 0 || began.IsZero() {
 		return
 	}
-	due := time.NewTimer(by - time.Since(began)%by)
-	defer due.Stop()
-	select {
-	case <-due.C:
-	case <-ctx.Done():
-	}
+	g.bell.sleep(ctx, began.Add((time.Since(began)/by+1)*by))
 }
 
 // open decides, and plans whom to ask. Nothing has been read of any record when it returns.
@@ -411,6 +434,9 @@ func (g *Gatherer) open(ctx context.Context, s *access.Session, personID string,
 		return nil, g.deny(ctx, s, personID, fhir.Identifier{System: fhir.SystemNHSNumber, Value: p.NHSNumber}, d.Reasons)
 	}
 	op := &opening{g: g, session: s, person: p, facts: facts, decision: d, ask: ask, start: g.o.Now()}
+	if op.lead, err = g.Lead(ctx, p); err != nil {
+		return nil, err
+	}
 	op.plan()
 	return op, nil
 }

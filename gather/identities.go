@@ -199,10 +199,9 @@ func (x *Identities) numbers(p, told *mpi.Person) []fhir.Identifier {
 		}
 		for _, id := range q.Identifiers {
 			id = id.Canonical()
-			national := id.System == fhir.SystemNHSNumber || id.System == fhir.SystemCHI || id.System == fhir.SystemHCN
 			switch {
 			case id.Use == "old" || id.Check() != nil || q.Doubts(id) || id.System == fhir.SystemNHSNumber && id.Value != told.NHSNumber:
-			case p.Restricted && !national && q.Source != x.own:
+			case p.Restricted && !national(id.System) && q.Source != x.own:
 			case !slices.ContainsFunc(out, func(o fhir.Identifier) bool { return o.System == id.System && o.Value == id.Value }):
 				out = append(out, fhir.Identifier{System: id.System, Value: id.Value})
 			}

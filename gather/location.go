@@ -93,6 +93,9 @@ func (w whereabouts) mask(s string) string {
 var notText = map[string]bool{"resourceType": true, "id": true, "reference": true, "system": true, "code": true, "url": true, "versionId": true, "lastUpdated": true,
 	"source": true, "profile": true, "status": true, "use": true, "unit": true, "contentType": true, "language": true}
 
+// addresses are members whose strings are addresses: of systems, of definitions.
+var addresses = map[string]bool{"system": true, "url": true}
+
 // withhold is a resource without location, as the lane's source is called here.
 func (w whereabouts) withhold(r *fhir.Resource, l *lane) *fhir.Resource {
 	r = withoutPlaces(r, l.Source, l.Kind == string(region.KindGP))
@@ -114,6 +117,10 @@ func (w whereabouts) withhold(r *fhir.Resource, l *lane) *fhir.Resource {
 			return v.Raw(), true // somebody may be called as a town is
 		case v.IsObject() && v != r.Value() && v.Member("contentType").Exists() && (v.Member("data").Exists() || v.Member("url").Exists()):
 			return maskedAttachment(v), true // its letterhead tells where, whatever else it says
+		case v.IsString() && addresses[v.Key()]: // somebody names their systems after a practice
+			if w.known != nil && w.known.MatchString(v.Str()) {
+				return fhir.JSON("urn:withheld"), true
+			}
 		case v.IsString() && !notText[v.Key()]:
 			if was := v.Str(); was != "" {
 				if is := w.mask(was); is != was {
@@ -165,6 +172,17 @@ func withoutPlaces(r *fhir.Resource, source string, practice bool) *fhir.Resourc
 		}
 	}
 	r = r.With("meta", meta)
+	if practice && r.Get("identifier").Exists() { // a practice's own numbers tell which practice it is: their systems are named after it
+		var ids []any
+		for id := range r.Value().All("identifier") {
+			if national(fhir.CanonicalSystem(id.Text("system"))) {
+				ids = append(ids, json.RawMessage(id.Raw()))
+			}
+		}
+		if r = r.Without("identifier"); len(ids) > 0 {
+			r = r.With("identifier", ids)
+		}
+	}
 
 	hide := map[string][]string{
 		"Patient":   {"address", "telecom", "contact", "generalPractitioner", "managingOrganization"},

@@ -27,7 +27,7 @@ func (op *opening) planLocators() {
 	if _, ok := op.g.o.Askers[OwnLocator]; ok {
 		op.lanes = append(op.lanes, op.planLocator(OwnLocator, "Pointers registered in this region", 0))
 	}
-	if op.ask.NoNeighbours || op.session.FromNeighbour() {
+	if op.session.Passed() {
 		return
 	}
 	for _, n := range op.g.o.Region.Locator.National {
@@ -40,7 +40,7 @@ func (op *opening) planLocators() {
 // planLocator is the lane of a locator. What it does not know it does not hold up; but as long as it has not answered, nobody can say that nothing is held
 // elsewhere, under any heading (design law 3). Each of its pointers says where the person is seen, so those of a restricted person are not asked for.
 func (op *opening) planLocator(key, name string, deadline time.Duration) *lane {
-	l := &lane{key: key, deadline: op.g.deadline(deadline), members: map[dataset.Heading][]Member{}, facts: op.facts}
+	l := &lane{key: key, found: op.g.probed(key), deadline: op.deadline(deadline), members: map[dataset.Heading][]Member{}, facts: op.facts}
 	l.Lane = Lane{Source: key, Name: name, Kind: locatorLane, Way: locatorLane, State: Asking, Headings: map[dataset.Heading]dataset.State{}}
 	role, _ := op.session.Role.Info()
 	for _, info := range dataset.All {

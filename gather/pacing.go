@@ -14,14 +14,12 @@ type pacing struct {
 	inside  float64
 	hold    float64 // looks until pace may be cut again
 	calm    float64 // looks since processors were last crowded
-	room    float64 // how many were let come in since the last look
-	due     float64 // the part of one that is left over
 	learned bool    // processors were crowded lately: pace is about what they can do
 }
 
 const (
 	// longWait is the mean wait for a processor, in seconds, beyond which fewer are let in: one gathering has several such waits, and its sources have deadlines.
-	longWait = 5e-3
+	longWait = 1.75e-3
 	// tooLong is that at which next to nobody is let in until it is shorter.
 	tooLong = 20e-3
 	// usual is what a gathering is taken to cost of a processor, in seconds, until it is known, and dearest what it costs at most.
@@ -37,15 +35,15 @@ func newPacing(processors int) pacing {
 	return pacing{pace: look / usual, least: look / dearest}
 }
 
-// A glance is what is seen at a look: how many looks' time has passed, how long ready work waited meanwhile, in seconds, how much room was left, how
-// many were finished, how many are inside, and whether somebody was turned away.
+// A glance is what is seen at a look: how many looks' time has passed, how long ready work waited meanwhile, in seconds, how much room is left and how
+// many have taken some, how many were finished, how many are inside, and whether somebody was turned away.
 type glance struct {
-	looks, wait, left, finished, inside float64
-	pressed                             bool
+	looks, wait, left, taken, finished, inside float64
+	pressed                                    bool
 }
 
-// next says how many may come in until the next look.
-func (p *pacing) next(g glance) float64 {
+// next says how many may come in at once, and how many more in a look's time.
+func (p *pacing) next(g glance) (ready, pace float64) {
 	recent := 1 - math.Exp(-g.looks/4)
 	p.done += recent * (g.finished/g.looks - p.done)
 	p.inside += recent * (g.inside - p.inside)
@@ -54,7 +52,7 @@ func (p *pacing) next(g glance) float64 {
 	p.calm += g.looks
 	if g.wait > longWait {
 		p.learned, p.calm = true, 0
-		if inUse := p.room-g.left >= p.pace/2; inUse && p.hold <= 0 { // else it is other work that crowds the processors
+		if inUse := g.taken >= p.pace/2; inUse && p.hold <= 0 { // else it is other work that crowds the processors
 			p.pace = max(p.least, 0.95*min(p.pace, max(p.done, 0.8*p.pace)))
 			p.hold = takes
 		}
@@ -64,14 +62,17 @@ func (p *pacing) next(g glance) float64 {
 	if p.calm > forgotten {
 		p.learned = false
 	}
-	p.due = min(p.due+g.left+p.pace*g.looks, saved*p.pace+1)
 	if g.wait > tooLong {
-		p.due = min(p.due, p.least)
+		return min(g.left, p.least), p.least
 	}
-	p.room = math.Floor(p.due)
-	p.due -= p.room
-	return p.room
+	return min(g.left, p.most()), p.pace
 }
+
+// most is how many may come in together after a calm.
+func (p *pacing) most() float64 { return saved*p.pace + 1 }
+
+// full is what is granted to those who come first.
+func (p *pacing) full() *grant { return &grant{ready: p.most(), pace: p.pace} }
 
 // open raises pace after so many looks' time, but not far beyond what is finished: the longer gatherings take, the later it is felt.
 func (p *pacing) open(looks, takes float64) {

@@ -10,6 +10,7 @@ import (
 	"tombolo/fhir"
 	"tombolo/mpi"
 	"tombolo/policy"
+	"tombolo/probe"
 	"tombolo/region"
 )
 
@@ -23,16 +24,19 @@ type opening struct {
 	ask      Ask
 	start    time.Time
 	lanes    []*lane
-	places   *whereabouts // of a restricted person, once they are needed
-	opened   bool         // its opening has been audited by itself
-	trail    policy.Trail // to what is sensitive, of all that sources have answered
-	pointers []answered   // of locators, until every source that may say what they lead to has answered
+	places   *whereabouts  // of a restricted person, once they are needed
+	opened   bool          // its opening has been audited by itself
+	trail    policy.Trail  // to what is sensitive, of all that sources have answered
+	lead     *policy.Trail // from pointers that are sensitive to what they lead to
+	answers  []heard       // of sources, in case a pointer that comes later makes something of them sensitive
+	pointers []answered    // of locators, until every source that may say what they lead to has answered
 }
 
 // A lane is one source's part while it is being gathered. Only the goroutine that runs the opening touches it.
 type lane struct {
 	Lane
-	key       string // the system's or neighbour's id, whatever the lane is called
+	key       string        // the system's or neighbour's id, whatever the lane is called
+	found     *probe.Result // what a probe found of it, looked up once: it may age out, or be found anew, meanwhile
 	system    region.System
 	speaks    string            // of a neighbour: its kind
 	neighbour region.Neighbour  // that it is; zero for others
@@ -46,6 +50,10 @@ type lane struct {
 	choices   map[dataset.Heading]*Choice // the plan
 	lacking   []dataset.Heading           // not asked for, since a probe found that they are not given
 	outdated  []dataset.Heading           // whose source was not heard as lately as the rule wants
+	silent    []dataset.Heading           // whose source had not been heard for longer when it was probed
+	unsent    []dataset.Heading           // of which it had sent nothing about anybody then
+	unasked   []dataset.Heading           // of outdated ones, not asked for since a probe found that it takes longer than there is
+	slow      time.Duration               // how long it was found to take for what it is asked, where that is longer than it has
 	said      []*fhir.Issue               // what the plan means for whoever reads the record
 	support   map[fhir.Ref]*fhir.Resource
 }
@@ -62,7 +70,7 @@ func (op *opening) plan() {
 		}
 	}
 	for _, n := range op.g.o.Region.Neighbours {
-		if _, ok := op.g.o.Askers[n.ID]; ok && !op.ask.NoNeighbours && !op.session.FromNeighbour() {
+		if _, ok := op.g.o.Askers[n.ID]; ok && !op.session.Passed() {
 			op.lanes = append(op.lanes, op.planNeighbour(n))
 		}
 	}
@@ -107,7 +115,7 @@ func (op *opening) wanted(h dataset.Heading) bool {
 
 func (op *opening) planSystem(sys region.System) *lane {
 	org := op.g.organisation(sys.Organisation)
-	l := &lane{key: sys.ID, system: sys, deadline: op.g.deadline(sys.Deadline), members: map[dataset.Heading][]Member{}}
+	l := &lane{key: sys.ID, found: op.g.probed(sys.ID), system: sys, deadline: op.deadline(sys.Deadline), members: map[dataset.Heading][]Member{}}
 	l.Lane = Lane{Source: sys.ID, Name: sys.Name, Organisation: sys.Organisation, Kind: string(org.Kind), Way: "stored",
 		Headings: map[dataset.Heading]dataset.State{}}
 	if l.Name == "" {
@@ -184,7 +192,7 @@ func (op *opening) notAsked(l *lane, org region.Organisation) string {
 
 // planNeighbour decides about another region's record as about any source's, where it is party to an agreement; its own node decides again.
 func (op *opening) planNeighbour(n region.Neighbour) *lane {
-	l := &lane{key: n.ID, speaks: n.Kind, neighbour: n, deadline: op.g.deadline(n.Deadline), members: map[dataset.Heading][]Member{}, facts: op.facts}
+	l := &lane{key: n.ID, found: op.g.probed(n.ID), speaks: n.Kind, neighbour: n, deadline: op.deadline(n.Deadline), members: map[dataset.Heading][]Member{}, facts: op.facts}
 	l.Lane = Lane{Source: n.ID, Name: n.Name, Kind: neighbourLane, Way: neighbourLane, State: Asking, Headings: map[dataset.Heading]dataset.State{}}
 	if l.Name == "" {
 		l.Name = n.ID
@@ -196,7 +204,7 @@ func (op *opening) planNeighbour(n region.Neighbour) *lane {
 		if !op.wanted(info.Heading) || !n.MayGive(info.Heading) || role.Headings != nil && !slices.Contains(role.Headings, info.Heading) {
 			continue
 		}
-		lacking := lacks(op.g.probed(l.key), info.Heading)
+		lacking := lacks(l.found, info.Heading)
 		if lacking && n.Kind == region.KindTombolo {
 			continue // as if it had answered that its own sources do not give it
 		}
@@ -215,6 +223,7 @@ func (op *opening) planNeighbour(n region.Neighbour) *lane {
 			continue
 		}
 		c.Way, c.Why = neighbourLane, WhyNeighbour
+		l.slow = max(l.slow, c.Slow)
 		l.permits = append(l.permits, info.Heading)
 		l.Headings[info.Heading] = dataset.NotKnown
 	}
@@ -280,5 +289,13 @@ func RequesterOf(s *access.Session, purpose policy.Purpose) connector.Requester 
 
 func requester(s *access.Session, purpose policy.Purpose) connector.Requester {
 	return connector.Requester{UserID: s.User, UserName: s.Name, SDSUserID: "UNK", SDSRoleID: "UNK", Role: string(s.Role), RoleName: s.RoleName,
-		Activities: s.Principal().Activities, OrganisationODS: s.Organisation, OrgName: s.OrganisationName, Purpose: purpose.Code(), TraceID: s.Trace}
+		Activities: s.Principal().Activities, OrganisationODS: s.Organisation, OrgName: s.OrganisationName, Purpose: purpose.Code(), TraceID: s.Trace, Via: onward(s)}
+}
+
+// onward are the nodes that a question has passed when it leaves this one.
+func onward(s *access.Session) []string {
+	if s.Here == "" {
+		return s.Via
+	}
+	return append(slices.Clone(s.Via), s.Here)
 }

@@ -52,6 +52,9 @@ func (g *Gatherer) Read(ctx context.Context, s *access.Session, ref fhir.Ref) (*
 		if !fhir.TellsOfNobody(r.Type()) {
 			return nil, g.deny(ctx, s, "", fhir.Identifier{}, nil)
 		}
+		if home, err := g.o.Kept.Home(ctx, ref); err != nil || home != "" { // it came with somebody's record
+			return g.beside(ctx, s, home, r)
+		}
 		if !s.Shows(r) || !g.sharedWith(ctx, s, r) {
 			return nil, g.deny(ctx, s, "", fhir.Identifier{}, notThisSession)
 		}
@@ -134,6 +137,7 @@ func (g *Gatherer) among(ctx context.Context, op *opening, l *lane, h dataset.He
 	if at < 0 {
 		at, all = len(all), append(all, r)
 	}
+	all = append(all, g.products(ctx, all)...)
 	return op.discloser(l, all, nil, g.units(ctx, l, all))(at, h), ctx.Err()
 }
 

@@ -76,9 +76,10 @@ type Lane struct {
 	Issue        *fhir.Issue   // nil when all is well
 	Warnings     []*fhir.Issue // withheld items, data in transit, parts not mapped
 	Headings     map[dataset.Heading]dataset.State
-	Part         map[dataset.Heading]bool // headings under which there may be more than it gave, although it gave something
-	InPart       map[dataset.Heading]bool `json:",omitempty"` // headings of which not every unit's entries are released to the user
-	Stage        string                   `json:",omitempty"` // how far the release of what a tester sees here has come; "" if it is released to whoever asks
+	Part         map[dataset.Heading]bool   // headings under which there may be more than it gave, although it gave something
+	Reaches      map[dataset.Heading]string `json:",omitempty"` // of headings of which it has none: year and month to which it was found to go back, where that is worth saying
+	InPart       map[dataset.Heading]bool   `json:",omitempty"` // headings of which not every unit's entries are released to the user
+	Stage        string                     `json:",omitempty"` // how far the release of what a tester sees here has come; "" if it is released to whoever asks
 }
 
 // A Section is one heading of the joined record.
@@ -89,6 +90,8 @@ type Section struct {
 	Entries []Entry       // newest first
 	// Unknown names the sources (Lane.Name) whose part of this heading is not known, NotShared those that do not share it.
 	Unknown, NotShared []string
+	// Reach says of sources that have none how far back they were found to go, where that is worth saying: "Hilltop Surgery reaches back to March 2025".
+	Reach []string
 }
 
 // An Entry is one thing, said once, by one source or several.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"tombolo/connector"
@@ -93,6 +95,9 @@ func (op *opening) taken(a answered) int {
 		op.pointers = append(op.pointers, a)
 		return 0
 	}
+	was := a.lane.Lane
+	was.Headings = maps.Clone(was.Headings)
+	op.answers = append(op.answers, heard{a, was})
 	op.take(a)
 	return 1
 }
@@ -100,21 +105,6 @@ func (op *opening) taken(a answered) int {
 // awaited reports whether a source of this region is still being asked.
 func (op *opening) awaited() bool {
 	return slices.ContainsFunc(op.lanes, func(l *lane) bool { return l.State == Asking && !l.elsewhere() })
-}
-
-// follow takes the locators' answers in, once the sources have said what they may lead to or will not say it any more. It gives how many lanes it closes.
-func (op *opening) follow() int {
-	n := len(op.pointers)
-	for _, a := range op.pointers {
-		if a.trail != nil {
-			op.trail.Add(a.trail)
-		}
-	}
-	for _, a := range op.pointers {
-		op.take(a)
-	}
-	op.pointers = nil
-	return n
 }
 
 // giveUp closes the lanes that are still open when time is up: all of them, or all but those that are yet to be asked.
@@ -135,14 +125,18 @@ func unlocated(l *lane, why *fhir.Issue) *fhir.Issue {
 }
 
 func late(l *lane) *fhir.Issue {
+	if l.slow > 0 {
+		return fhir.Errorf(fhir.Timeout, "%s did not answer within %s: it was found to take %s, so it may not help to try again", l.Name, seconds(l.deadline), seconds(l.slow)).From(l.Source)
+	}
 	return fhir.Errorf(fhir.Timeout, "%s did not answer within %s", l.Name, seconds(l.deadline)).From(l.Source)
 }
 
+// seconds is a short time as people say it, to a tenth of a second from one second on.
 func seconds(d time.Duration) string {
-	if d%time.Second == 0 {
-		return fmt.Sprintf("%d s", d/time.Second)
+	if d < time.Second {
+		return fmt.Sprintf("%d ms", d.Milliseconds())
 	}
-	return fmt.Sprintf("%d ms", d/time.Millisecond)
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", d.Seconds()), ".0") + " s"
 }
 
 // age is a time that has passed, in the largest unit of which there is at least one.
@@ -217,30 +211,6 @@ func (g *Gatherer) ask(ctx context.Context, op *opening, l *lane) (a answered) {
 	return a
 }
 
-// Trail leads to what is sensitive of all that every source has sent about a person, whoever asks and whatever for: what a pointer about them may lead to. A damaged
-// entry marks nothing, as it is shown to nobody.
-func (g *Gatherer) Trail(ctx context.Context, p *mpi.Person) (*policy.Trail, error) {
-	agreed, sensitive, _ := g.o.Agreed.InForce()
-	var sources []string
-	for _, patient := range p.Patients {
-		if !slices.Contains(sources, patient.Source) {
-			sources = append(sources, patient.Source)
-		}
-	}
-	trail := new(policy.Trail)
-	for _, source := range sources {
-		var all []*fhir.Resource
-		for r, err := range g.o.Kept.Patient(ctx, p.PatientIDs(source)...) {
-			if err == nil {
-				all = append(all, r)
-			}
-		}
-		sys, _ := agreed.System(source)
-		trail.Mark(all, sensitive.Labels(all), sys.Organisation)
-	}
-	return trail, ctx.Err()
-}
-
 // readKept reads what the source has sent. A feed that has sent nothing under a heading has not said that there is nothing.
 func (g *Gatherer) readKept(ctx context.Context, l *lane, a *answered) {
 	var err error
@@ -259,6 +229,8 @@ func (g *Gatherer) readKept(ctx context.Context, l *lane, a *answered) {
 			a.besides = append(a.besides, r)
 		}
 	}
+	a.content = append(a.content, g.products(ctx, a.content)...)
+	a.besides = append(a.besides, g.products(ctx, a.besides)...)
 	if err != nil {
 		g.o.Logger.Error("kept records could not be read", "source", l.Source, "error", err)
 		a.issue = fhir.Errorf(fhir.Incomplete, "what %s has sent could not be read in full", l.Name)
@@ -291,9 +263,13 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 			return
 		}
 		a.issue = explain(l, err)
-		if a.issue.Type == fhir.Suppressed {
+		switch {
+		case stranger(err) && ans == nil:
+			a.issue = g.alarm(op, l)
 			g.noLonger(ctx, op, l, q)
-		} else if ans == nil && g.keeps(op, l) {
+		case a.issue.Type == fhir.Suppressed:
+			g.noLonger(ctx, op, l, q)
+		case ans == nil && g.keeps(op, l):
 			late, done := context.WithTimeout(context.WithoutCancel(ctx), lastWords/2) // its own time is over
 			defer done()
 			ans, a.earlier = g.earlier(late, op, l, q)
@@ -324,6 +300,10 @@ func (g *Gatherer) askLive(ctx context.Context, op *opening, l *lane, a *answere
 			kept := *ans
 			go g.shelve(context.WithoutCancel(ctx), l.key, at, q, &kept)
 		}
+	}
+	if stranger(err) || slices.ContainsFunc(ans.Issues, func(i *fhir.Issue) bool { return i.Stranger }) {
+		g.alarm(op, l) // its connector left out what was somebody else's; the rest stands, and is not given again without asking
+		source.memory.forget(l.key, sameQuestion(q))
 	}
 	a.warn = append(a.warn, ans.Issues...)
 	a.warn = append(a.warn, demographicWarnings(op.person, ans.Patient, l)...)
@@ -421,16 +401,22 @@ func (g *Gatherer) check(op *opening, l *lane, ans *connector.Answer) *fhir.Issu
 	return nil
 }
 
+// stranger reports whether a connector says that something of another person came.
+func stranger(err error) bool {
+	i := fhir.IssueOf(err)
+	return i != nil && i.Stranger
+}
+
 // alarm is loud: a source that answers about somebody else is a danger to two people.
 func (g *Gatherer) alarm(op *opening, l *lane) *fhir.Issue {
-	g.o.Logger.Error("WRONG PATIENT: a source answered about somebody else; its answer was dropped", "source", l.Source, "trace", op.session.Trace)
+	g.o.Logger.Error("WRONG PATIENT: a source answered about somebody else; what it said of them was dropped", "source", l.Source, "trace", op.session.Trace)
 	e := g.event(op.session, "wrong-patient")
 	e.Outcome, e.PersonID = "8", op.person.ID
-	e.What = []string{"source: " + l.Source, "the answer was about somebody else and was dropped"}
+	e.What = []string{"source: " + l.Source, "the answer, or part of it, was about somebody else and was dropped"}
 	if _, err := g.o.Audit.Append(context.Background(), e); err != nil {
 		g.o.Logger.Error("the wrong-patient alarm could not be audited", "source", l.Source, "error", err)
 	}
-	return fhir.Errorf(fhir.BusinessRule, "%s answered about a different person: its answer was dropped and the alarm raised", l.Name).From(l.Source)
+	return fhir.Errorf(fhir.BusinessRule, "%s answered about a different person: its answer was dropped and the alarm raised", l.Name).From(l.Source).OfStranger()
 }
 
 // demographicWarnings shows where the source's demographics differ. GP Connect: consumers SHALL cross-check and show.
@@ -461,8 +447,14 @@ func explain(l *lane, err error) *fhir.Issue {
 	if i == errOpen {
 		return fhir.Errorf(fhir.Transient, "%s was not asked: it has failed several times in a row, and will be tried again within seconds", l.Name).From(l.Source)
 	}
+	if i == errRest {
+		return fhir.Errorf(fhir.Throttled, "%s was not asked: it said that it has too many questions for now. Try again in a minute", l.Name).From(l.Source)
+	}
 	if i == errBusy {
 		return fhir.Errorf(fhir.Throttled, "%s was not asked: as many questions as it takes are already on their way. Try again", l.Name).From(l.Source)
+	}
+	if errors.Is(err, connector.ErrUnsafe) {
+		return fhir.Errorf(fhir.Transient, "%s was not asked: the connection to it is not safe, because a certificate was not accepted. Whoever runs this service must see to it", l.Name).From(l.Source)
 	}
 	t := i.Type
 	var text string
@@ -533,7 +525,7 @@ func (op *opening) take(a answered) {
 		l.Headings[h] = op.honest(st)
 	}
 	l.Part = a.part
-	for _, h := range l.outdated {
+	for _, h := range slices.Concat(l.outdated, l.silent, l.unsent) {
 		if l.Part == nil {
 			l.Part = map[dataset.Heading]bool{}
 		}
@@ -541,6 +533,7 @@ func (op *opening) take(a answered) {
 	}
 	l.support = map[fhir.Ref]*fhir.Resource{}
 	shown := op.discloser(l, a.content, a.besides, a.units)
+	var products []*fhir.Resource // that entries named before they were told by name
 	for i, r := range a.content {
 		if !supporting[r.Type()] {
 			continue
@@ -556,6 +549,9 @@ func (op *opening) take(a answered) {
 		}
 		if r = shown(i, h); r == nil {
 			continue
+		}
+		if ref := fhir.Ref(r.Text("medicationReference.reference")); l.support[ref] != nil {
+			products = append(products, l.support[ref])
 		}
 		r = op.ofPerson(named(r, l.support), l)
 		received := now
@@ -580,8 +576,9 @@ func (op *opening) take(a answered) {
 	}
 	op.recount(l)
 	l.unlead()
-	if l.InPart != nil || l.State == Earlier { // what is kept of an earlier answer supports more than is shown
-		l.support = referred(l.support, l.members)
+	op.limited(l)
+	l.support = referred(l.support, l.members, products) // the clinic, the product and the signature of what is withheld tell of it
+	if l.InPart != nil || l.State == Earlier {
 		l.cover()
 	}
 	if l.State == Earlier && l.unseen() { // that something is kept would tell that the source knows them
@@ -651,7 +648,8 @@ func (op *opening) recount(l *lane) {
 // honest keeps "none recorded" for those to whom everything would be shown. From others something may be withheld, always, so they
 // are never told "none": that is constant and tells them nothing.
 func (op *opening) honest(st dataset.State) dataset.State {
-	if info, _ := op.session.Role.Info(); st == dataset.NoneRecorded && (!info.Clinical || !op.session.ShowsAll()) {
+	info, _ := op.session.Role.Info()
+	if st == dataset.NoneRecorded && (!info.Clinical || !op.facts.Subject.May(policy.ViewSensitive) || !op.session.ShowsAll()) {
 		return dataset.NotKnown
 	}
 	return st

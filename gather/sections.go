@@ -8,6 +8,7 @@ import (
 	"tombolo/fhir"
 	"tombolo/mpi"
 	"tombolo/policy"
+	"tombolo/probe"
 	"tombolo/region"
 )
 
@@ -78,6 +79,9 @@ func (op *opening) section(info dataset.Info) Section {
 			s.NotShared = append(s.NotShared, l.Name)
 		case st == dataset.NoneRecorded:
 			none++
+			if back := l.Reaches[info.Heading]; back != "" {
+				s.Reach = append(s.Reach, l.Name+" reaches back to "+probe.Month(back))
+			}
 		}
 	}
 	s.Entries = Reconcile(info.Heading, onceEach(members))
@@ -112,8 +116,22 @@ func (g *Gatherer) shown(p *mpi.Person, d policy.Decision) Person {
 	}
 	if d.Has(policy.WithholdLocation) {
 		out.Address, out.Phone, out.Practice, out.PracticeName = nil, "", "", ""
+		out.Identifiers = slices.DeleteFunc(out.Identifiers, func(id fhir.Identifier) bool { return !national(id.System) && !g.fromElsewhere(p, id) })
 	}
 	return out
+}
+
+// national reports whether a system of identifiers is a nation's: its numbers are given out by no practice.
+func national(system string) bool {
+	return system == fhir.SystemNHSNumber || system == fhir.SystemCHI || system == fhir.SystemHCN
+}
+
+// fromElsewhere reports whether somebody else than a practice knows the person by an identifier: a practice's own number tells which practice it is.
+func (g *Gatherer) fromElsewhere(p *mpi.Person, id fhir.Identifier) bool {
+	return slices.ContainsFunc(p.Patients, func(pt mpi.Patient) bool {
+		sys, ok := g.o.Region.System(pt.Source)
+		return ok && g.organisation(sys.Organisation).Kind != region.KindGP && slices.ContainsFunc(pt.Identifiers, func(own fhir.Identifier) bool { return own.System == id.System && own.Value == id.Value })
+	})
 }
 
 // Complete reports whether every source that may hold something under a heading answered in full. Only then may the

@@ -3,6 +3,7 @@ package gather_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,5 +131,34 @@ func TestAnEarlierAnswerSupportsOnlyWhatIsShown(t *testing.T) {
 	must(t, err)
 	if got := string(rec.Bundle("x", "y")); strings.Contains(got, "Clinicname") {
 		t.Error("asked for allergies alone, it names who recorded a problem")
+	}
+}
+
+// A consent that is withdrawn holds at once for an answer that is remembered: the source is not asked again, and what the person objects to is not shown of what it said.
+func TestAConsentWithdrawnSinceHoldsForARememberedAnswer(t *testing.T) {
+	var asked atomic.Int32
+	b := limited(t, func(ctx context.Context, q connector.Question) (*connector.Answer, error) {
+		asked.Add(1)
+		return gives("1", "2")(ctx, q)
+	}, region.Asking{Remember: time.Minute})
+	c := &chosen{}
+	b.opts.Standing = c
+	b.Gatherer = gather.New(b.opts)
+	for range 2 {
+		if l := lane(b.record(t), "one"); l.State != gather.Answered || l.Count != 2 {
+			t.Fatalf("before: %s with %d entries", l.State, l.Count)
+		}
+	}
+	c.Choices = policy.Choices{{ID: "one", Root: policy.Provision{Codes: []string{fhir.SystemSNOMED + "|1"}}}}
+	rec := b.record(t)
+	if sec := rec.Section(dataset.Problems); len(sec.Entries) != 1 || sec.Entries[0].Lead.Text("code.coding.code") != "2" {
+		t.Errorf("after an objection to one entry %d are shown", len(sec.Entries))
+	}
+	if asked.Load() != 1 {
+		t.Errorf("asked %d times: the answer was not remembered, and nothing was shown by this", asked.Load())
+	}
+	c.Choices = policy.Choices{{ID: "all", Root: policy.Provision{Headings: []dataset.Heading{dataset.Problems}}}}
+	if l := lane(b.record(t), "one"); l.Count != 0 {
+		t.Errorf("after an objection to the heading %d entries are shown", l.Count)
 	}
 }

@@ -36,7 +36,7 @@ func (l *lane) cover() {
 	if !l.unseen() || l.State != Answered && l.State != NotHere {
 		return
 	}
-	l.State, l.Map, l.live, l.Issue, l.Warnings, l.support = Answered, "", "", nil, nil, nil
+	l.State, l.Map, l.live, l.Issue, l.Warnings, l.support, l.Reaches = Answered, "", "", nil, nil, nil, nil
 	for _, h := range l.permits {
 		l.Headings[h] = dataset.NotKnown
 		if l.InPart[h] {
@@ -90,8 +90,9 @@ func StageOf(r *fhir.Resource) string {
 	return ""
 }
 
-// referred are those of what supports a lane's entries that one of them, or of these, refers to: the rest belongs to what is not shown.
-func referred(support map[fhir.Ref]*fhir.Resource, members map[dataset.Heading][]Member) map[fhir.Ref]*fhir.Resource {
+// referred are those of what supports a lane's entries that one of them, or of these, refers to, with the products that entries were told by: the rest belongs to
+// what is not shown.
+func referred(support map[fhir.Ref]*fhir.Resource, members map[dataset.Heading][]Member, products []*fhir.Resource) map[fhir.Ref]*fhir.Resource {
 	out := map[fhir.Ref]*fhir.Resource{}
 	var follow func(r *fhir.Resource)
 	follow = func(r *fhir.Resource) {
@@ -103,6 +104,12 @@ func referred(support map[fhir.Ref]*fhir.Resource, members map[dataset.Heading][
 			}
 			return nil, false
 		})
+	}
+	for _, p := range products {
+		if out[p.Ref()] == nil {
+			out[p.Ref()] = p
+			follow(p)
+		}
 	}
 	for _, ms := range members {
 		for _, m := range ms {

@@ -13,7 +13,7 @@ import (
 func (r *Record) IPS(base, name, version string) []byte {
 	out := ips.Record{Patient: r.patient(), Supporting: r.Supporting, At: r.At, Base: base, Author: name, Version: version, Notices: []string{r.Summary(), r.Notice}}
 	for _, s := range r.Sections {
-		p := ips.Part{Heading: s.Heading, State: s.State, Unknown: s.Unknown, NotShared: s.NotShared}
+		p := ips.Part{Heading: s.Heading, State: s.State, Unknown: s.Unknown, NotShared: s.NotShared, Reach: s.Reach}
 		for _, e := range s.Entries {
 			p.Resources = append(p.Resources, e.resource())
 			for _, rel := range e.Related {

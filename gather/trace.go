@@ -71,7 +71,7 @@ func (g *Gatherer) traceWindow(s *access.Session) time.Duration {
 			longest = max(longest, g.deadline(sys.Deadline))
 		}
 	}
-	if s.FromNeighbour() { // whose user is waiting for us beside their own sources
+	if s.Passed() { // whose user is waiting for us beside their own sources
 		return min(longest, traceLimit/5)
 	}
 	return min(longest, traceLimit)

@@ -45,6 +45,7 @@ type viewSection struct {
 	Entries   []viewEntry     `json:"entries,omitempty"`
 	Unknown   []string        `json:"unknown,omitempty"`
 	NotShared []string        `json:"notShared,omitempty"`
+	Reach     []string        `json:"reach,omitempty"`
 }
 
 type viewEntry struct {
@@ -73,7 +74,7 @@ func (r *Record) view() *audit.View {
 	root := viewRoot{Format: 1, At: r.At, Took: r.Took, Lanes: r.Lanes, Received: map[string]time.Time{}, Notice: r.Notice, BrokeGlass: r.BrokeGlass}
 	rec := viewRecord{Person: r.Person, NHSNumber: r.Person.NHSNumber.Digits(), Supporting: map[fhir.Ref]viewResource{}}
 	for _, s := range r.Sections {
-		vs := viewSection{Heading: s.Heading, Title: s.Title, State: s.State, Unknown: s.Unknown, NotShared: s.NotShared}
+		vs := viewSection{Heading: s.Heading, Title: s.Title, State: s.State, Unknown: s.Unknown, NotShared: s.NotShared, Reach: s.Reach}
 		for _, e := range s.Entries {
 			vs.Entries = append(vs.Entries, keepEntry(v, e, root.Received))
 		}
@@ -147,7 +148,7 @@ func Rebuild(ctx context.Context, log *audit.Log, old Versions, e audit.Entry) (
 		}
 	}
 	for _, s := range rec.Sections {
-		sec := Section{Heading: s.Heading, Title: s.Title, State: s.State, Unknown: s.Unknown, NotShared: s.NotShared}
+		sec := Section{Heading: s.Heading, Title: s.Title, State: s.State, Unknown: s.Unknown, NotShared: s.NotShared, Reach: s.Reach}
 		for _, e := range s.Entries {
 			sec.Entries = append(sec.Entries, b.rebuild(e))
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,10 +33,12 @@ func TestPastViewsAreRebuiltByteForByteWithTheirSourcesGone(t *testing.T) {
 	if testing.Short() {
 		views = 100
 	}
-	day, gone := 0, false
+	var day atomic.Int64 // a question that came too late may still read them
+	var gone atomic.Bool
 	changing := func(name string) source {
 		return func(_ context.Context, q connector.Question) (*connector.Answer, error) {
-			if gone {
+			day := int(day.Load())
+			if gone.Load() {
 				return nil, fhir.Errorf(fhir.Transient, "gone")
 			}
 			a := &connector.Answer{Patient: patient("p", annsNumber, "Taylor", "1948-03-12"), States: map[dataset.Heading]dataset.State{dataset.Problems: dataset.Present, dataset.Allergies: dataset.NoneRecorded}}
@@ -58,12 +61,13 @@ func TestPastViewsAreRebuiltByteForByteWithTheirSourcesGone(t *testing.T) {
 	const base, self = "https://record.example/fhir", "https://record.example/fhir/$gather"
 	var bundles [][]byte
 	var records []*gather.Record
-	for day = range views {
+	for n := range views {
+		day.Store(int64(n))
 		rec, err := b.Record(t.Context(), s, id, gather.Ask{Query: "$gather"})
 		must(t, err)
 		bundles, records = append(bundles, rec.Bundle(base, self)), append(records, rec)
 	}
-	gone = true
+	gone.Store(true)
 	b.record(t) // the sources are really gone
 	n := 0
 	for _, e := range b.entries(t) {

@@ -28,6 +28,8 @@ type Choice struct {
 	Verdict      probe.Verdict // what a probe found; "" if it was not probed, or too long ago
 	Probed       time.Time
 	Expected     time.Duration // how long an answer took when it was probed (95th percentile); 0 if that is not known
+	Reaches      string        // to which year and month what it gave went back when it was probed; "" if that is not known
+	Slow         time.Duration // how long it took at the median, where that is longer than the source has in this gathering; 0 where it is not
 	Breaker      string        // of a source that is asked: closed, half-open, open
 	Lane         LaneState     // what came of the source
 	State        dataset.State // and of the heading there
@@ -42,6 +44,8 @@ const (
 	WhyFresh       Why = "fresh"         // the source sends and can be asked, and was heard so lately that what it sent is taken
 	WhyStale       Why = "stale"         // it sends and can be asked, and was not heard lately: it is asked
 	WhyStaleUsed   Why = "stale-used"    // it was not heard lately and cannot be asked now: what it sent is taken
+	WhySlow        Why = "slow"          // it was not heard lately, and a probe found that it would not answer in time: what it sent is taken
+	WhyUnsent      Why = "never-sent"    // it was heard lately, and was found never to have sent anything of this: it is asked
 	WhyAsked       Why = "asked"         // it is asked live
 	WhyNotProvided Why = "not-provided"  // a probe found that it does not give this
 	WhyPolicy      Why = "policy"        // it is not shared with the user
@@ -85,34 +89,18 @@ func (op *opening) heard(source string) time.Duration {
 	return max(0, op.g.o.Now().Sub(at))
 }
 
-// probed is what a probe found of a source, nil if it was not probed, or so long ago that it counts no more.
-func (g *Gatherer) probed(source string) *probe.Result {
-	if g.o.Probed == nil {
-		return nil
-	}
-	r := g.o.Probed()[source]
-	if r == nil || g.o.Now().Sub(r.At) > cmp.Or(g.o.Region.Probing.Holds, region.DefaultHolds) {
-		return nil
-	}
-	return r
-}
-
-// lacks reports whether a probe found that a source does not give a heading when it is asked.
-func lacks(r *probe.Result, h dataset.Heading) bool {
-	return r != nil && r.Headings[h] != nil && r.Headings[h].Verdict == probe.NotProvided
-}
-
 // choice begins a lane's choice of a heading, with what is known before anybody is asked.
 func (op *opening) choice(l *lane, h dataset.Heading, d policy.Decision) *Choice {
 	c := &Choice{Source: l.Source, Name: l.Name, Heading: h, Age: -1}
 	if len(d.Reasons) > 0 {
 		c.Policy = d.Reasons[0].Code
 	}
-	if r := op.g.probed(l.key); r != nil {
+	if r := l.found; r != nil {
 		c.Probed = r.At
 		if f := r.Headings[h]; f != nil {
-			c.Verdict, c.Expected = f.Verdict, cmp.Or(f.Speed.P95, r.Speed.P95)
+			c.Verdict, c.Expected, c.Reaches = f.Verdict, cmp.Or(f.Speed.P95, r.Speed.P95), f.Earliest
 		}
+		c.Slow = op.slow(l, h)
 	}
 	if l.choices == nil {
 		l.choices = map[dataset.Heading]*Choice{}
@@ -123,23 +111,27 @@ func (op *opening) choice(l *lane, h dataset.Heading, d policy.Decision) *Choice
 
 // choose decides by which way a heading of a system that may be shown is come by: stored and fresh, stored; else live. It reports whether by any.
 func (op *opening) choose(l *lane, h dataset.Heading, way region.Way, c *Choice) bool {
-	lacking := lacks(op.g.probed(l.key), h)
+	lacking := lacks(l.found, h)
 	c.Fresh = op.g.fresh(h, way)
 	if way != region.Live {
-		c.Age = op.heard(l.key)
+		c.Age = op.age(l, c.Fresh)
 	}
 	late := c.Age < 0 || c.Age > c.Fresh
+	unreachable := lacking || op.g.shut(l.key)
 	switch {
 	case way == region.Push:
-		c.Way, c.Why = "stored", WhySent
-		if c.Fresh > 0 && c.Age > c.Fresh {
-			l.outdated = append(l.outdated, h)
-		}
+		c.Way, c.Why, c.Slow = "stored", WhySent, 0
+		op.doubt(l, h, c)
+	case way == region.Both && !late && l.found.Unsent(h) && !unreachable:
+		c.Way, c.Why = "live", WhyUnsent
 	case way == region.Both && !late:
 		c.Way, c.Why = "stored", WhyFresh
-	case way == region.Both && (lacking || op.g.shut(l.key)):
+	case way == region.Both && unreachable:
 		c.Way, c.Why = "stored", WhyStaleUsed
 		l.outdated = append(l.outdated, h)
+	case way == region.Both && c.Slow > 0 && len(op.person.PatientIDs(l.key)) > 0 && !l.found.Unsent(h): // else there is nothing of theirs to take instead
+		c.Way, c.Why = "stored", WhySlow
+		l.outdated, l.unasked = append(l.outdated, h), append(l.unasked, h)
 	case lacking:
 		c.Way, c.Why = "", WhyNotProvided
 		l.lacking = append(l.lacking, h)
@@ -149,13 +141,16 @@ func (op *opening) choose(l *lane, h dataset.Heading, way region.Way, c *Choice)
 	default:
 		c.Way, c.Why = "live", WhyAsked
 	}
+	if c.Way == "live" {
+		l.slow = max(l.slow, c.Slow)
+	}
 	return true
 }
 
 // shut reports whether a source is not asked for the moment, because it fails.
 func (g *Gatherer) shut(source string) bool {
 	c, ok := g.callers[source]
-	return !ok || c.cb.State().String() == "open"
+	return !ok || c.shut()
 }
 
 // isLive reports whether a heading is asked for.
@@ -167,16 +162,20 @@ func (l *lane) isLive(h dataset.Heading) bool {
 // tells puts in words what the plan means for whoever reads the record.
 func (op *opening) tells(l *lane) {
 	if len(l.lacking) > 0 {
-		r := op.g.probed(l.key)
 		l.said = append(l.said, fhir.Errorf(fhir.NotSupported, "not provided by %s: %s. It was found on %s not to give this, and was not asked for it",
-			l.Name, titles(l.lacking), r.At.In(fhir.London).Format("2 January 2006")).From(l.Source))
+			l.Name, titles(l.lacking), day(l.found.At)).From(l.Source))
 	}
+	l.said = append(l.said, op.doubts(l)...)
 	if len(l.outdated) > 0 {
 		since := "for so long that it is not known when it last did"
 		if heard := op.heard(l.key); heard >= 0 {
 			since = "for " + age(heard)
 		}
 		l.said = append(l.said, fhir.Errorf(fhir.Incomplete, "%s has sent nothing %s, so what it sent may be out of date: %s", l.Name, since, titles(l.outdated)).From(l.Source))
+		if len(l.unasked) > 0 {
+			l.said = append(l.said, fhir.Errorf(fhir.Incomplete, "%s was not asked for %s: it was found on %s to take %s, and has %s", l.Name, titles(l.unasked),
+				day(l.found.At), seconds(l.choices[l.unasked[0]].Slow), seconds(l.deadline)).From(l.Source))
+		}
 	}
 	l.Warnings = slices.Clone(l.said)
 }
@@ -263,6 +262,9 @@ func (op *opening) explained() []Choice {
 
 func (g *Gatherer) breaker(source string) string {
 	if c, ok := g.callers[source]; ok {
+		if c.rests() {
+			return "open"
+		}
 		return c.cb.State().String()
 	}
 	return ""
@@ -298,8 +300,12 @@ func (r *Record) plan() *fhir.Resource {
 		seconds("age-seconds", c.Age)
 		seconds("fresh-seconds", c.Fresh)
 		seconds("expected-seconds", c.Expected)
+		seconds("slow-seconds", c.Slow)
 		if !c.Probed.IsZero() {
 			parts = append(parts, fhir.M{"url": "probed", "valueInstant": fhir.Instant(c.Probed)})
+		}
+		if c.Reaches != "" {
+			parts = append(parts, fhir.M{"url": "reaches-back-to", "valueDate": c.Reaches})
 		}
 		out = append(out, fhir.M{"url": ExtensionPlan, "extension": parts})
 	}
@@ -331,6 +337,9 @@ func (op *opening) missing(l *lane) []dataset.Heading {
 func (op *opening) secondWave(since time.Duration) []*lane {
 	var out []*lane
 	left := cmp.Or(op.g.o.Region.Gathering.Deadline, TotalDeadline) - since
+	if patience, ok := op.patience(); ok {
+		left = min(left, patience)
+	}
 	for _, l := range op.lanes {
 		if !l.neighbour.LastResort || l.State != Asking {
 			continue

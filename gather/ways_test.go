@@ -125,7 +125,7 @@ func both(t testing.TB, s connector.Asker, heard func() time.Time) *bench {
 	b := openWith(t, map[string]connector.Asker{"one": gives("1")}, func(r *region.Region) {
 		explains(r)
 		r.Systems[0].Gives[dataset.Problems] = region.Both
-		r.Systems[0].Deadline = 150 * time.Millisecond
+		r.Systems[0].Deadline = 400 * time.Millisecond
 	})
 	b.opts.Askers["trust"] = s
 	b.opts.Heard = func(source string) time.Time { return heard() }
@@ -204,7 +204,7 @@ func TestANeighbourOfLastResortIsAskedForWhatIsMissing(t *testing.T) {
 	lastResort := func(r *region.Region) {
 		explains(r)
 		r.Systems = slices.DeleteFunc(r.Systems, func(s region.System) bool { return s.ID == "wye" })
-		r.Neighbours = []region.Neighbour{{ID: "wye", Name: "Wye", Kind: region.KindTombolo, LastResort: true, Deadline: 150 * time.Millisecond, Gives: []dataset.Heading{dataset.Problems, dataset.Allergies}}}
+		r.Neighbours = []region.Neighbour{{ID: "wye", Name: "Wye", Kind: region.KindTombolo, LastResort: true, Deadline: 400 * time.Millisecond, Gives: []dataset.Heading{dataset.Problems, dataset.Allergies}}}
 	}
 	for _, c := range []struct {
 		what   string

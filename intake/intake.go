@@ -27,8 +27,6 @@ const (
 	// BucketSeen: <source>\x00<hash of delivery id>\x00<hash> -> seen: what was accepted, and the reply it got. Without the last
 	// part: that something came under the id.
 	BucketSeen = "intake-seen"
-	// BucketRaw: <sha-256> -> the bytes that arrived.
-	BucketRaw = "intake-raw"
 	// BucketQuarantine: <source>\x00whole|part\x00<sha-256> -> Quarantined. What could not be taken at all, and what was left out.
 	BucketQuarantine = "intake-quarantine"
 )
@@ -267,7 +265,7 @@ func (in *Intake) write(ctx context.Context, tx store.Tx, sys *region.System, d 
 			Text: "it came under an id that another delivery has had: it was taken as news. Have the sender give each its own id"})
 	}
 	now := seen{Reply: d.Reply, Received: in.o.Now()}
-	tx.Bucket(BucketRaw).Put(hash, d.Raw)
+	putRaw(tx, hash, d.Raw)
 	if d.Rejected == nil {
 		if now.Refs, err = in.put(ctx, tx, sys, d, resources, hash); err != nil {
 			return err

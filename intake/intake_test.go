@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -348,6 +349,46 @@ func TestDamagedBytesAreNotGivenBack(t *testing.T) {
 	}
 	if got, err := h.Raw(t.Context(), hash); err == nil || !fhir.Is(err, fhir.Exception) {
 		t.Errorf("damaged: Raw = %q, %v", got, err)
+	}
+}
+
+// However large a delivery is, its bytes come back as they came; so do those that were kept whole, before there were parts. A part that is gone or damaged is noticed.
+func TestALargeDeliveryIsKeptInParts(t *testing.T) {
+	h := open(t)
+	const part = 1 << 20
+	update := func(fn func(tx store.Tx)) {
+		t.Helper()
+		if _, err := h.db.Update(t.Context(), func(tx store.Tx) error { fn(tx); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, size := range []int{part - 1, part, part + 1, 3 * part, 3*part + 17} {
+		raw := bytes.Repeat([]byte("0123456789abcde\n"), size/16+1)[:size]
+		sum := sha256.Sum256(raw)
+		hash := hex.EncodeToString(sum[:])
+		held := func(how string) {
+			t.Helper()
+			if got, err := h.Raw(t.Context(), hash); err != nil || !bytes.Equal(got, raw) {
+				t.Errorf("%d bytes, %s: %d bytes come back, %v", size, how, len(got), err)
+			}
+		}
+		d := connector.Delivery{Source: "trust", ID: strconv.Itoa(size), Raw: raw, Rejected: fhir.Errorf(fhir.Structure, "no MSH")}
+		if _, err := h.Accept(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		held("as they were kept")
+		if size > part {
+			second, kept, err := h.db.View(intake.BucketRaw).Get(t.Context(), hash+"/00001")
+			if err != nil || !kept || len(second) != min(size-part, part) {
+				t.Fatalf("%d bytes: the second part has %d, %v, %v", size, len(second), kept, err)
+			}
+			update(func(tx store.Tx) { tx.Bucket(intake.BucketRaw).Delete(hash + "/00001") })
+			if _, err := h.Raw(t.Context(), hash); !fhir.Is(err, fhir.Exception) {
+				t.Errorf("%d bytes, a part gone: %v", size, err)
+			}
+		}
+		update(func(tx store.Tx) { tx.Bucket(intake.BucketRaw).Put(hash, raw) })
+		held("kept whole")
 	}
 }
 

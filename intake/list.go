@@ -2,8 +2,6 @@ package intake
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"iter"
 	"strings"
@@ -62,21 +60,6 @@ func (in *Intake) HeldRaw(ctx context.Context, source, hash string) (Quarantined
 	}
 	raw, err := in.Raw(ctx, hash)
 	return q, raw, err
-}
-
-// Raw gives back the bytes of a delivery by their hash, as they arrived.
-func (in *Intake) Raw(ctx context.Context, hash string) ([]byte, error) {
-	data, ok, err := in.o.Store.View(BucketRaw).Get(ctx, hash)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, fhir.Errorf(fhir.NotFound, "no delivery with that hash is kept")
-	}
-	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != hash {
-		return nil, fhir.Errorf(fhir.Exception, "the bytes that are kept under that hash are damaged: restore them from a checkpoint, or have the source send them again")
-	}
-	return data, nil
 }
 
 // Kept yields everything that a source sent, as it arrived, each content once: what was taken and what was not.

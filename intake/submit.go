@@ -36,6 +36,8 @@ type Submission struct {
 	// Key is the client's own name for this request, with which it may safely be sent again: an Idempotency-Key, or a Bundle's identifier. ""
 	// means that each request stands for itself.
 	Key string
+	// Asked is what the request says beside its bytes: method, address, conditions. The same bytes under the same Key to another address are another request.
+	Asked string
 	// Reach is how far the application that writes reaches into the system's record; nil: all of it.
 	Reach *scope.Reach
 }
@@ -99,7 +101,7 @@ func (in *Intake) submit(ctx context.Context, tx store.Tx, sys *region.System, s
 			return err
 		}
 		if ok {
-			return again(data, hash, receipt)
+			return again(data, hash, sub.request(hash), receipt)
 		}
 	}
 	w := &Writing{in: in, tx: tx, source: sub.Source, reach: sub.Reach}
@@ -109,7 +111,7 @@ func (in *Intake) submit(ctx context.Context, tx store.Tx, sys *region.System, s
 	}
 	receipt.Reply = reply
 	if sub.Key != "" {
-		data, err := json.Marshal(kept{seen{Reply: reply, Received: in.o.Now(), Refs: w.refs}, hash})
+		data, err := json.Marshal(kept{seen{Reply: reply, Received: in.o.Now(), Refs: w.refs}, sub.request(hash)})
 		if err != nil {
 			return err
 		}
@@ -118,7 +120,7 @@ func (in *Intake) submit(ctx context.Context, tx store.Tx, sys *region.System, s
 	if len(w.refs) == 0 {
 		return nil
 	}
-	tx.Bucket(BucketRaw).Put(hash, sub.Raw)
+	putRaw(tx, hash, sub.Raw)
 	// One for each patient, in their record, and one for what is nobody's.
 	for _, home := range slices.Compact(slices.Sorted(slices.Values(w.homes))) {
 		var refs []fhir.Ref
@@ -141,12 +143,24 @@ type kept struct {
 	Hash string `json:"hash"`
 }
 
-func again(data []byte, hash string, receipt *connector.Receipt) error {
+// wholeRequest is what a hash begins with that is of more than a request's bytes: earlier versions kept those of the bytes alone.
+const wholeRequest = "r:"
+
+// request is the hash by which a request is told from another under the same Key; hash is that of its bytes.
+func (sub Submission) request(hash string) string {
+	if sub.Asked == "" {
+		return hash
+	}
+	sum := sha256.Sum256([]byte(sub.Asked + "\x00" + hash))
+	return wholeRequest + hex.EncodeToString(sum[:])
+}
+
+func again(data []byte, hash, request string, receipt *connector.Receipt) error {
 	var was kept
 	if err := json.Unmarshal(data, &was); err != nil {
 		return err
 	}
-	if was.Hash != hash {
+	if was.Hash != request && (strings.HasPrefix(was.Hash, wholeRequest) || was.Hash != hash) {
 		return fhir.Errorf(fhir.BusinessRule, "this key was used for another request: give each request its own key, and repeat a request byte for byte")
 	}
 	*receipt = connector.Receipt{Duplicate: true, Reply: was.Reply}

@@ -2,7 +2,6 @@ package intake_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -25,27 +24,15 @@ import (
 	"tombolo/store"
 )
 
-// An unsure engine loses the answer of every third commit or so: of these, half were written, and nobody can tell which.
-type unsure struct {
-	kv.Engine
-	mu sync.Mutex
-	r  *rand.Rand
-}
-
-var errLost = errors.New("the answer was lost")
-
-func (u *unsure) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
-	u.mu.Lock()
-	n := u.r.IntN(6)
-	u.mu.Unlock()
-	if n == 0 {
-		return 0, errLost
-	}
-	at, err := u.Engine.Commit(ctx, b)
-	if n == 1 && err == nil {
-		return 0, errLost
-	}
-	return at, err
+// unsure is an engine that loses the answer of every third commit or so: of these, half were written, and nobody can tell which.
+func unsure(e kv.Engine) kv.Engine {
+	var mu sync.Mutex
+	r := rand.New(rand.NewPCG(1, 2))
+	return enginetest.Unsure{Engine: e, Fate: func() enginetest.Fate {
+		mu.Lock()
+		defer mu.Unlock()
+		return map[int]enginetest.Fate{0: enginetest.LostBefore, 1: enginetest.LostAfter}[r.IntN(6)]
+	}}
 }
 
 // An upload is a drop folder's file with two visits of a patient.
@@ -66,7 +53,7 @@ files:
 func TestAnErrorLeavesOpenWhetherItWasStored(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	db, err := store.Open(store.Options{Engine: &unsure{Engine: enginetest.Open(t, t.TempDir()), r: rand.New(rand.NewPCG(1, 2))}})
+	db, err := store.Open(store.Options{Engine: unsure(enginetest.Open(t, t.TempDir()))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ type Part struct {
 	Resources []*fhir.Resource
 	Unknown   []string // names of those whose part is not known
 	NotShared []string // names of those who do not share theirs
+	Reach     []string // of those who have none: how far back they go, in words, where that is worth saying
 }
 
 // A Record is what a summary is made of.
@@ -173,13 +174,14 @@ func (w *writer) patient() *fhir.Resource {
 // section is one section, nil if it need not be there and has nothing.
 func (w *writer) section(s section) fhir.M {
 	var entries []*fhir.Resource
-	var unknown, withheld []string
+	var unknown, withheld, reach []string
 	state := dataset.State("")
 	for _, p := range w.rec.Parts {
 		if !slices.Contains(s.headings, p.Heading) {
 			continue
 		}
 		unknown, withheld = append(unknown, p.Unknown...), append(withheld, p.NotShared...)
+		reach = append(reach, p.Reach...)
 		state = worse(state, p.State)
 		for _, r := range p.Resources {
 			if s.takes(r) && !wrong(r) {
@@ -213,9 +215,16 @@ func (w *writer) section(s section) fhir.M {
 			state = dataset.NotKnown
 		}
 		lines = append(lines, nothing(state))
+		for _, back := range distinct(reach) {
+			lines = append(lines, back+": anything older may not be in it.")
+		}
 	}
 	m["entry"], m["text"] = refs, narrative(append(lines, caveats...))
-	m["extension"] = []fhir.M{{"url": StateExtension, "extension": []fhir.M{{"url": "heading", "valueCode": s.headings[0]}, {"url": "state", "valueCode": cmp.Or(state, dataset.NotKnown)}}}}
+	says := []fhir.M{{"url": "heading", "valueCode": s.headings[0]}, {"url": "state", "valueCode": cmp.Or(state, dataset.NotKnown)}}
+	if len(caveats) > 0 { // what the narrative says, for programs
+		says = append(says, fhir.M{"url": "incomplete", "valueBoolean": true})
+	}
+	m["extension"] = []fhir.M{{"url": StateExtension, "extension": says}}
 	return m
 }
 
@@ -223,7 +232,7 @@ func (w *writer) section(s section) fhir.M {
 func nothing(s dataset.State) string {
 	switch s {
 	case dataset.NoneRecorded:
-		return "Nothing is recorded. All that hold such records for this person have answered. That is not a statement that there are none."
+		return "Nothing is recorded that may be shown here. All that hold such records for this person have answered. Some may be withheld. That is not a statement that there are none."
 	case dataset.NotShared:
 		return "Not shown: what is recorded is not shared here. Whether there is anything is not known."
 	}

@@ -53,11 +53,26 @@ func backup(ctx context.Context, c Config, db *store.DB, dir string, tell func(s
 	if dir == "" {
 		return Kept{}, errors.New("where to? Name a folder that does not exist yet")
 	}
+	if inside(dir, c.Data) {
+		return Kept{}, fmt.Errorf("%s lies in the data folder %s: each backup would hold all that were made before it, and be lost with the disk that it is for. Name a folder elsewhere", dir, c.Data)
+	}
 	if err := os.Mkdir(dir, 0o700); errors.Is(err, os.ErrExist) {
 		return Kept{}, fmt.Errorf("%s exists already: name a folder that does not exist yet", dir)
 	} else if err != nil {
-		return Kept{}, fmt.Errorf("backup: %w", err)
+		return Kept{}, fmt.Errorf("backup: the folder cannot be made: %w; the one that it lies in has to be there, and to be writable", err)
 	}
+	k, err := backupInto(ctx, c, db, dir, tell)
+	if err != nil {
+		err = fmt.Errorf("no backup was made: %w", err)
+		if gone := os.RemoveAll(dir); gone != nil {
+			err = fmt.Errorf("%w; remove what was written of it in %s: %w", err, dir, gone)
+		}
+	}
+	return k, err
+}
+
+// backupInto writes a backup into a folder that was made for it.
+func backupInto(ctx context.Context, c Config, db *store.DB, dir string, tell func(store.Progress)) (Kept, error) {
 	tell(store.Progress{Doing: "copying"})
 	copied := filepath.Join(dir, "store")
 	if err := db.Checkpoint(ctx, copied); err != nil {
@@ -73,7 +88,7 @@ func backup(ctx context.Context, c Config, db *store.DB, dir string, tell func(s
 	}
 	rep, err := rehearse(ctx, c, copied, tell)
 	if err != nil {
-		return Kept{}, fmt.Errorf("the backup in %s was written and cannot be read, so it is none: %w", dir, err)
+		return Kept{}, fmt.Errorf("the copy was written and cannot be read: %w", err)
 	}
 	m.Counts = rep.Counts
 	text, err := json.MarshalIndent(m, "", "  ")
@@ -84,6 +99,25 @@ func backup(ctx context.Context, c Config, db *store.DB, dir string, tell func(s
 		return Kept{}, fmt.Errorf("backup: %w", err)
 	}
 	return keptBackup(dir, rep, "Backed up to %s and read back: ")
+}
+
+// inside reports whether a folder that is to be made would lie in another.
+func inside(dir, folder string) bool {
+	if folder == "" {
+		return false
+	}
+	real := func(path string) string {
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return path
+		}
+		if to, err := filepath.EvalSymlinks(abs); err == nil {
+			return to
+		}
+		return abs
+	}
+	rel, err := filepath.Rel(real(folder), real(filepath.Dir(filepath.Clean(dir))))
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
 func keptBackup(where string, rep *store.Report, format string) (Kept, error) {
@@ -136,20 +170,14 @@ func restore(ctx context.Context, c Config, dir string, tell func(store.Progress
 				path, dir, got[path].Size, got[path].SHA256, want.Size, want.SHA256)
 		}
 	}
-	from := filepath.Join(dir, "store")
 	if c.Store != "" {
 		tell(store.Progress{Doing: "restoring"})
-		err = postgres.Restore(ctx, postgres.Options{URL: c.Store, Log: c.Logger}, from)
+		err = restoreDatabase(ctx, c, dir)
 	} else {
-		err = restoreFolder(from, filepath.Join(c.Data, "store"), m)
+		err = restoreFolder(dir, c.Data, m)
 	}
 	if err != nil {
 		return Kept{}, err
-	}
-	if c.Data != "" {
-		if err := copyFiles(filepath.Join(dir, "files"), c.Data); err != nil {
-			return Kept{}, fmt.Errorf("restore: %w", err)
-		}
 	}
 	k, err := Maintain(ctx, c, Upkeep{Do: "verify"}, tell)
 	k.Text = fmt.Sprintf("Restored from %s, of %s: %s", dir, m.At.Format(time.DateTime), k.Text)
@@ -171,8 +199,22 @@ func readManifest(dir string) (*manifest, error) {
 	return m, nil
 }
 
-// restoreFolder copies the files of an embedded store to where there is none. What is cut short is not taken for a store.
-func restoreFolder(from, to string, m *manifest) error {
+// restoreDatabase restores into a database, and then what else lay in the data folder, if there is one.
+func restoreDatabase(ctx context.Context, c Config, dir string) error {
+	if err := postgres.Restore(ctx, postgres.Options{URL: c.Store, Log: c.Logger}, filepath.Join(dir, "store")); err != nil || c.Data == "" {
+		return err
+	}
+	files := filepath.Join(dir, "files")
+	if err := copyFiles(files, c.Data); err != nil {
+		return fmt.Errorf("restore: the database is restored, and not all that lay in the data folder: copy what is missing from %s to %s, and run tombolo store verify: %w", files, c.Data, err)
+	}
+	return nil
+}
+
+// restoreFolder copies an embedded store to where there is none, and before it what else lay in the data folder: the store is there last and at once, so
+// a restore that was cut short is begun again.
+func restoreFolder(dir, data string, m *manifest) error {
+	from, to := filepath.Join(dir, "store"), filepath.Join(data, "store")
 	if _, err := os.Lstat(to); err == nil {
 		return fmt.Errorf("restore: there is a store already in %s: give another --data, or move that one away first", to)
 	}
@@ -191,6 +233,9 @@ func restoreFolder(from, to string, m *manifest) error {
 		if err := copyFile(filepath.Join(from, filepath.FromSlash(rest)), filepath.Join(partial, filepath.FromSlash(rest))); err != nil {
 			return fmt.Errorf("restore: %w", err)
 		}
+	}
+	if err := copyFiles(filepath.Join(dir, "files"), data); err != nil {
+		return fmt.Errorf("restore: %w", err)
 	}
 	if err := errors.Join(syncFolder(partial), os.Rename(partial, to), syncFolder(filepath.Dir(to))); err != nil {
 		return fmt.Errorf("restore: %w", err)
@@ -226,6 +271,7 @@ func copyFiles(from, to string) error {
 	})
 }
 
+// copyFile makes a file that is there whole or not at all.
 func copyFile(from, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return err
@@ -235,12 +281,16 @@ func copyFile(from, to string) error {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	partial := to + ".partial"
+	out, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Sync(), out.Close())
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		return errors.Join(err, os.Remove(partial))
+	}
+	return os.Rename(partial, to)
 }
 
 func writeDurably(path string, data []byte) error {

@@ -72,6 +72,8 @@ func (n *Node) ChoicesOf(ctx context.Context, s *access.Session, person string) 
 	if err != nil {
 		return nil, err
 	}
+	agreed, _, _ := n.agreed.InForce()
+	believed := policy.BelievedBy(agreed)
 	out := &web.ChoicesState{Name: p.Name.Formal(), Born: p.BirthDate, NHS: p.NHSNumber}
 	for _, pt := range p.Patients {
 		for r, err := range n.store.Patient(ctx, pt.ID) {
@@ -86,7 +88,9 @@ func (n *Node) ChoicesOf(ctx context.Context, s *access.Session, person string) 
 			case pt.Source == connector.Own && clear:
 				out.Here = append(out.Here, o)
 			case r.Text("status") == "active" && r.Text("scope.coding.code") == "patient-privacy":
-				out.Elsewhere = append(out.Elsewhere, web.ChoiceElsewhere{Objection: o, Source: n.sourceName(pt.Source), Clear: clear})
+				var says policy.Standing
+				says.Take(pt.Source, r)
+				out.Elsewhere = append(out.Elsewhere, web.ChoiceElsewhere{Objection: o, Source: n.sourceName(pt.Source), Clear: clear, Acts: len(says.Acting) > 0, Counts: believed.Unheeded(pt.Source, r) == ""})
 			}
 		}
 	}
@@ -131,12 +135,12 @@ func (n *Node) EffectOf(ctx context.Context, s *access.Session, person string, o
 	}
 	with := now
 	with.Choices = slices.Clone(now.Choices)
-	with.Take(o.Consent("Patient/x"))
+	with.Take(connector.Own, o.Consent("Patient/x"))
 	agreed, _, data := n.agreed.InForce()
 	var out []web.ChoiceEffect
 	for _, org := range agreed.Organisations {
 		f := policy.Facts{Subject: policy.Subject{Role: roleAt(org.Kind), Organisation: org.ODS, Above: agreed.Above(org.ODS)}, Purpose: policy.DirectCare, Relationships: []policy.Relationship{policy.KnownHere},
-			Agreements: agreed.Agreements, At: n.c.Now(), Data: data, Item: o.Item()}
+			Agreements: agreed.Agreements, Believed: policy.BelievedBy(agreed), At: n.c.Now(), Data: data, Item: o.Item()}
 		e, kept := web.ChoiceEffect{Organisation: org.Name}, false
 		for _, sys := range agreed.Systems {
 			if holds, ok := agreed.Organisation(sys.Organisation); !ok || !n.holds(p, sys, holds) {
@@ -192,10 +196,13 @@ func (n *Node) Object(ctx context.Context, s *access.Session, person string, o p
 	if o.ID == "" {
 		o.ID = s.Trace
 	}
-	sum := sha256.Sum256([]byte(person + "/" + o.ID)) // nobody's choice can be made to replace another's
+	// The same again is the same choice, which was made already; what differs in anything is another. And nobody's choice can be made to replace another's.
+	o.Made = policy.Deed{By: s.User, Name: nameIn(s), Words: wordsOf(s, o.Made.Words)}
+	sum := sha256.Sum256(slices.Concat([]byte(person+"/"), fhir.JSON(o)))
 	o.ID = hex.EncodeToString(sum[:16])
-	o.Made = policy.Deed{By: s.User, Name: nameIn(s), Words: wordsOf(s, o.Made.Words), At: now}
-	return n.keepChoice(ctx, s, p, o, "recorded")
+	said := fhir.JSON(o)
+	o.Made.At = now
+	return n.keepChoice(ctx, s, p, o, "recorded", said)
 }
 
 // TakeBack ends a choice that was made here.
@@ -218,8 +225,10 @@ func (n *Node) TakeBack(ctx context.Context, s *access.Session, person, id, word
 		if o.TakenBack != nil {
 			return nil // it was, already
 		}
-		o.TakenBack = &policy.Deed{By: s.User, Name: nameIn(s), Words: wordsOf(s, words), At: n.c.Now()}
-		return n.keepChoice(ctx, s, p, o, "taken back")
+		o.TakenBack = &policy.Deed{By: s.User, Name: nameIn(s), Words: wordsOf(s, words)}
+		said := fhir.JSON(o)
+		o.TakenBack.At = n.c.Now()
+		return n.keepChoice(ctx, s, p, o, "taken back", said)
 	}
 	return fhir.Errorf(fhir.NotFound, "there is no such choice")
 }
@@ -240,8 +249,9 @@ func wordsOf(s *access.Session, words string) string {
 	return strings.ToValidUTF8(words[:min(len(words), 500)], "")
 }
 
-// keepChoice audits what is chosen, and takes it in as this node's own source.
-func (n *Node) keepChoice(ctx context.Context, s *access.Session, p *mpi.Person, o policy.Objection, what string) error {
+// keepChoice audits what is chosen, and takes it in as this node's own source. said is what the page said, without when: when it comes again, as after an answer that was
+// lost, it is recognised and changes nothing, whatever was chosen since.
+func (n *Node) keepChoice(ctx context.Context, s *access.Session, p *mpi.Person, o policy.Objection, what string, said []byte) error {
 	if p.NHSNumber == "" {
 		return fhir.Errorf(fhir.NotSupported, "a choice is recorded here for people whose NHS number is known: ask the service that knows them to record it")
 	}
@@ -250,7 +260,7 @@ func (n *Node) keepChoice(ctx context.Context, s *access.Session, p *mpi.Person,
 	}
 	patient := fhir.New("Patient", p.NHSNumber, fhir.M{"identifier": []fhir.Identifier{{System: fhir.SystemNHSNumber, Value: p.NHSNumber}}, "name": []fhir.HumanName{p.Name}, "birthDate": p.BirthDate})
 	consent := o.Consent("Patient/" + fhir.Ref(p.NHSNumber))
-	_, err := n.Intake.Accept(ctx, connector.Delivery{Source: connector.Own, ID: "choice/" + o.ID + "/" + what, Received: n.c.Now(), ContentType: "application/fhir+json", Raw: consent.Raw(),
+	_, err := n.Intake.Accept(ctx, connector.Delivery{Source: connector.Own, ID: "choice/" + o.ID + "/" + what, Received: n.c.Now(), ContentType: "application/json", Raw: said,
 		Content: []*fhir.Resource{patient, consent}, Patient: p.NHSNumber, Map: "choice/1"})
 	return err
 }

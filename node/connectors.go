@@ -94,8 +94,8 @@ func (n *Node) neighbour(nb region.Neighbour) (connector.Asker, error) {
 		return nil, fhir.Errorf(fhir.NotSupported, "XCA gateways are not spoken to yet: docs/federation.md says how they would be")
 	}
 	o := fhirapi.Options{Source: nb.ID, Address: nb.Address, HTTP: c, Now: n.c.Now, MaxBytes: nb.Limits.Bytes, MaxPages: nb.Limits.Pages}
-	if token != "" {
-		o.Token = func(context.Context) (string, error) { return token, nil }
+	if o.Token = n.bearer(nb, c); nb.Assertion.As == region.ByHeader {
+		o.Statement, o.Header = n.asserting(nb), nb.Assertion.Header
 	}
 	switch nb.Kind {
 	case "mhd":
@@ -106,6 +106,21 @@ func (n *Node) neighbour(nb region.Neighbour) (connector.Asker, error) {
 	return fhirapi.New(o)
 }
 
+// bearer is by what bearer token a neighbour that is no Tombolo is asked: the user's signed statement, a token that it gives for one, or the node's own; nil for none.
+func (n *Node) bearer(nb region.Neighbour, c *http.Client) func(context.Context, connector.Requester) (string, error) {
+	switch nb.Assertion.As {
+	case region.ByBearer:
+		return n.asserting(nb)
+	case region.ByExchange:
+		return (&fhirapi.Exchange{Address: nb.Assertion.Token, Scope: nb.Assertion.Scope, Statement: n.asserting(nb), HTTP: c, Now: n.c.Now}).Token
+	}
+	token := n.c.Secret(nb.Token)
+	if token == "" {
+		return nil
+	}
+	return func(context.Context, connector.Requester) (string, error) { return token, nil }
+}
+
 // index is how a neighbour is asked who somebody is there, with a memory of what it said.
 func (n *Node) index(nb region.Neighbour) (connector.Asker, error) {
 	c, err := n.asking(nb.TLS)
@@ -113,12 +128,10 @@ func (n *Node) index(nb region.Neighbour) (connector.Asker, error) {
 		return nil, fmt.Errorf("tls: %w", err)
 	}
 	o := pixm.Options{Source: gather.IndexOf(nb.ID), Address: nb.Index.Address, Ways: nb.Index.Asks, Get: nb.Index.Get, HTTP: c, MaxBytes: nb.Index.Limits.Bytes}
-	token, assert := n.c.Secret(nb.Token), n.asserting(nb)
-	switch {
-	case assert != nil && nb.Kind == region.KindTombolo:
-		o.Token = assert
-	case token != "":
-		o.Token = func(context.Context, connector.Requester) (string, error) { return token, nil }
+	if o.Token = n.bearer(nb, c); nb.Kind == region.KindTombolo {
+		if assert := n.asserting(nb); assert != nil {
+			o.Token = assert
+		}
 	}
 	x, err := pixm.New(o)
 	if err != nil {
@@ -127,19 +140,13 @@ func (n *Node) index(nb region.Neighbour) (connector.Asker, error) {
 	return locator.NewCache(x, nb.Index.Cache, n.c.Now).ForEach(), nil
 }
 
-// Sender is what tells a system what has changed here; ok is false if the region file gives it no address to be told at (options: {send-to: …}).
-func (n *Node) Sender(system string) (s connector.Sender, ok bool) {
-	s, ok = n.senders[system]
-	return s, ok
-}
-
 // client is the HTTP client of one source: its own connections, so that one slow source holds up no other.
 func (n *Node) client() *http.Client { return n.through(transport()) }
 
 // through is the client that asks over a transport.
 func (n *Node) through(t *http.Transport) *http.Client {
-	if n.c.outward != nil {
-		return &http.Client{Transport: n.c.outward(t)}
+	if n.watch != nil {
+		return &http.Client{Transport: n.watch.Outward(t)}
 	}
 	return &http.Client{Transport: t}
 }
@@ -191,6 +198,10 @@ func newHL7(n *Node, s region.System) (connector.Runner, connector.Asker, error)
 		return nil, nil, err
 	}
 	o.Logger, o.Now = n.c.Logger, n.c.Now
+	if n.watch != nil {
+		o.Saw = n.watch.Exchange
+		o.Sends = n.watch.Tells(s.ID)
+	}
 	if o.Directory, err = n.directoryOf(s); err != nil {
 		return nil, nil, err
 	}
@@ -200,7 +211,7 @@ func newHL7(n *Node, s region.System) (connector.Runner, connector.Asker, error)
 		if err != nil {
 			return nil, nil, err
 		}
-		n.senders[s.ID] = b
+		n.senders[s.ID] = &outbound{n, s, b}
 		n.closers = append(n.closers, b.Close)
 	}
 	if !n.c.Feeds {
@@ -252,7 +263,7 @@ func newFHIR(n *Node, s region.System) (connector.Runner, connector.Asker, error
 	}
 	o := fhirapi.Options{Source: s.ID, Address: s.Address, HTTP: c, Now: n.c.Now, MaxBytes: s.Limits.Bytes, MaxPages: s.Limits.Pages}
 	if token := n.option(s, "token"); token != "" {
-		o.Token = func(context.Context) (string, error) { return token, nil }
+		o.Token = func(context.Context, connector.Requester) (string, error) { return token, nil }
 	}
 	a, err := fhirapi.New(o)
 	return nil, a, err
@@ -263,7 +274,7 @@ func newExtract(n *Node, s region.System) (connector.Runner, connector.Asker, er
 	if err != nil {
 		return nil, nil, fmt.Errorf("system %s: %w", s.ID, err)
 	}
-	o := extract.Options{Source: s.ID, Mapping: m, Drop: n.path(s.Drop), Listen: s.Listen, Token: n.option(s, "token"), Now: n.c.Now, Logger: n.c.Logger}
+	o := extract.Options{Source: s.ID, Mapping: m, Drop: n.path(s.Drop), Listen: s.Listen, Token: n.option(s, "token"), Now: n.c.Now, Logger: n.c.Logger, Around: n.answers}
 	if o.Poll, err = n.duration(s, "poll"); err != nil || !n.c.Feeds {
 		return nil, nil, err
 	}
@@ -289,6 +300,6 @@ func (n *Node) duration(s region.System, name string) (time.Duration, error) {
 }
 
 func newDocument(n *Node, s region.System) (connector.Runner, connector.Asker, error) {
-	r, err := document.New(document.Options{Source: s.ID, Listen: s.Listen, Token: n.option(s, "token"), Now: n.c.Now, Log: n.c.Logger})
+	r, err := document.New(document.Options{Source: s.ID, Listen: s.Listen, Token: n.option(s, "token"), Now: n.c.Now, Log: n.c.Logger, Around: n.answers})
 	return r, nil, err
 }

@@ -21,6 +21,26 @@ agreements: [{id: care, parties: [RX1], purposes: [direct-care], headings: all, 
 users: [{id: doctor, name: A Doctor, role: hospital-doctor, organisation: RX1, token_sha256: "%s"}]
 `
 
+// asDoctor gets a page or a resource with the token of the user doctor.
+func asDoctor(t *testing.T, n *node.Node, path string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.Addr()+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer doctor")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(data)
+}
+
 // Whoever comes when no more records can be joined in time is told so, by the API and by the pages, and when to come again; once there is room, they are served.
 func TestWhoIsTurnedAwayIsToldWhenToComeAgain(t *testing.T) {
 	asked, free := make(chan struct{}, 16), make(chan struct{})
@@ -33,24 +53,7 @@ func TestWhoIsTurnedAwayIsToldWhenToComeAgain(t *testing.T) {
 	n := run(t, node.Config{Region: regionOf(t, crowdedFile, epr.URL, tokenHash("doctor")), Data: t.TempDir(), Listen: "127.0.0.1:0"})
 	sent(t, n, "pas", patientP("p1", "9990000107", "Taylor", nil))
 	id := personOf(t, n, "9990000107")
-	get := func(path string) (*http.Response, string) {
-		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.Addr()+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Authorization", "Bearer doctor")
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = resp.Body.Close() }()
-		data, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp, string(data)
-	}
+	get := func(path string) (*http.Response, string) { t.Helper(); return asDoctor(t, n, path) }
 	first := make(chan int, 1)
 	go func() {
 		resp, _ := get("/fhir/Patient/" + id + "/$everything")

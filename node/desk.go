@@ -30,7 +30,7 @@ func (n *Node) Feed(ctx context.Context, _ *access.Session, source string) (*web
 	}
 	stats, health := n.Intake.Stats(), n.Gather.Health()[source]
 	st := stats[source]
-	out := &web.FeedState{SourceState: n.sourceState(s, stats, health.Open, health.LastOK, string(health.Problem), health.Failed),
+	out := &web.FeedState{SourceState: n.sourceState(s, stats, health.Open, health.LastOK, cmp.Or(health.Unsafe, string(health.Problem)), health.Failed),
 		Duplicates: st.Duplicates, Failed: st.Failed, Reused: st.Reused, LastReused: st.LastReused}
 	held, err := n.Intake.Held(ctx, source, 0)
 	if err != nil {
@@ -108,7 +108,8 @@ func mostOf(counts map[string]int, most int) []web.Gap {
 	return out[:min(len(out), most)]
 }
 
-// OpenHeld gives what waits in quarantine to an operator who says why. It may hold a patient's data: that it was opened is recorded first.
+// OpenHeld gives what waits in quarantine to an operator who says why. It may hold a patient's data: that it was opened is recorded first. What names somebody whose
+// whereabouts are protected is an issue of type Forbidden: where in it they stand cannot be told of what has not been understood.
 func (n *Node) OpenHeld(ctx context.Context, s *access.Session, source, hash, reason string) (web.Quarantined, []byte, error) {
 	q, raw, err := n.Intake.HeldRaw(ctx, source, hash)
 	if err != nil {
@@ -116,6 +117,15 @@ func (n *Node) OpenHeld(ctx context.Context, s *access.Session, source, hash, re
 	}
 	if len([]rune(reason)) < 5 {
 		return web.Quarantined{}, nil, fhir.Errorf(fhir.Required, "say why it must be opened")
+	}
+	switch protected, err := n.protects(ctx, source, raw); {
+	case err != nil:
+		return web.Quarantined{}, nil, err
+	case protected:
+		if err := n.rememberHeld(ctx, s, audit.Denied, q, "refused, it names somebody whose whereabouts are protected; asked for: "+reason); err != nil {
+			return web.Quarantined{}, nil, err
+		}
+		return web.Quarantined{}, nil, fhir.Errorf(fhir.Forbidden, "it names somebody whose whereabouts are protected, so it is not opened. Its sender has it: have them look at it. It can be taken again")
 	}
 	if err := n.rememberHeld(ctx, s, audit.Read, q, "opened: "+reason); err != nil {
 		return web.Quarantined{}, nil, err

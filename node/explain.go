@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"tombolo/audit"
@@ -26,12 +27,15 @@ func (n *Node) optOuts() string {
 
 // An ExplainAsk says of whose record to explain what, to whom, and on which day.
 type ExplainAsk struct {
-	By       audit.Agent
-	Person   string // id; see PersonFor
-	User     string // of the region file; "": every organisation and role that could
-	On       time.Time
-	Headings []dataset.Heading // none: all
-	Purpose  policy.Purpose    // "": the first of the role's
+	By     audit.Agent
+	Person string // id; see PersonFor
+	// Identifier, if there is one, is whose it is instead of Person.
+	Identifier *fhir.Identifier
+	User       string // of the region file; "": every organisation and role that could
+	On         time.Time
+	Headings   []dataset.Heading // none: all
+	Purpose    policy.Purpose    // "": the first of the role's
+	Refused    bool              // tell what is refused too, where no User is named
 }
 
 // An Explained is one decision, with what it was about.
@@ -52,6 +56,8 @@ type Explanation struct {
 	Choices int              // how many Consents of the person stood then
 	Opening *policy.Decision // of the record as a whole, for the user asked about
 	Rows    []Explained
+	// Unheeded says of which Consents of that day the word counts for nothing, or for less than it says, since the region file does not name their source.
+	Unheeded []string
 	// Unsure says what is not known of that day, in words; empty if nothing.
 	Unsure []string
 }
@@ -90,13 +96,11 @@ func (n *Node) Explain(ctx context.Context, ask ExplainAsk) (*Explanation, error
 		return nil, err
 	}
 	out.Region = r
-	person, err := n.choicesOn(ctx, p, ask.On, out)
+	person, err := n.choicesOn(ctx, p, ask.On, policy.BelievedBy(r), out)
 	if err != nil {
 		return nil, err
 	}
-	if span, err := fhir.ParseDate(p.BirthDate); err == nil {
-		person.Born = span.Start
-	}
+	person.Born = gather.Born(p)
 	person.Restricted = p.Restricted
 	if ask.User != "" {
 		return out, n.explainUser(ctx, ask, r, p, person, out)
@@ -121,10 +125,10 @@ func (n *Node) explainUser(ctx context.Context, ask ExplainAsk, r *region.Region
 	if err != nil {
 		return err
 	}
-	proxy := f.Person.Proxy
+	acts := f.Person.Proxies
 	f.Person = person
-	f.Person.Proxy = proxy
-	f.Agreements, f.At, f.Data = r.Agreements, ask.On, policy.Data{Version: dataVersion(r)}
+	f.Person.Proxies = acts
+	f.Agreements, f.Believed, f.At, f.Data = r.Agreements, policy.BelievedBy(r), ask.On, policy.Data{Version: dataVersion(r)}
 	if ask.Purpose != "" {
 		f.Purpose = ask.Purpose
 	}
@@ -137,7 +141,7 @@ func (n *Node) explainUser(ctx context.Context, ask ExplainAsk, r *region.Region
 // explain decides on each heading of each system.
 func (n *Node) explain(ask ExplainAsk, r *region.Region, f policy.Facts, who string, out *Explanation) {
 	f.At = ask.On
-	f.Agreements = r.Agreements
+	f.Agreements, f.Believed = r.Agreements, policy.BelievedBy(r)
 	f.Data = policy.Data{Version: dataVersion(r)}
 	info, _ := f.Subject.Role.Info()
 	switch {
@@ -201,11 +205,14 @@ func (n *Node) agreedOn(ctx context.Context, on time.Time, out *Explanation) (*r
 		return r, nil
 	}
 	out.Agreed = dataVersion(old)
+	if given := data.Version; given != out.Agreed && n.c.Now().Sub(on) < time.Minute {
+		out.Unheeded = append(out.Unheeded, "the region file given ("+given+") is not the one in force here: what it would change, tombolo policy simulate tells")
+	}
 	return old, nil
 }
 
 // choicesOn are the person's Consents in the versions that stood on a day.
-func (n *Node) choicesOn(ctx context.Context, p *mpi.Person, on time.Time, out *Explanation) (policy.Person, error) {
+func (n *Node) choicesOn(ctx context.Context, p *mpi.Person, on time.Time, believed policy.Believed, out *Explanation) (policy.Person, error) {
 	var s policy.Standing
 	for _, pt := range p.Patients {
 		for r, err := range n.store.Patient(ctx, pt.ID) {
@@ -225,7 +232,10 @@ func (n *Node) choicesOn(ctx context.Context, p *mpi.Person, on time.Time, out *
 			}
 			if then != nil {
 				out.Choices++
-				s.Take(then)
+				s.Take(pt.Source, then)
+				if text := believed.Unheeded(pt.Source, then); text != "" && !slices.Contains(out.Unheeded, text) {
+					out.Unheeded = append(out.Unheeded, text)
+				}
 			}
 		}
 	}

@@ -31,7 +31,7 @@ func (n *Node) Desk(ctx context.Context, _ *access.Session) (*web.DeskState, err
 	out := &web.DeskState{}
 	stats, health := n.Intake.Stats(), n.Gather.Health()
 	for _, s := range n.c.Region.Systems {
-		out.Sources = append(out.Sources, n.sourceState(s, stats, health[s.ID].Open, health[s.ID].LastOK, string(health[s.ID].Problem), health[s.ID].Failed))
+		out.Sources = append(out.Sources, n.sourceState(s, stats, health[s.ID].Open, health[s.ID].LastOK, cmp.Or(health[s.ID].Unsafe, string(health[s.ID].Problem)), health[s.ID].Failed))
 	}
 	var held []intake.Quarantined
 	for _, s := range n.c.Region.Systems { // what could not be taken at all; what was left out of the rest is on each source's page

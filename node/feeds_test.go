@@ -2,7 +2,7 @@ package node_test
 
 import (
 	"context"
-	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +12,7 @@ import (
 	"tombolo/fhir"
 	"tombolo/node"
 	"tombolo/region"
+	"tombolo/sim"
 )
 
 // asking sends one message to a feed and gives the answer, segments as lines.
@@ -31,12 +32,11 @@ func query(known string) string {
 }
 
 func TestAFeedWithPDQTellsWhoSomebodyIsAndRemembersIt(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, release, err := sim.ReserveAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	t.Cleanup(release)
 	c := config(t, t.TempDir())
 	other := "\n  - {id: other, organisation: RX2, product: Other, connector: document, listen: 127.0.0.1:0, gives: {demographics: push}, release: all}\nagreements:"
 	with := strings.Replace(strings.Replace(strings.Replace(north, "127.0.0.1:2575", addr, 1), "{processing: PT}", `{processing: PT, pdq: "yes"}`, 1), "\nagreements:", other, 1)
@@ -123,12 +123,11 @@ func TestAFeedWithPDQTellsWhoSomebodyIsAndRemembersIt(t *testing.T) {
 
 // What changes here is told to a system in its own words, and is taken there once, however often it is sent.
 func TestASystemIsToldInHL7OfWhatChanges(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, release, err := sim.ReserveAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	t.Cleanup(release)
 	c := config(t, t.TempDir())
 	told := "\n  - {id: told, organisation: RX1, product: Other PAS, connector: hl7v2, listen: 127.0.0.1:0, release: all, gives: {demographics: push},\n" +
 		"     options: {send-to: \"mllp://" + addr + "\", send-for: PAS^RX1, system.RX1: https://fhir.rx1.example/Id/mrn}}\nagreements:"
@@ -158,11 +157,34 @@ func TestASystemIsToldInHL7OfWhatChanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var messages []string
+	for e, err := range n.Audit.By(t.Context(), "told", 0, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		did, err := e.Summary()
+		if err != nil || did.Kind != audit.Notified || did.NHSNumber.Digits() != "9990000107" || !slices.Equal(did.Said("told in HL7 v2"), []string{"ADT^A31"}) {
+			t.Errorf("recorded is %+v (%v)", did, err)
+		}
+		messages = append(messages, did.Said("message")...)
+	}
+	if len(messages) != 2 || messages[0] != messages[1] || messages[0] == "" {
+		t.Errorf("the messages recorded as sent are %q, want the same twice", messages)
+	}
 	if got, err := n.People.Person(t.Context(), person); err != nil || got.Name.Family != "O'Brien|x" || got.Name.Given[0] != "Zoë" || len(got.Patients) != 1 {
 		t.Errorf("%+v (%v) was told of", got, err)
 	}
 	if st := n.Intake.Stats()["pas"]; st.Accepted != 1 || st.Duplicates != 1 {
 		t.Errorf("sent twice, it was taken so: %+v", st)
+	}
+	if err := n.Audit.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Send(t.Context(), p.With("gender", "female")); !fhir.Is(err, fhir.NoStore) {
+		t.Errorf("what cannot be recorded is told: %v", err)
+	}
+	if st := n.Intake.Stats()["pas"]; st.Accepted != 1 || st.Duplicates != 1 {
+		t.Errorf("what was not recorded was sent: %+v", st)
 	}
 	if err := s.Send(t.Context(), fhir.New("Patient", "p2", fhir.M{})); !fhir.Is(err, fhir.Required) {
 		t.Errorf("a patient without a number: %v", err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/cors"
 
+	"tombolo/access"
 	"tombolo/access/launch"
 	"tombolo/access/oauth"
 	"tombolo/access/provider"
@@ -60,6 +61,7 @@ func (n *Node) secretAt(place string) (string, error) {
 func (n *Node) authorisation(mux *http.ServeMux, s *oauth.Server, pages http.Handler) {
 	mux.Handle("/oauth/", crossOrigin(s, s))
 	mux.Handle(oauth.PathConsent, pages)
+	mux.Handle("GET "+oauth.PathAuthorize, crossOrigin(s, pages)) // whose refusals people read
 	for _, path := range []string{"/.well-known/openid-configuration", "/.well-known/smart-configuration", "/fhir/.well-known/smart-configuration"} {
 		mux.Handle("GET "+path, crossOrigin(s, s))
 	}
@@ -73,11 +75,18 @@ func crossOrigin(s *oauth.Server, next http.Handler) http.Handler {
 
 // asserting makes what signs for this node's users when a neighbour is asked that says who it is; nil for one that does not.
 func (n *Node) asserting(nb region.Neighbour) func(context.Context, connector.Requester) (string, error) {
-	if nb.Issuer == "" {
+	typ, audience := access.AssertionType, nb.Issuer
+	if nb.Kind != region.KindTombolo {
+		if nb.Assertion.As == "" {
+			return nil
+		}
+		typ, audience = "JWT", cmp.Or(nb.Assertion.Audience, nb.Address)
+	}
+	if audience == "" {
 		return nil
 	}
 	return func(ctx context.Context, who connector.Requester) (string, error) {
-		return n.Access.Assert(ctx, nb.Issuer, who.UserID, map[string]any{"subject_name": who.UserName, "subject_role": who.Role, "subject_organization": who.OrgName,
+		return n.Access.Assert(ctx, typ, audience, who.UserID, map[string]any{"subject_name": who.UserName, "subject_role": who.Role, "subject_organization": who.OrgName,
 			"subject_organization_id": who.OrganisationODS, "purpose_of_use": who.Purpose, "home_community_id": n.c.Region.ID}, who.Activities)
 	}
 }

@@ -31,7 +31,7 @@ identity:
       client: north
       launch_scope: in-context-launch
       claims: {user: sub, name: name, role: role, organisation: ods}
-      roles: {R8000: paramedic}
+      roles: {R8000: paramedic, R5000: operator}
     - {id: other, name: Another, issuer: "%s", client: north, claims: {user: sub, role: role, organisation: ods}, roles: {R8000: paramedic}}
 `
 
@@ -102,6 +102,17 @@ func TestAPointerIsFollowedInContext(t *testing.T) {
 	if resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != "/record/"+personOf(t, n, ann) || len(resp.Cookies()) == 0 {
 		t.Fatalf("followed: %d to %s", resp.StatusCode, resp.Header.Get("Location"))
 	}
+	// The session opens that one record: there is no way to look for another.
+	open, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+n.Addr()+"/record", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open.AddCookie(resp.Cookies()[0])
+	if led, err := (&http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(open); err != nil || led.Header.Get("Location") != "/record/"+personOf(t, n, ann) {
+		t.Errorf("somebody else can be looked for: %v %v", led, err)
+	} else {
+		_ = led.Body.Close()
+	}
 	if resp, _ := follow("POST", at, url.Values{"token": {token(map[string]any{"aud": issuer}).Sign(t)}}); resp.StatusCode != http.StatusSeeOther {
 		t.Errorf("made for this node: %d", resp.StatusCode)
 	}
@@ -109,7 +120,7 @@ func TestAPointerIsFollowedInContext(t *testing.T) {
 	bad := map[string]string{"used before": raw, "without the scope": token(map[string]any{"scope": "openid profile"}).Sign(t), "a scope that begins so": token(map[string]any{"scope": "in-context-launch-not"}).Sign(t),
 		"for another pointer": token(map[string]any{"aud": issuer + "/launch/nrl/another"}).Sign(t), "for another node": token(map[string]any{"aud": "https://elsewhere.example"}).Sign(t),
 		"expired": token(map[string]any{"iat": past.Unix(), "exp": past.Add(time.Minute).Unix()}).Sign(t), "for a day": token(map[string]any{"exp": time.Now().Add(24 * time.Hour).Unix()}).Sign(t),
-		"without an id": token(map[string]any{"jti": ""}).Sign(t), "a role that is none here": token(map[string]any{"role": "R9999"}).Sign(t), "an organisation that is none here": token(map[string]any{"ods": "ZZ9"}).Sign(t),
+		"without an id": token(map[string]any{"jti": ""}).Sign(t), "a role that opens no records": token(map[string]any{"role": "R5000"}).Sign(t), "a role that is none here": token(map[string]any{"role": "R9999"}).Sign(t), "an organisation that is none here": token(map[string]any{"ods": "ZZ9"}).Sign(t),
 		"by a provider that launches nobody": func() string { g := token(map[string]any{"iss": other}); g.Key = others; return g.Sign(t) }(), "nothing": ""}
 	for _, f := range tokentest.Forged(token(nil)) {
 		bad["forged: "+f.Name] = f.Raw
@@ -133,6 +144,9 @@ func TestAPointerIsFollowedInContext(t *testing.T) {
 		"in the address": func() (*http.Response, string) { return follow("POST", at+"?token="+token(nil).Sign(t), nil) },
 		"with something else beside": func() (*http.Response, string) {
 			return follow("POST", at, url.Values{"token": {token(nil).Sign(t)}, "next": {"/find"}})
+		},
+		"with something in the address": func() (*http.Response, string) {
+			return follow("POST", at+"?next=/find", url.Values{"token": {token(nil).Sign(t)}})
 		},
 		"twice": func() (*http.Response, string) {
 			return follow("POST", at, url.Values{"token": {token(nil).Sign(t), "x"}})

@@ -331,6 +331,29 @@ func (x *registered) person(ctx context.Context, nhs string) (*mpi.Person, []str
 	return p, numbers, nil
 }
 
+// pointed are the pointers that are registered here about somebody, under any of their numbers.
+func (n *Node) pointed(ctx context.Context, p *mpi.Person) ([]*fhir.Resource, error) {
+	var numbers []string
+	for _, number := range append([]string{p.NHSNumber}, p.Superseded...) {
+		if number != "" {
+			numbers = append(numbers, number)
+		}
+	}
+	kept, err := n.Registry.Of(ctx, numbers...)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*fhir.Resource, 0, len(kept))
+	for _, k := range kept {
+		p, err := read(k)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p.Resource)
+	}
+	return out, nil
+}
+
 // A told pointer is one that is registered here, with the labels that it bears.
 type told struct {
 	locator.Registered
@@ -374,7 +397,7 @@ func (n *Node) pointers(ctx context.Context, person *mpi.Person, numbers ...stri
 func (x *registered) teller(ctx context.Context, by nrlface.Caller, person *mpi.Person) (func(told) bool, error) {
 	agreed, _, data := x.n.agreed.InForce()
 	f := policy.Facts{Subject: by.Session.Subject(), Purpose: policy.DirectCare, Relationships: []policy.Relationship{policy.SelfClaimed},
-		Agreements: agreed.Agreements, Data: data, Channel: policy.Machine, At: x.n.c.Now()}
+		Agreements: agreed.Agreements, Believed: policy.BelievedBy(agreed), Data: data, Channel: policy.Machine, At: x.n.c.Now()}
 	f.Subject.Organisation, f.Subject.Above = by.Organisation, agreed.Above(by.Organisation)
 	if person != nil {
 		var err error

@@ -65,8 +65,7 @@ type Config struct {
 	// Beside are further pages by pattern, such as the demo's switchboard.
 	Beside map[string]http.Handler
 
-	even    time.Duration                             // how refusals are spaced; 0: evenly. For tests that ask thousands of questions
-	outward func(http.RoundTripper) http.RoundTripper // sees what is asked of others; nil: nobody does. For tests
+	even time.Duration // how refusals are spaced; 0: evenly. For tests that ask thousands of questions
 }
 
 // evenly is how long a refusal takes, or twice as long …: more than what is done for one takes on any machine that is fit for its work.
@@ -122,6 +121,7 @@ type Node struct {
 
 	background sync.WaitGroup
 	stop       context.CancelFunc
+	watch      Watch // nil: nobody watches
 }
 
 // New makes a node: it opens the data folder, and takes the HTTP address so that a taken one is noticed now.
@@ -136,6 +136,9 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 		}
 	}()
 
+	n.watched()
+	c = n.c
+
 	// What is kept.
 	engine, err := openEngine(ctx, c)
 	if err != nil {
@@ -146,6 +149,9 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}
 	if n.Audit, err = audit.Open(ctx, engine, audit.Options{Now: c.Now, Node: c.Region.ID}); err != nil {
 		return n, err
+	}
+	if n.watch != nil {
+		n.watch.Open(n.store, n.Audit)
 	}
 	if n.stamper, err = n.stampKey(ctx); err != nil {
 		return n, err
@@ -190,7 +196,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 		return n, err
 	}
 	n.Gather = gather.New(gather.Options{Region: c.Region, Agreed: n.agreed, OptOuts: standing.Register{File: n.optOuts, Now: c.Now}, People: n.People, Standing: n.Standing, Kept: n.store, Audit: n.Audit,
-		Askers: askers, Stamper: n.stamper, Learn: n.learn, Saw: n.saw, Heard: n.heard, Probed: n.ledger.All, Even: cmp.Or(c.even, evenly), Now: c.Now, Logger: c.Logger})
+		Askers: askers, Stamper: n.stamper, Learn: n.learn, Saw: n.saw, Heard: n.heard, Probed: n.ledger.All, Pointed: n.pointed, Even: cmp.Or(c.even, evenly), Now: c.Now, Logger: c.Logger})
 
 	n.probes(askers)
 	n.Bulk = bulk.New(bulk.Options{Store: n.store, Gather: n.Gather, Intake: n.Intake, Await: n.Await, Node: n.name, Now: c.Now, Logger: c.Logger})
@@ -211,7 +217,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 
 	// The faces.
 	if n.Access, err = access.New(access.Options{Region: c.Region, Store: n.store, Audit: n.Audit, Issuer: n.issuer, Demo: c.Demo, Dev: c.Dev,
-		Secure: c.TLS.Cert != "" || strings.HasPrefix(n.issuer(), "https://"), Path: n.path, HTTP: n.client(), Now: c.Now}); err != nil {
+		Secure: c.TLS.Cert != "" || strings.HasPrefix(n.issuer(), "https://"), Path: n.path, HTTP: n.client(), Reach: func(nb region.Neighbour) (*http.Client, error) { return n.asking(nb.TLS) }, Now: c.Now, Here: n.stamper.ID(c.Region.ID, "node", "")}); err != nil {
 		return n, err
 	}
 	n.keepers = append(n.keepers, n.sweeper(), keeper{forgetEvery, "forget sources' earlier answers", inTurn(n.lease("last-good"), func(ctx context.Context) error {
@@ -411,6 +417,9 @@ func (n *Node) Close() error {
 	var errs []error
 	for _, c := range n.closers {
 		errs = append(errs, c())
+	}
+	if n.watch != nil {
+		n.watch.Close()
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())

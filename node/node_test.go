@@ -44,7 +44,6 @@ func config(t *testing.T, data string) node.Config {
 // start makes a node and has it follow its log; stop undoes it.
 func start(t *testing.T, c node.Config) (n *node.Node, stop func()) {
 	t.Helper()
-	lookout := node.LookOut(t, &c)
 	n, err := node.New(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +55,6 @@ func start(t *testing.T, c node.Config) (n *node.Node, stop func()) {
 		if !stopped {
 			stopped = true
 			cancel()
-			lookout.Look(n)
 			if err := n.Close(); err != nil {
 				t.Error(err)
 			}
@@ -140,7 +138,7 @@ const admission = "MSH|^~\\&|PAS|RX1|T|N|20260301101500||ADT^A01|M1|P|2.4\rEVN|A
 
 func TestWhatWasTakenInIsThereAfterARestart(t *testing.T) {
 	data := t.TempDir()
-	file := filepath.Join(data, "a.hl7")
+	file := filepath.Join(t.TempDir(), "a.hl7")
 	if err := os.WriteFile(file, []byte(admission), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +182,7 @@ func TestHealthReadinessAndMetricsTellNothingOfPeople(t *testing.T) {
 	c := config(t, t.TempDir())
 	c.Listen, c.Dev = "127.0.0.1:0", "dev"
 	n := run(t, c)
-	file := filepath.Join(c.Data, "a.hl7")
+	file := filepath.Join(t.TempDir(), "a.hl7")
 	_ = os.WriteFile(file, []byte(admission), 0o600)
 	for i := range 2 { // the followers must be up for the import to end
 		files, _, _ := node.Files([]string{file})

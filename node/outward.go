@@ -102,7 +102,7 @@ func (a registeredAsker) Ask(ctx context.Context, q connector.Question) (*connec
 	agreed, _, data := a.n.agreed.InForce()
 	purpose, _ := policy.ParsePurpose(q.Requester.Purpose)
 	f := policy.Facts{Subject: policy.Subject{Role: policy.Role(q.Requester.Role), Organisation: q.Requester.OrganisationODS, Above: agreed.Above(q.Requester.OrganisationODS)},
-		Purpose: purpose, Relationships: []policy.Relationship{policy.SelfClaimed, policy.KnownHere, policy.Self}, Agreements: agreed.Agreements, Data: data, At: a.n.c.Now()}
+		Purpose: purpose, Relationships: []policy.Relationship{policy.SelfClaimed, policy.KnownHere, policy.Self}, Agreements: agreed.Agreements, Believed: policy.BelievedBy(agreed), Data: data, At: a.n.c.Now()}
 	if person != nil {
 		if f.Person, err = a.n.stands(ctx, person); err != nil {
 			return nil, err

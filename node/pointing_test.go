@@ -252,3 +252,86 @@ func TestAPointerToWhatIsWithheldIsToldToNobody(t *testing.T) {
 		t.Errorf("with it:\n%s\nwithout:\n%s", body, after)
 	}
 }
+
+// A label that stands on the pointer alone counts for what it leads to: whoever may not see the one sees neither, nor what belongs to it, in the record, by its id, and upward; whether
+// the pointer is registered here or at a national locator.
+func TestALabelOnAPointerIsOneOnWhatItLeadsTo(t *testing.T) {
+	for what, register := range map[string]func(t *testing.T, d *sealed){
+		"registered here": func(t *testing.T, d *sealed) {
+			status, _, body := d.ask(t, nrlAsk{as: "mh.example", side: "producer", method: "POST", path: "/DocumentReference", ods: "Y05868", body: pointerBody(t, fhir.M{
+				"subject.identifier.value": sealedNumber, "content.0.attachment.url": "ssp://dms.rx1.example/plain", "securityLabel": []fhir.CodeableConcept{fhir.Code(fhir.SystemConfidentiality, "R", "restricted")}})})
+			if status != 201 {
+				t.Fatal(body)
+			}
+		},
+		"registered nationally": func(t *testing.T, d *sealed) {
+			f := nrl.Form{Custodian: "RAX", URL: "https://docs.rax.example/again", Mechanism: nrl.Direct, Setting: fhir.Coding{System: fhir.SystemSNOMED, Code: "788002001", Display: "Adult mental health service"}}
+			f.Type, _ = nrl.TypeNamed("736253002")
+			d.national.Register(nrl.Pointer{Resource: f.Make(sealedNumber, "x").With("id", "RAX-again").With("masterIdentifier", fhir.Identifier{System: "https://rx1.example/plan", Value: "plain"}).
+				With("securityLabel", []fhir.CodeableConcept{fhir.Code(fhir.SystemConfidentiality, "R", "restricted")})})
+			time.Sleep(150 * time.Millisecond) // what the locator answered is believed for a while
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			d := openSealed(t, "restrict")
+			of := fhir.Reference{Reference: "Patient/p1"}
+			deliver(t, d.n, "2", "p1", patientP("p1", sealedNumber, "Taylor", nil), fhir.New("Condition", "of-the-visit", fhir.M{"subject": of, "code": fhir.Code(fhir.SystemSNOMED, "37796009", ""), "evidence": []fhir.M{{"detail": []fhir.M{{"reference": "DocumentReference/plain"}}}}}))
+			see := func(user string) (out []string, refs map[string]fhir.Ref) {
+				s, err := d.n.Access.As(user)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rec, err := d.n.Gather.Record(t.Context(), s, personOf(t, d.n, sealedNumber), gather.Ask{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				refs = map[string]fhir.Ref{}
+				for _, sec := range rec.Sections {
+					for _, e := range sec.Entries {
+						for _, m := range e.Members {
+							if _, at, ok := strings.Cut(m.Resource.Text("content.attachment.url"), "https://dms.rx1.example/"); ok {
+								out, refs[at] = append(out, at), m.Resource.Ref()
+							} else if m.Resource.Type() == "Condition" {
+								out = append(out, "problem")
+							}
+						}
+					}
+				}
+				slices.Sort(out)
+				return out, refs
+			}
+			before, refs := see("worker")
+			if !slices.Equal(before, []string{"plain", "problem"}) {
+				t.Fatalf("who is no clinician sees %v", before)
+			}
+			eventually(t, "the plan is pointed to upward", func() bool {
+				return slices.ContainsFunc(d.national.Pointers(sealedNumber), func(p nrl.Pointer) bool {
+					return p.Custodian() == "QSV" && p.Text("type.coding.code") == "736253002"
+				})
+			})
+			register(t, d)
+			if after, _ := see("worker"); len(after) != 0 {
+				t.Errorf("who is no clinician sees %v", after)
+			}
+			if after, _ := see("medic"); !slices.Equal(after, []string{"plain", "problem", "secret"}) {
+				t.Errorf("a clinician sees %v", after)
+			}
+			if what == "registered nationally" {
+				return
+			}
+			s, err := d.n.Access.As("worker")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := d.n.Gather.Read(t.Context(), s, refs["plain"]); !fhir.Is(err, fhir.NotFound) {
+				t.Errorf("by its id: %v", err)
+			}
+			deliver(t, d.n, "3", "p1", patientP("p1", sealedNumber, "Taylor", nil), fhir.New("Condition", "later", fhir.M{"subject": of, "code": fhir.Code(fhir.SystemSNOMED, "37796009", "")}))
+			eventually(t, "nothing upward points to the plan", func() bool {
+				return !slices.ContainsFunc(d.national.Pointers(sealedNumber), func(p nrl.Pointer) bool {
+					return p.Custodian() == "QSV" && p.Text("type.coding.code") == "736253002"
+				})
+			})
+		})
+	}
+}

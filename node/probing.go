@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -239,7 +240,21 @@ func (n *Node) heard(source string) time.Time { return n.Intake.Heard(source) }
 
 // Scope is what was found of each source, for operators.
 func (n *Node) Scope(context.Context, *access.Session) ([]*probe.Result, error) {
-	return n.probed(nil), nil
+	all := n.probed(nil)
+	targets := probe.Targets(n.c.Region)
+	total := cmp.Or(n.c.Region.Gathering.Deadline, gather.TotalDeadline)
+	for i, r := range all {
+		if r.At.IsZero() {
+			continue
+		}
+		c := *r // the ledger's own must not be changed
+		c.Until = c.At.Add(cmp.Or(n.c.Region.Probing.Holds, region.DefaultHolds))
+		if t := slices.IndexFunc(targets, func(t probe.Target) bool { return t.ID == c.Source }); t >= 0 {
+			c.Deadline = min(targets[t].Deadline, total)
+		}
+		all[i] = &c
+	}
+	return all, nil
 }
 
 // ProbeNow has a source probed in the background, or all with "".

@@ -160,8 +160,12 @@ func (n *Node) wanting(to publishing) func(context.Context, string) ([]locator.W
 func (n *Node) shared(ctx context.Context, to publishing, p *mpi.Person) (held map[dataset.Heading]bool, types map[string]bool, err error) {
 	agreed, _, data := n.agreed.InForce()
 	f := policy.Facts{Subject: policy.Subject{Role: policy.Neighbour, Organisation: to.Organisation, Above: agreed.Above(to.Organisation)}, Purpose: policy.DirectCare,
-		Relationships: []policy.Relationship{policy.SelfClaimed, policy.KnownHere}, Agreements: agreed.Agreements, Data: data, Channel: policy.Between, At: n.c.Now()}
+		Relationships: []policy.Relationship{policy.SelfClaimed, policy.KnownHere}, Agreements: agreed.Agreements, Believed: policy.BelievedBy(agreed), Data: data, Channel: policy.Between, At: n.c.Now()}
 	if f.Person, err = n.stands(ctx, p); err != nil {
+		return nil, nil, err
+	}
+	lead, err := n.Gather.Lead(ctx, p)
+	if err != nil {
 		return nil, nil, err
 	}
 	held, types = map[dataset.Heading]bool{}, map[string]bool{}
@@ -178,7 +182,7 @@ func (n *Node) shared(ctx context.Context, to publishing, p *mpi.Person) (held m
 			continue
 		}
 		f.Source = policy.SourceOf(sys, agreed)
-		open, err := n.openly(ctx, f, ids)
+		open, err := n.openly(ctx, f, ids, lead)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -217,7 +221,7 @@ type open struct {
 
 // openly decides on each entry that a source has sent: what bears a label is not pointed to, by itself or for what it belongs to, and nor is what the person does not
 // want known.
-func (n *Node) openly(ctx context.Context, f policy.Facts, ids []string) (open, error) {
+func (n *Node) openly(ctx context.Context, f policy.Facts, ids []string, lead *policy.Trail) (open, error) {
 	out := open{kept: map[dataset.Heading]bool{}, refs: map[fhir.Ref]bool{}}
 	filters := map[dataset.Heading]*policy.Filter{}
 	filter := func(h dataset.Heading) *policy.Filter {
@@ -245,7 +249,7 @@ func (n *Node) openly(ctx context.Context, f policy.Facts, ids []string) (open, 
 		}
 	}
 	_, sensitive, _ := n.agreed.InForce()
-	labels := sensitive.Labels(all)
+	labels := sensitive.LabelsLed(all, lead, f.Source.Organisation)
 	if f.Source.Divided() {
 		for i, u := range policy.UnitsOf(all, n.ofSource(ctx, f.Source.System)) {
 			made[all[i].Ref()] = u

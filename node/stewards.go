@@ -169,6 +169,9 @@ func (n *Node) Tell(ctx context.Context, s *access.Session, a, b, word, reason s
 		}
 		i := slices.IndexFunc(was, func(w mpi.Saying) bool { return w.A == say.A && w.B == say.B })
 		if i < 0 {
+			if done, err := n.People.TookBack(ctx, say); err != nil || done { // the answer to it was lost
+				return err
+			}
 			return fhir.Errorf(fhir.Conflict, "that has been taken back already")
 		}
 		say.Same = was[i].Same

@@ -75,6 +75,9 @@ func TestAStewardSettlesWhoIsWhoAndIsAudited(t *testing.T) {
 	if other, _ := n.People.PersonOf(ctx, pair.B.Patient); other == one {
 		t.Error("taken back, they are still one person")
 	}
+	if err := n.Tell(ctx, steward, pair.A.Patient, pair.B.Patient, web.Withdrawn, "it was her sister"); err != nil {
+		t.Errorf("who heard no answer takes it back again: %v", err)
+	}
 	if err := n.Tell(ctx, steward, pair.A.Patient, pair.B.Patient, web.Withdrawn, "again"); !fhir.Is(err, fhir.Conflict) {
 		t.Errorf("taken back twice: %v", err)
 	}

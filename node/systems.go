@@ -17,6 +17,7 @@ import (
 	"tombolo/api/gpconnect"
 	"tombolo/api/gpconnect/gathered"
 	"tombolo/audit"
+	"tombolo/connector"
 	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/gather"
@@ -36,10 +37,10 @@ func (n *Node) listen(flag, addr string, h http.Handler, keys *pki.Keyring) (ser
 	if err != nil {
 		return served{}, fmt.Errorf("listen on %s: %w; is another program there? Choose another with --%s", addr, err, flag)
 	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+	s := &http.Server{Handler: connector.Contained(n.c.Logger, n.answers(h)), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(n.c.Logger.Handler(), slog.LevelWarn)}
 	if keys != nil {
-		s.TLSConfig = keys.Server("h2", "http/1.1")
+		l, s.TLSConfig = pki.Lingering(l), keys.Server("h2", "http/1.1")
 	}
 	return served{l, s}, nil
 }
@@ -99,6 +100,9 @@ func (n *Node) systemsHandler(keys *pki.Keyring) (http.Handler, error) {
 	mux.Handle("/fhir/", n.proven(n.fhirAPI()))
 	mux.Handle("/identity/", n.proven(n.fhirAPI()))
 	mux.Handle("/directory/", n.proven(n.fhirAPI()))
+	if n.heads != nil { // a neighbour that is asked here is witnessed here
+		mux.Handle("/audit/", n.proven(n.heads))
+	}
 	if err := n.locatorFaces(mux); err != nil {
 		return nil, err
 	}
@@ -130,10 +134,10 @@ func (n *Node) stillBelieved(keys *pki.Keyring, next http.Handler) http.Handler 
 	})
 }
 
-// proven lets a request pass whose certificate is a system's.
+// proven lets a request pass whose certificate is a system's or a neighbour's.
 func (n *Node) proven(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := n.Access.System(r); err != nil {
+		if err := n.Access.Proven(r); err != nil {
 			n.turnedAway(r, "", err)
 			refuse(w, err)
 			return

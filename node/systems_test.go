@@ -70,7 +70,6 @@ func regionOf(t *testing.T, text string, args ...any) *region.Region {
 
 func run(t *testing.T, c node.Config) *node.Node {
 	t.Helper()
-	lookout := node.LookOut(t, &c)
 	n, err := node.New(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +77,7 @@ func run(t *testing.T, c node.Config) *node.Node {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done; lookout.Look(n); _ = n.Close() })
+	t.Cleanup(func() { cancel(); <-done; _ = n.Close() })
 	return n
 }
 

@@ -75,7 +75,6 @@ func (n *Node) trust() error {
 		return err
 	}
 	n.heads = audit.Handler(n.Audit, key)
-	witness := &audit.Witness{Dir: filepath.Join(n.c.Data, "witness"), HTTP: n.client()}
 	n.keepers = append(n.keepers,
 		keeper{publishEvery, "publish the audit log's head", func(ctx context.Context) error { return n.Audit.Publish(ctx, key, n.HeadsFile()) }},
 		keeper{forgetEvery, "drop what was shown beyond its retention", inTurn(n.lease("forget"), func(ctx context.Context) error {
@@ -84,6 +83,11 @@ func (n *Node) trust() error {
 		})})
 	for _, nb := range n.c.Region.Neighbours {
 		told := ""
+		client, err := n.asking(nb.TLS)
+		if err != nil {
+			return fmt.Errorf("neighbour %s: tls: %w", nb.ID, err)
+		}
+		witness := &audit.Witness{Dir: filepath.Join(n.c.Data, "witness"), HTTP: client}
 		n.keepers = append(n.keepers, keeper{witnessEvery, "keep the audit head of " + nb.ID, func(ctx context.Context) error {
 			err := witness.Look(ctx, nb.ID, nb.Address)
 			if errors.Is(err, audit.ErrRewritten) && told != err.Error() && n.tellOfRewriting(ctx, nb.ID, err) {
@@ -136,7 +140,11 @@ func (n *Node) feed() (*feed, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.To = &audit.Syslog{Address: address, Node: n.c.Region.ID, TLS: keys.Client}
+		to := &audit.Syslog{Address: address, Node: n.c.Region.ID, TLS: keys.Client}
+		if n.watch != nil {
+			to.Saw = n.watch.Audited
+		}
+		f.To = to
 	} else {
 		c, err := n.asking(a.TLS)
 		if err != nil {

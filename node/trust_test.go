@@ -69,7 +69,11 @@ func TestTheAuditLogReachesItsRepository(t *testing.T) {
 			c.Listen, c.Dev, c.Folder = "127.0.0.1:0", "dev", dir
 			c.Secret = func(string) string { return "secret" }
 			c.Region.Audit = region.Audit{Feed: to.feed, Token: to.token, TLS: region.TLS{Certificate: "node.pem", Key: "node.key", CA: "ca.pem"}}
+			seen := make(chan string, 8)
+			was := node.Watched
+			node.Watched = func(c node.Config) node.Watch { return overSyslog{was(c), seen} }
 			n, err := node.New(t.Context(), c)
+			node.Watched = was
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,9 +89,23 @@ func TestTheAuditLogReachesItsRepository(t *testing.T) {
 						t.Errorf("%q is not in %s", want, m)
 					}
 				}
+				if name == "syslog" && !strings.Contains(m, <-seen) {
+					t.Error("the lookout saw something else than was sent")
+				}
 			case <-time.After(30 * time.Second):
 				t.Error("nothing arrived")
 			}
 		})
 	}
+}
+
+// overSyslog gives what the lookout sees of what is sent by syslog.
+type overSyslog struct {
+	node.Watch
+	seen chan<- string
+}
+
+func (o overSyslog) Audited(message []byte) {
+	o.Watch.Audited(message)
+	o.seen <- string(message)
 }

@@ -8,22 +8,26 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"tombolo/connector"
 	"tombolo/fhir"
 	"tombolo/locator"
 	"tombolo/store"
 )
 
-// An Upkeep is something to be done to a store as a whole: the tombolo store commands.
+// An Upkeep is something to be done to a store as a whole, or asked of a node: by commands, beside what it does for others.
 type Upkeep struct {
-	Do    string    `json:"do"`            // verify, reindex, stats, pointers, backup or restore; of a node that runs, probe
-	Dir   string    `json:"dir,omitempty"` // of a backup
-	Probe *ProbeAsk `json:"probe,omitempty"`
+	Do      string      `json:"do"`            // verify, reindex, stats, pointers, backup or restore; of a whole node, probe, explain or audit
+	Dir     string      `json:"dir,omitempty"` // of a backup
+	Probe   *ProbeAsk   `json:"probe,omitempty"`
+	Explain *ExplainAsk `json:"explain,omitempty"`
+	Audit   *AuditAsk   `json:"audit,omitempty"`
 }
 
 // Kept says what came of an Upkeep.
@@ -36,6 +40,14 @@ type Kept struct {
 // Maintain does a piece of upkeep. The embedded store belongs to one process: if a node runs on it, that node is asked to do it, over the socket
 // in its data folder, while it goes on working. A restore is for a place where there is no store yet.
 func Maintain(ctx context.Context, c Config, u Upkeep, tell func(store.Progress)) (Kept, error) {
+	if err := there(c); err != nil && u.Do != "restore" { // before a folder is made
+		return Kept{}, err
+	}
+	if u.Do == "restore" {
+		if _, err := readManifest(u.Dir); err != nil { // before a folder is made, too
+			return Kept{}, err
+		}
+	}
 	if err := c.check(); err != nil {
 		return Kept{}, err
 	}
@@ -46,9 +58,6 @@ func Maintain(ctx context.Context, c Config, u Upkeep, tell func(store.Progress)
 		if k, err := askNode(ctx, c.Data, u, tell); !errors.Is(err, errNoNode) {
 			return k, err
 		}
-		if _, err := os.Stat(filepath.Join(c.Data, "store")); err != nil {
-			return Kept{}, fmt.Errorf("there is no store in %s: give the --data that serve runs with", c.Data)
-		}
 	}
 	db, err := OpenStore(ctx, c)
 	if err != nil {
@@ -56,6 +65,21 @@ func Maintain(ctx context.Context, c Config, u Upkeep, tell func(store.Progress)
 	}
 	k, err := maintain(ctx, c, db, u, tell)
 	return k, errors.Join(err, db.Close())
+}
+
+// there says whether there is a data folder where one is named, with a store in it where the store is to be there.
+func there(c Config) error {
+	if c.Data == "" {
+		return nil
+	}
+	text, folder := "there is no store in %s: give the --data that serve runs with", filepath.Join(c.Data, "store")
+	if c.Store != "" { // its keys and signed heads lie there, and a backup without them is not whole
+		text, folder = "there is no data folder %s: give the --data that serve runs with", c.Data
+	}
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		return fmt.Errorf(text, c.Data)
+	}
+	return nil
 }
 
 // OpenStore opens the store that a configuration names, and nothing else of a node.
@@ -123,6 +147,9 @@ const socketName = "upkeep.sock"
 
 // longestSocket is what fits into a socket's address.
 const longestSocket = 103
+
+// mostAsked bounds what is asked: the heads that others kept of an audit log may go with it.
+const mostAsked = 64 << 20
 
 var errNoNode = errors.New("no node runs here")
 
@@ -201,7 +228,7 @@ func (n *Node) serveUpkeep(ctx context.Context) {
 		n.c.Logger.Warn("tombolo store commands cannot ask this node; stop it to run them", "error", err)
 		return
 	}
-	s := &http.Server{Handler: http.HandlerFunc(n.upkeep), BaseContext: func(net.Listener) context.Context { return ctx }}
+	s := &http.Server{Handler: connector.Contained(n.c.Logger, n.kept(http.HandlerFunc(n.upkeep))), ErrorLog: slog.NewLogLogger(n.c.Logger.Handler(), slog.LevelWarn), BaseContext: func(net.Listener) context.Context { return ctx }}
 	n.background.Go(func() { _ = s.Serve(l) })
 	n.background.Go(func() { <-ctx.Done(); _ = s.Close() })
 }
@@ -209,7 +236,7 @@ func (n *Node) serveUpkeep(ctx context.Context) {
 // upkeep does one piece and streams how far it has come.
 func (n *Node) upkeep(w http.ResponseWriter, r *http.Request) {
 	var u Upkeep
-	if err := json.NewDecoder(io.LimitReader(r.Body, 1<<16)).Decode(&u); err != nil {
+	if err := json.NewDecoder(io.LimitReader(r.Body, mostAsked)).Decode(&u); err != nil {
 		http.Error(w, "not understood", http.StatusBadRequest)
 		return
 	}
@@ -230,8 +257,13 @@ func (n *Node) upkeep(w http.ResponseWriter, r *http.Request) {
 
 // does does what is asked of a node that runs.
 func (n *Node) does(ctx context.Context, u Upkeep, tell func(store.Progress)) (Kept, error) {
-	if u.Do == "probe" && u.Probe != nil {
+	switch {
+	case u.Do == "probe" && u.Probe != nil:
 		return n.probeKept(ctx, *u.Probe)
+	case u.Do == "explain" && u.Explain != nil:
+		return n.explainKept(ctx, *u.Explain)
+	case u.Do == "audit" && u.Audit != nil:
+		return n.auditKept(ctx, *u.Audit)
 	}
 	return maintain(ctx, n.c, n.store, u, tell)
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -22,6 +21,7 @@ import (
 	"tombolo/node"
 	"tombolo/pki"
 	"tombolo/pki/pkitest"
+	"tombolo/sim"
 	"tombolo/sim/national"
 )
 
@@ -70,12 +70,11 @@ func TestNobodysWhereaboutsAreLeftAfterTheyAreRestricted(t *testing.T) {
 	l := national.New(national.Options{Token: "secret"})
 	server := httptest.NewServer(l)
 	t.Cleanup(server.Close)
-	feed, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, release, err := sim.ReserveAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := feed.Addr().String()
-	_ = feed.Close()
+	t.Cleanup(release)
 	d := &door{ca: pkitest.New(t, t.TempDir(), "authority", time.Now())}
 	own := d.ca.Issue("north.example", nil)
 	n := run(t, node.Config{Region: regionOf(t, whereabouts, addr, server.URL, tokenHash("medic-token")), Data: t.TempDir(), Listen: "127.0.0.1:0", Systems: "127.0.0.1:0", Feeds: true,

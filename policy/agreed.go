@@ -51,6 +51,12 @@ func terms(r *region.Region) []term {
 			add(fmt.Sprintf("user %s (%s): in the workgroups %s", u.Name, u.ID, strings.Join(u.Workgroups, ", ")), "user %s workgroups %v", u.ID, u.Workgroups)
 		}
 	}
+	for _, id := range r.Policy.Proxies {
+		add(fmt.Sprintf("believed on who acts for a person: %s", say("system", id)), "proxies %s", id)
+	}
+	for _, id := range r.Policy.Permissions {
+		add(fmt.Sprintf("believed on what a person permits of what others hold: %s", say("system", id)), "permissions %s", id)
+	}
 	ways := map[string]string{"restrict": "for clinicians only", "withhold": "for nobody", "show": "for everybody, as anything else is"}
 	for _, set := range region.SensitiveSets {
 		if way := r.Policy.Sensitive[set]; way != "" {

@@ -11,8 +11,21 @@ import (
 // A Choice is what a person has said about who may see what: one Consent, as policy reads it.
 // FHIR R4 consent.html; IHE PCF 3:5.8 basic, intermediate and advanced.
 type Choice struct {
-	ID   string
-	Root Provision
+	ID      string
+	Source  string // the system that told of it
+	Root    Provision
+	ByOther bool      // somebody else made it for the person
+	Made    time.Time // zero: not known
+}
+
+// answer is what the choice says. What a guardian permitted for a child is no permission of the grown-up's, nor of a young person's who decides for themselves: it
+// ends on the 16th birthday. An objection stands until it is taken back.
+func (c *Choice) answer(f *Facts) answer {
+	a := c.Root.answer(f, true)
+	if a == permits && c.ByOther && (f.Person.Capable || f.Person.age(f.At) >= AgeEnds && (c.Made.IsZero() || f.Person.age(c.Made) < AgeEnds)) {
+		return nothing
+	}
+	return a
 }
 
 // Choices are all of a person's that are in force or may be.
@@ -28,7 +41,7 @@ type Provision struct {
 	Purposes            []string  // v3-ActReason codes
 	Labels              Labels
 	Headings            []dataset.Heading
-	Types               []string // FHIR resource types
+	Types               []string // FHIR resource types, and "system|code" of kinds of documents
 	Codes               []string // "system|code"
 	Data                []Datum
 	Exceptions          []Provision
@@ -79,17 +92,20 @@ func fits(b bool) fit {
 	return no
 }
 
-// says is what all of a person's choices together say. A denial outweighs a permission; a permission outweighs being confined to another.
+// says is what all of a person's choices together say. A denial outweighs a permission; a permission outweighs being confined to another, as far as the word of
+// whoever told of it goes.
 func (cs Choices) says(f *Facts) answer {
 	var seen [depends + 1]bool
 	for i := range cs {
-		seen[cs[i].Root.answer(f, true)] = true
+		seen[cs[i].answer(f)] = true
 	}
 	switch {
 	case seen[denies]:
 		return denies
 	case seen[depends]:
 		return depends
+	case seen[permits] && seen[confines]:
+		return cs.confined(f)
 	case seen[permits]:
 		return permits
 	case seen[confines]:
@@ -185,15 +201,11 @@ func (f *Facts) isFor(codes []string) bool {
 
 // fitsData is whether the provision is about the data.
 func (p *Provision) fitsData(f *Facts) fit {
-	out := yes
-	if len(p.Headings) > 0 {
-		if f.Heading == "" {
-			out = perhaps
-		} else if !slices.Contains(p.Headings, f.Heading) {
-			return no
-		}
+	out := p.fitsClass(f)
+	if out == no {
+		return no
 	}
-	if p.Labels == 0 && len(p.Types)+len(p.Codes)+len(p.Data) == 0 && p.DataFrom.IsZero() && p.DataUntil.IsZero() {
+	if p.Labels == 0 && len(p.Codes)+len(p.Data) == 0 && p.DataFrom.IsZero() && p.DataUntil.IsZero() {
 		return out
 	}
 	if f.Item == nil {
@@ -202,11 +214,23 @@ func (p *Provision) fitsData(f *Facts) fit {
 	return and(out, fits(p.fitsItem(f.Item)))
 }
 
+// fitsClass is whether the data are of one of the headings, types or kinds. FHIR R4 Consent.provision.class
+func (p *Provision) fitsClass(f *Facts) fit {
+	switch {
+	case len(p.Headings)+len(p.Types) == 0, slices.Contains(p.Headings, f.Heading) && f.Heading != "":
+		return yes
+	case len(p.Types) > 0 && f.Item == nil:
+		return perhaps
+	case len(p.Types) > 0 && (slices.Contains(p.Types, f.Item.Type) || slices.ContainsFunc(f.Item.Codes, func(c string) bool { return slices.Contains(p.Types, c) })):
+		return yes
+	case len(p.Headings) > 0 && f.Heading == "":
+		return perhaps
+	}
+	return no
+}
+
 func (p *Provision) fitsItem(it *Item) bool {
 	if p.Labels != 0 && !p.fitsLabels(it.Labels) {
-		return false
-	}
-	if len(p.Types) > 0 && !slices.Contains(p.Types, it.Type) {
 		return false
 	}
 	if len(p.Codes) > 0 && !slices.ContainsFunc(it.Codes, func(c string) bool { return slices.Contains(p.Codes, c) }) {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"tombolo/fhir"
@@ -16,6 +17,9 @@ import (
 //  3. the encounter of a marked entry is marked, and of what happened there the documents, referrals, medicines, results and appointments,
 //     with what hangs on those: their codes may be unknown here, and their text says anything.
 //
+// A product, specimen or device that itself bears a code or label marks what refers to it, by whatever way; being referred to marks none of them, but for a device that
+// somebody was given for what is marked.
+//
 // What gathers many entries (a plan, a list, a summary) is marked for what it holds, encounters among it, and marks nothing in turn. Problems and vaccinations are
 // never marked for having been written down at the same encounter, and an allergy only for its own code or label: hiding a nut allergy is
 // a danger that hides nothing.
@@ -28,6 +32,12 @@ var withEncounter = map[string]bool{"DocumentReference": true, "Composition": tr
 // neverFollowed are the types that everything refers to, and that tell nothing by being referred to.
 var neverFollowed = map[string]bool{"Patient": true, "Practitioner": true, "PractitionerRole": true, "Organization": true, "Location": true,
 	"HealthcareService": true, "RelatedPerson": true, "Device": true, "Group": true, "Medication": true, "Substance": true, "Specimen": true}
+
+// usable are those of them that bear codes which tell of whoever was given one: the prescription of a sensitive medicine is sensitive.
+var usable = map[string]bool{"Medication": true, "Substance": true, "Specimen": true, "Device": true}
+
+// giving are the types by which somebody is given a device that is theirs alone.
+var giving = map[string]bool{"DeviceUseStatement": true, "DeviceRequest": true, "Procedure": true}
 
 // gathers are the types that hold references to many entries, which have nothing in common but that.
 var gathers = map[string]bool{"Composition": true, "List": true, "CarePlan": true, "EpisodeOfCare": true, "CareTeam": true, "Provenance": true, "Goal": true}
@@ -42,10 +52,15 @@ func inherited(l Labels) Labels {
 
 // Labels computes the labels of everything that one source says of one person, in the order given. They are at least what the source says.
 func (s *Sensitivity) Labels(rs []*fhir.Resource) []Labels {
+	return s.labels(rs, func(*fhir.Resource) Labels { return 0 })
+}
+
+// labels is Labels where something else says of an entry that it is sensitive.
+func (s *Sensitivity) labels(rs []*fhir.Resource, besides func(*fhir.Resource) Labels) []Labels {
 	out := make([]Labels, len(rs))
 	var marked []int
 	for i, r := range rs {
-		out[i] = LabelsOf(r) | s.hit(r.Value())
+		out[i] = LabelsOf(r) | s.hit(r.Value()) | besides(r)
 		if inherited(out[i]) != 0 {
 			marked = append(marked, i)
 		}
@@ -78,12 +93,14 @@ type closure struct {
 	links      [][]int // both ways, encounters apart
 	encounters [][]int // of each entry
 	at         map[int][]int
+	uses       map[int][]int // what refers to a product, a specimen or a device
+	given      map[int][]int // the devices that somebody was given by an entry
 	held       map[int][]int // the plans, lists and summaries that name an encounter
 	strong     []Labels      // what each entry has passed on already
 }
 
 func newClosure(rs []*fhir.Resource, labels []Labels) *closure {
-	c := &closure{rs: rs, labels: labels, links: make([][]int, len(rs)), encounters: make([][]int, len(rs)), at: map[int][]int{}, held: map[int][]int{}, strong: make([]Labels, len(rs))}
+	c := &closure{rs: rs, labels: labels, links: make([][]int, len(rs)), encounters: make([][]int, len(rs)), at: map[int][]int{}, uses: map[int][]int{}, given: map[int][]int{}, held: map[int][]int{}, strong: make([]Labels, len(rs))}
 	byRef := make(map[string]int, len(rs))
 	for i, r := range rs {
 		byRef[string(r.Ref())] = i
@@ -91,6 +108,11 @@ func newClosure(rs []*fhir.Resource, labels []Labels) *closure {
 	for i, r := range rs {
 		eachReference(r.Value(), func(ref string) {
 			j, ok := byRef[ref]
+			if ok && i != j && usable[rs[j].Type()] && (!neverFollowed[r.Type()] || usable[r.Type()]) {
+				if c.uses[j] = append(c.uses[j], i); rs[j].Type() == "Device" && giving[r.Type()] {
+					c.given[i] = append(c.given[i], j)
+				}
+			}
 			if !ok || i == j || neverFollowed[fhir.Ref(ref).Type()] || neverFollowed[r.Type()] {
 				return
 			}
@@ -133,6 +155,11 @@ func (c *closure) run(marked []int) {
 	}
 	var ignored []int
 	c.spread(more, &ignored)
+	for i, devices := range c.given { // last, since it leads no further
+		for _, j := range devices {
+			c.labels[j] |= inherited(c.labels[i])
+		}
+	}
 }
 
 // whereabouts are the encounters of an entry; of an encounter, itself.
@@ -157,7 +184,7 @@ func (c *closure) spread(from []int, visited *[]int) {
 		if gathers[c.rs[i].Type()] {
 			continue
 		}
-		for _, j := range c.links[i] {
+		for _, j := range slices.Concat(c.links[i], c.uses[i]) {
 			if l&^c.labels[j] != 0 && c.rs[j].Type() != "AllergyIntolerance" {
 				c.labels[j] |= l
 				queue = append(queue, j)

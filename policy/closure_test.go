@@ -75,7 +75,7 @@ func TestWhatBelongsToSomethingSensitiveIsSensitive(t *testing.T) {
 // Whatever order a source's entries come in, and however often it is computed, the labels are the same, and never fewer than the source's.
 func TestLabelsDoNotDependOnOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		types := []string{"Condition", "Encounter", "MedicationRequest", "DocumentReference", "AllergyIntolerance", "CarePlan", "DiagnosticReport", "Observation", "Appointment"}
+		types := []string{"Condition", "Encounter", "MedicationRequest", "DocumentReference", "AllergyIntolerance", "CarePlan", "DiagnosticReport", "Observation", "Appointment", "Medication", "Device", "DeviceUseStatement"}
 		n := rapid.IntRange(1, 14).Draw(t, "n")
 		refs := make([]string, n)
 		for i := range refs {
@@ -186,5 +186,24 @@ func BenchmarkLabels(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		builtin.Labels(rs)
+	}
+}
+
+// What a product, specimen or device tells of whoever was given it, whoever was given it has told of them; and being used for something sensitive makes none of
+// them sensitive, but for a device that is the person's own.
+func TestWhatASensitiveProductIsUsedForIsSensitive(t *testing.T) {
+	pill, plain := made("Medication/pill", std), made("Medication/paracetamol", "")
+	all := []*fhir.Resource{pill, plain, made("MedicationRequest/a", "", "medicationReference=Medication/pill", "encounter=Encounter/e"), made("Encounter/e", ""),
+		made("MedicationDispense/b", "", "authorizingPrescription=MedicationRequest/a"), made("Observation/o", "", "specimen=Specimen/s"), made("Specimen/s", std),
+		made("MedicationRequest/kit", "", "medicationReference=Medication/kit"), made("Medication/kit", "", "ingredient=Substance/x"), made("Substance/x", std),
+		made("Condition/c", std), made("DeviceUseStatement/u", "", "device=Device/coil", "reasonReference=Condition/c"), made("Device/coil", ""),
+		made("MedicationRequest/for-c", "", "medicationReference=Medication/paracetamol", "reasonReference=Condition/c"),
+		made("MedicationRequest/headache", "", "medicationReference=Medication/paracetamol"), made("AllergyIntolerance/nuts", "", "extension=Medication/pill"),
+		made("Observation/pulse", "", "device=Device/monitor"), made("Device/monitor", ""), made("Observation/hiv", "86406008", "device=Device/monitor")}
+	open := map[string]bool{"Medication/paracetamol": true, "MedicationRequest/headache": true, "AllergyIntolerance/nuts": true, "Observation/pulse": true, "Device/monitor": true}
+	for i, l := range builtin.Labels(all) {
+		if got := l&RestrictedLabel != 0; got == open[string(all[i].Ref())] {
+			t.Errorf("%s marked: %v", all[i].Ref(), got)
+		}
 	}
 }

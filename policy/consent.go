@@ -29,23 +29,22 @@ const (
 // Standing is what Consents say of a person, before anybody asks.
 type Standing struct {
 	Person
-	// Proxies are those who act for the person, by "system|value" of who they are.
-	Proxies map[string]Proxyhood
+	// Acting are those who are said to act for the person, by "system|value" of who they are. Whose word counts is decided with the rest.
+	Acting map[string][]Proxyhood
 }
 
-// Take reads one Consent into what is known. One that is not active says nothing; one that cannot be read is taken for an objection to
+// Take reads one Consent, of the system that told of it, into what is known. One that is not active says nothing; one that cannot be read is taken for an objection to
 // sharing, since it may have been one: an emergency opens it like any other. FHIR R4 consent.html
-func (s *Standing) Take(r *fhir.Resource) {
+func (s *Standing) Take(source string, r *fhir.Resource) {
 	if r.Type() != "Consent" || r.Text("status") != "active" {
 		return
 	}
-	scope := r.Text("scope.coding.code")
-	if scope != "patient-privacy" && scope != "research" {
+	if scopes := texts(r.Value(), "scope.coding.code"); !slices.Contains(scopes, "patient-privacy") && !slices.Contains(scopes, "research") {
 		return
 	}
 	root, err := readProvision(r.Value().Member("provision"), Provision{}, 0)
-	if err != nil {
-		s.Choices = append(s.Choices, Choice{ID: r.ID()})
+	if err != nil || r.Get("modifierExtension").Exists() || r.Get("implicitRules").Exists() { // FHIR R4 extensibility.html#modifierExtension
+		s.Choices = append(s.Choices, Choice{ID: r.ID(), Source: source})
 		return
 	}
 	for c := range r.Value().All("category.coding") {
@@ -67,15 +66,49 @@ func (s *Standing) Take(r *fhir.Resource) {
 		}
 		return
 	}
-	if s.takeProxy(r, root) || !r.Get("provision").Exists() {
+	if s.takeProxy(source, r, root) || !r.Get("provision").Exists() {
 		return
 	}
-	s.Choices = append(s.Choices, Choice{ID: r.ID(), Root: root})
+	s.Choices = append(s.Choices, Choice{ID: r.ID(), Source: source, Root: root, ByOther: byOther(r), Made: madeAt(r)})
 }
 
-// takeProxy reads a Consent by which somebody acts for the person. NHS Validated Relationships Service, Consent
-func (s *Standing) takeProxy(r *fhir.Resource, root Provision) bool {
-	found := false
+// byOther reports whether somebody else than the person gave the consent: a guardian, an attorney.
+func byOther(r *fhir.Resource) bool {
+	patient, others := nameOf(r.Get("patient")), false
+	for p := range r.Value().All("performer") {
+		if nameOf(p) == patient {
+			return false
+		}
+		others = true
+	}
+	return others
+}
+
+// madeAt is when a consent was given at the earliest; zero if it does not say.
+func madeAt(r *fhir.Resource) time.Time {
+	span, err := fhir.ParseDate(r.Text("dateTime"))
+	if err != nil {
+		return time.Time{}
+	}
+	return span.Start
+}
+
+// grantee is the extension by which the service names who acts, in whatever version it is written.
+const grantee = "/StructureDefinition/extension-Consent.grantee"
+
+// takeProxy reads a Consent by which somebody acts for the person, and reports whether it is one. It says nothing of anybody else: one whose basis is not known, or which was not
+// verified, lets nobody act and keeps nobody from the record. One that denies is a choice like any other: somebody shall not act. NHS Validated Relationships Service, Consent
+func (s *Standing) takeProxy(source string, r *fhir.Resource, root Provision) bool {
+	if !root.Permit && r.Get("provision.type").Exists() {
+		return false
+	}
+	found, verified := false, true
+	for e := range r.Value().All("extension") {
+		found = found || strings.HasSuffix(e.Text("url"), grantee)
+	}
+	for v := range r.Value().All("verification") {
+		verified = verified && v.Text("verified") != "false"
+	}
 	for a := range r.Value().Member("provision").All("actor") {
 		var basis Basis
 		for c := range a.All("role.coding") {
@@ -88,10 +121,10 @@ func (s *Standing) takeProxy(r *fhir.Resource, root Provision) bool {
 		}
 		found = true
 		if who := nameOf(a.Member("reference")); root.Permit && who != "" {
-			if s.Proxies == nil {
-				s.Proxies = map[string]Proxyhood{}
+			if s.Acting == nil {
+				s.Acting = map[string][]Proxyhood{}
 			}
-			s.Proxies[who] = Proxyhood{Basis: basis, Validated: true, From: root.From, Until: root.Until}
+			s.Acting[who] = append(s.Acting[who], Proxyhood{Source: source, Basis: basis, Validated: verified, From: root.From, Until: root.Until})
 		}
 	}
 	return found
@@ -132,7 +165,9 @@ func readProvision(v fhir.Value, above Provision, depth int) (p Provision, err e
 	if err := p.readActors(v); err != nil {
 		return p, err
 	}
-	p.readWhat(v)
+	if err := p.readWhat(v); err != nil {
+		return p, err
+	}
 	for n := range v.All("provision") {
 		inner, err := readProvision(n, p, depth+1)
 		if err != nil {
@@ -171,6 +206,9 @@ func (p *Provision) readTimes(v fhir.Value) error {
 	return nil
 }
 
+// holderRoles are the roles of custodians and authors: who holds the data.
+var holderRoles = []string{"CST", "CUST", "custodian", "AUT", "author"}
+
 // readActors parts those who may receive from those whose data it is, by the role that the Consent gives them.
 func (p *Provision) readActors(v fhir.Value) error {
 	var recipients, holders []string
@@ -179,10 +217,9 @@ func (p *Provision) readActors(v fhir.Value) error {
 		if name == "" {
 			return fhir.Errorf(fhir.Required, "an actor is named by identifier or reference").At("provision.actor.reference")
 		}
-		switch a.Text("role.coding.code") {
-		case "CST", "CUST", "custodian", "AUT", "author": // custodian, author: who holds the data
+		if slices.ContainsFunc(texts(a, "role.coding.code"), func(c string) bool { return slices.Contains(holderRoles, c) }) {
 			holders = append(holders, name)
-		default: // IRCP, information recipient, and anything else: who asks
+		} else { // IRCP, information recipient, and anything else: who asks
 			recipients = append(recipients, name)
 		}
 	}
@@ -195,7 +232,7 @@ func (p *Provision) readActors(v fhir.Value) error {
 	return nil
 }
 
-func (p *Provision) readWhat(v fhir.Value) {
+func (p *Provision) readWhat(v fhir.Value) error {
 	if purposes := texts(v, "purpose.code"); purposes != nil {
 		p.Purposes = purposes
 	}
@@ -208,10 +245,15 @@ func (p *Provision) readWhat(v fhir.Value) {
 	if v.Member("class").Exists() {
 		p.Headings, p.Types = nil, nil
 		for c := range v.All("class") {
-			if h := dataset.Heading(c.Text("code")); c.Text("system") == fhir.SystemHeading {
-				p.Headings = append(p.Headings, h)
-			} else {
-				p.Types = append(p.Types, c.Text("code"))
+			switch system, code := c.Text("system"), c.Text("code"); {
+			case system == fhir.SystemHeading && dataset.Heading(code).Valid():
+				p.Headings = append(p.Headings, dataset.Heading(code))
+			case system != fhir.SystemHeading && fhir.IsType(code):
+				p.Types = append(p.Types, code)
+			case system == fhir.SystemLOINC, system == fhir.SystemSNOMED: // a kind of document
+				p.Types = append(p.Types, system+"|"+code)
+			default: // a profile, a media type, a heading that there is not: what it leaves out cannot be told
+				return fhir.Errorf(fhir.CodeInvalid, "a class of data is a FHIR type, a heading, or a LOINC or SNOMED CT code").At("provision.class")
 			}
 		}
 	}
@@ -227,6 +269,7 @@ func (p *Provision) readWhat(v fhir.Value) {
 			p.Data = append(p.Data, Datum{d.Text("meaning"), nameOf(d.Member("reference"))})
 		}
 	}
+	return nil
 }
 
 func texts(v fhir.Value, path string) []string {

@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"tombolo/dataset"
 	"tombolo/fhir"
+	"tombolo/region"
 )
 
 const pcf = "../../shared/data/12-consent-audit-exchange/ihe-pcf-consents"
@@ -90,7 +92,7 @@ func TestPCFConsentsSayWhatTheProfileSays(t *testing.T) {
 		{"consent-advanced-normal-focused-psy-or-sdv", []func(*Facts){as(other), treat, label("N")}, permits},
 	} {
 		var s Standing
-		s.Take(readExample(t, "Consent-ex-"+c.file))
+		s.Take("register", readExample(t, "Consent-ex-"+c.file))
 		f := Facts{Subject: Subject{Role: HospitalDoctor, Organisation: "RX1"}, At: day, Heading: "observations", Relationships: []Relationship{KnownHere}}
 		for _, set := range c.ask {
 			set(&f)
@@ -143,13 +145,13 @@ func TestChoicesStaySeparate(t *testing.T) {
 		chosenPDS: {Dissent: true}, chosenSCR: {NoSCR: true}, chosenTypeOne: {TypeOne: true}, "": {Choices: Choices{{ID: "c"}}}, "something-new": {Choices: Choices{{ID: "c"}}},
 	} {
 		var s Standing
-		s.Take(consent(fhir.M{"category": category(code), "provision": deny}))
+		s.Take("register", consent(fhir.M{"category": category(code), "provision": deny}))
 		if s.Dissent != want.Dissent || s.NoSCR != want.NoSCR || s.TypeOne != want.TypeOne || len(s.Choices) != len(want.Choices) || s.OptOut != NotConsulted || s.Capable {
 			t.Errorf("%q: %+v", code, s.Person)
 		}
 	}
 	var s Standing
-	s.Take(consent(fhir.M{"category": category(chosenCapable), "provision": fhir.M{"type": "permit"}}))
+	s.Take("register", consent(fhir.M{"category": category(chosenCapable), "provision": fhir.M{"type": "permit"}}))
 	if !s.Capable || len(s.Choices) > 0 {
 		t.Errorf("capable: %+v", s.Person)
 	}
@@ -158,13 +160,17 @@ func TestChoicesStaySeparate(t *testing.T) {
 // The NHS Validated Relationships Service's Consent, in the shape of its published examples.
 func TestAValidatedRelationshipIsAProxy(t *testing.T) {
 	var s Standing
-	s.Take(consent(fhir.M{"category": []fhir.CodeableConcept{fhir.Code(fhir.SystemActCode, "INFA", "")},
+	s.Take("register", consent(fhir.M{"category": []fhir.CodeableConcept{fhir.Code(fhir.SystemActCode, "INFA", "")},
 		"provision": fhir.M{"type": "permit", "period": fhir.M{"start": "2025-02-11", "end": "2029-02-11"}, "actor": []fhir.M{{
 			"role":      fhir.Code(systemProxyBasis, "parental-responsibility", ""),
 			"reference": fhir.M{"identifier": fhir.Identifier{System: fhir.SystemNHSNumber, Value: "9000000019"}}}}}}))
-	x, ok := s.Proxies[fhir.SystemNHSNumber+"|9000000019"]
-	if !ok || x.Basis != Parental || !x.Validated || x.Until.Format("2006-01-02") != "2029-02-12" || len(s.Choices) != 0 {
-		t.Errorf("%+v %+v", s.Proxies, s.Choices)
+	acts := s.Acting[fhir.SystemNHSNumber+"|9000000019"]
+	if len(acts) != 1 {
+		t.Fatalf("%+v", s.Acting)
+	}
+	x := acts[0]
+	if x.Source != "register" || x.Basis != Parental || !x.Validated || x.Until.Format("2006-01-02") != "2029-02-12" || len(s.Choices) != 0 {
+		t.Errorf("%+v %+v", s.Acting, s.Choices)
 	}
 }
 
@@ -175,21 +181,103 @@ func TestAConsentThatCannotBeReadIsAnObjection(t *testing.T) {
 		deep = fhir.M{"type": "permit", "provision": []fhir.M{deep}}
 	}
 	for name, provision := range map[string]fhir.M{
-		"no type":              {"purpose": []fhir.Coding{{Code: "TREAT"}}},
-		"another type":         {"type": "perhaps"},
-		"a modifier":           {"type": "permit", "modifierExtension": []fhir.M{{"url": "x", "valueBoolean": true}}},
-		"a broken date":        {"type": "permit", "period": fhir.M{"end": "soon"}},
-		"an unnamed actor":     {"type": "deny", "actor": []fhir.M{{"role": fhir.CodeableConcept{Text: "them"}}}},
-		"too many exceptions":  deep,
-		"a broken exception":   {"type": "permit", "provision": []fhir.M{{"type": "no"}}},
-		"a broken data period": {"type": "permit", "dataPeriod": fhir.M{"start": "x"}},
+		"no type":                {"purpose": []fhir.Coding{{Code: "TREAT"}}},
+		"another type":           {"type": "perhaps"},
+		"a modifier":             {"type": "permit", "modifierExtension": []fhir.M{{"url": "x", "valueBoolean": true}}},
+		"a broken date":          {"type": "permit", "period": fhir.M{"end": "soon"}},
+		"an unnamed actor":       {"type": "deny", "actor": []fhir.M{{"role": fhir.CodeableConcept{Text: "them"}}}},
+		"too many exceptions":    deep,
+		"a broken exception":     {"type": "permit", "provision": []fhir.M{{"type": "no"}}},
+		"a heading that is none": {"type": "deny", "class": []fhir.Coding{{System: fhir.SystemHeading, Code: "secrets"}}},
+		"a profile for a class":  {"type": "deny", "class": []fhir.Coding{{System: "http://hl7.org/fhir/StructureDefinition", Code: "lipidprofile"}}},
+		"a broken data period":   {"type": "permit", "dataPeriod": fhir.M{"start": "x"}},
 	} {
 		var s Standing
-		s.Take(consent(fhir.M{"provision": provision}))
+		s.Take("register", consent(fhir.M{"provision": provision}))
 		f := Facts{Subject: Subject{Role: Nurse, Organisation: "RX1"}, Purpose: DirectCare, Relationships: []Relationship{KnownHere}, Person: s.Person, At: day}
 		if d := Decide(f); d.Permit || !d.Because("objection") {
 			t.Errorf("%s: %s", name, say(d))
 		}
+	}
+}
+
+// What stands beside the provision counts too: each code of the scope, what modifies the whole, and who gave the consent.
+func TestWhatStandsBesideAProvisionCounts(t *testing.T) {
+	deny, scope := fhir.M{"type": "deny"}, "http://terminology.hl7.org/CodeSystem/consentscope"
+	open := func(fields fhir.M) bool {
+		var s Standing
+		s.Take("register", consent(fields))
+		return Decide(Facts{Subject: Subject{Role: Nurse, Organisation: "RX1"}, Purpose: DirectCare, Relationships: []Relationship{KnownHere}, Person: s.Person, At: day}).Permit
+	}
+	for name, c := range map[string]struct {
+		fields fhir.M
+		open   bool
+	}{
+		"a local code before that of the scope":   {fhir.M{"scope": fhir.CodeableConcept{Coding: []fhir.Coding{{System: "http://local", Code: "x"}, {System: scope, Code: "patient-privacy"}}}, "provision": deny}, false},
+		"consent to treatment says nothing of it": {fhir.M{"scope": fhir.Code(scope, "treatment", ""), "provision": deny}, true},
+		"a modifier of the whole":                 {fhir.M{"modifierExtension": []fhir.M{{"url": "x", "valueBoolean": true}}, "provision": fhir.M{"type": "permit"}}, false},
+		"rules of its own":                        {fhir.M{"implicitRules": "http://example.org/rules", "provision": fhir.M{"type": "permit"}}, false},
+		"a custodian by a second code":            {fhir.M{"provision": fhir.M{"type": "deny", "actor": []fhir.M{{"role": fhir.CodeableConcept{Coding: []fhir.Coding{{Code: "x"}, {Code: "CST"}}}, "reference": ods("RW4")}}}}, true},
+		"a recipient":                             {fhir.M{"provision": fhir.M{"type": "deny", "actor": []fhir.M{{"role": fhir.Code("", "IRCP", ""), "reference": ods("RX1")}}}}, false},
+	} {
+		if got := open(c.fields); got != c.open {
+			t.Errorf("%s: open %v", name, got)
+		}
+	}
+	letter := &Item{Type: "DocumentReference", Codes: []string{fhir.SystemLOINC + "|34133-9"}}
+	var s Standing
+	s.Take("register", consent(fhir.M{"provision": fhir.M{"type": "deny", "class": []fhir.Coding{{System: fhir.SystemLOINC, Code: "34133-9"}}}}))
+	f := Facts{Subject: Subject{Role: Nurse, Organisation: "RX1"}, Purpose: DirectCare, Relationships: []Relationship{KnownHere}, Person: s.Person, At: day, Source: &Source{Organisation: "RX1", Release: region.Release{All: true}}, Heading: dataset.Documents}
+	x := NewFilter(f)
+	if x.Permits(letter) || !x.Permits(&Item{Type: "DocumentReference"}) {
+		t.Error("a kind of document is denied, and it alone")
+	}
+}
+
+func ods(code string) fhir.M {
+	return fhir.M{"identifier": fhir.Identifier{System: fhir.SystemODS, Value: code}}
+}
+
+// A relationship without a basis that is known, as the service publishes them too, or one that was not verified, lets nobody act for the person, and shuts nobody else out.
+func TestARelationshipThatIsNotValidatedShutsNobodyOut(t *testing.T) {
+	mother := fhir.M{"identifier": fhir.Identifier{System: fhir.SystemNHSNumber, Value: "9000000111"}}
+	granted := []fhir.M{{"url": "https://hl7.org/fhir/5.0/StructureDefinition/extension-Consent.grantee", "valueReference": mother}}
+	provision := func(role fhir.CodeableConcept) fhir.M {
+		return fhir.M{"type": "permit", "period": fhir.M{"start": "2025-02-11", "end": "2027-02-11"}, "actor": []fhir.M{{"role": role, "reference": mother}}}
+	}
+	for name, fields := range map[string]fhir.M{
+		"an unknown basis": {"extension": granted, "provision": provision(fhir.Code("https://terminology.hl7.org/CodeSystem/v3-NullFlavor", "UNK", ""))},
+		"not verified":     {"verification": []fhir.M{{"verified": false}}, "provision": provision(fhir.Code(systemProxyBasis, "parental-responsibility", ""))},
+	} {
+		var s Standing
+		s.Take("register", consent(fields))
+		nurse := Facts{Subject: Subject{Role: Nurse, Organisation: "RX1"}, Purpose: DirectCare, Relationships: []Relationship{KnownHere}, Person: s.Person, At: day}
+		if d := Decide(nurse); !d.Permit {
+			t.Errorf("%s shuts the nurse out: %s", name, say(d))
+		}
+		parent := Facts{Subject: Subject{Role: Citizen}, Purpose: PatientRequest, Relationships: []Relationship{Proxy}, Person: s.Person, At: day}
+		parent.Person.Born = day.AddDate(-5, 0, 0)
+		parent.Believed.Proxies, parent.Person.Proxies = []string{"register"}, s.Acting[fhir.SystemNHSNumber+"|9000000111"]
+		if d := Decide(parent); d.Permit || !d.Because("proxy") {
+			t.Errorf("%s: %s", name, say(d))
+		}
+	}
+}
+
+// Who is denied to act for the person is shut out by it, like anybody whom an objection names, and nobody else is.
+func TestADeniedRelationshipIsAnObjectionToThatOne(t *testing.T) {
+	var s Standing
+	mother := fhir.SystemNHSNumber + "|9000000111"
+	s.Take("pas", consent(fhir.M{"provision": fhir.M{"type": "deny", "actor": []fhir.M{{"role": fhir.Code(systemProxyBasis, "parental-responsibility", ""),
+		"reference": fhir.M{"identifier": fhir.Identifier{System: fhir.SystemNHSNumber, Value: "9000000111"}}}}}}))
+	nurse := Facts{Subject: Subject{Role: Nurse, Organisation: "RX1"}, Purpose: DirectCare, Relationships: []Relationship{KnownHere}, Person: s.Person, At: day}
+	if d := Decide(nurse); !d.Permit {
+		t.Errorf("it shuts the nurse out: %s", say(d))
+	}
+	s.Person.Born, s.Person.Proxies = day.AddDate(-5, 0, 0), []Proxyhood{{Source: "register", Basis: Parental, Validated: true}}
+	parent := Facts{Subject: Subject{Role: Citizen, Names: []string{mother}}, Purpose: PatientRequest, Relationships: []Relationship{Proxy}, Person: s.Person, At: day, Believed: Believed{Proxies: []string{"register"}}}
+	if d := Decide(parent); d.Permit || !d.Because("objection") || d.Because("proxy") {
+		t.Errorf("of the mother: %s", say(d))
 	}
 }
 
@@ -207,7 +295,7 @@ func FuzzConsent(f *testing.F) {
 			return
 		}
 		var s Standing
-		s.Take(r)
+		s.Take("register", r)
 		facts := Facts{Subject: Subject{Role: Nurse, Organisation: "RX1"}, Purpose: DirectCare, Relationships: []Relationship{KnownHere}, Person: s.Person, At: day, Heading: "problems"}
 		if open := Decide(facts).Permit; !open {
 			facts.Item = &Item{}

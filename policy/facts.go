@@ -130,8 +130,8 @@ type Person struct {
 	NoSCR      bool      // no permission for the Summary Care Record; concerns sources of that kind and nothing else
 	TypeOne    bool      // no confidential data leaves the practice for secondary use
 	OptOut     OptOut
-	Capable    bool       // assessed as able to decide for themselves although under 16 (Gillick)
-	Proxy      *Proxyhood // of a user who acts for the person
+	Capable    bool        // assessed as able to decide for themselves although under 16 (Gillick), whoever says so: it opens nothing
+	Proxies    []Proxyhood // of a user who acts for the person: each that was told of
 }
 
 // A Source is a system, seen as something that may or may not be asked.
@@ -159,6 +159,7 @@ type Facts struct {
 	Heading       dataset.Heading // "" with a Source: whether the source may be asked anything
 	Item          *Item           // one resource, once it is in hand
 	Agreements    []region.Agreement
+	Believed      Believed // whose word opens what others hold
 	Channel       Channel
 	At            time.Time
 	Data          Data // which agreements these are

@@ -71,6 +71,16 @@ func WriteFlows(w io.Writer, r *region.Region, at time.Time) error {
 		}
 		row(&b, set, way)
 	}
+	for _, said := range []struct {
+		what string
+		ids  []string
+	}{{"who acts for a person (a parent, a carer, an attorney)", r.Policy.Proxies}, {"what a person permits of what others hold", r.Policy.Permissions}} {
+		if len(said.ids) == 0 {
+			row(&b, said.what, "believed of nobody")
+			continue
+		}
+		row(&b, said.what, "believed of "+strings.Join(said.ids, ", ")+" alone")
+	}
 	use := "not used for research or planning: no answer of the National Data Opt-Out check is given"
 	if r.Policy.OptOuts != "" {
 		use = "used for research and planning only where the National Data Opt-Out check allows it"

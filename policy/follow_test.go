@@ -8,6 +8,7 @@ import (
 
 	"tombolo/dataset"
 	"tombolo/fhir"
+	"tombolo/sim"
 )
 
 // orderedThings are what one source says: an order, its report, the results, a letter about the report, a plan, an encounter at which it was, and what has nothing to do with it.
@@ -75,12 +76,12 @@ func TestFollowingEndsHoweverReferencesRun(t *testing.T) {
 	for i := range rs {
 		rs[i] = fhir.New("Procedure", fmt.Sprint(i), fhir.M{"partOf": []any{fhir.M{"reference": fmt.Sprintf("Procedure/%d", (i+n-1)%n)}}, "basedOn": []any{fhir.M{"reference": fmt.Sprintf("Procedure/%d", (i*7)%n)}}})
 	}
-	begin := time.Now()
+	begin := sim.ProcessorTime()
 	found := Choices{{Root: Provision{Data: []Datum{{"dependents", "Procedure/0"}}, Exceptions: []Provision{{Data: []Datum{{"related", "Procedure/5"}}}}}}}.Follow(rs)
 	if got := len(found[Datum{"dependents", "Procedure/0"}]); got != n-1 {
 		t.Errorf("%d of %d are found", got, n-1)
 	}
-	if took := time.Since(begin); took > 30*time.Second {
+	if took := sim.ProcessorTime() - begin; took > 30*time.Second {
 		t.Errorf("it took %s", took)
 	}
 }

@@ -34,7 +34,7 @@ func TestAChoiceIsWhatItsConsentSays(t *testing.T) {
 			}
 		}
 		var s Standing
-		s.Take(r)
+		s.Take("tombolo", r)
 		f := Facts{Subject: Subject{Role: HospitalDoctor, Organisation: "RX1"}, Purpose: DirectCare, Relationships: []Relationship{KnownHere}, At: june.Add(12 * time.Hour), Person: s.Person,
 			Source: &Source{Organisation: "RX1"}, Heading: dataset.Allergies, Item: &Item{Labels: rapid.SampledFrom([]Labels{0, byCode["PSY"] | RestrictedLabel, byCode["HIV"] | RestrictedLabel}).Draw(t, "item")}}
 		f.Source.Release.All = true

@@ -9,7 +9,7 @@ package policy
 import "tombolo/fhir"
 
 // Version names the rules below; it goes into every audit entry. Change it when a rule changes.
-const Version = "2026-11-22.6"
+const Version = "2026-11-22.8"
 
 // Decide answers from the facts alone. Every rule that refuses is named; none refusing is a permit. Refusals by law, by a source's
 // label or by an agreement cannot be overridden by any flag; only a person's choice gives way, to an alert and for an hour.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"testing"
@@ -54,7 +55,17 @@ func anyFacts(t *rapid.T) Facts {
 		At:            june,
 	}
 	for range rapid.IntRange(0, 2).Draw(t, "choices") {
-		f.Person.Choices = append(f.Person.Choices, Choice{Root: anyProvision(t, 2)})
+		f.Person.Choices = append(f.Person.Choices, Choice{Source: rapid.SampledFrom([]string{"pas", "clinic", "register"}).Draw(t, "told by"), Root: anyProvision(t, 2)})
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "proxies") {
+		f.Person.Proxies = append(f.Person.Proxies, Proxyhood{Source: rapid.SampledFrom([]string{"pas", "register"}).Draw(t, "proxy by"), Validated: rapid.Bool().Draw(t, "validated"),
+			Basis: rapid.SampledFrom([]Basis{Parental, PersonConsents, Attorney, Deputy, "x"}).Draw(t, "basis")})
+	}
+	if rapid.Bool().Draw(t, "age known") {
+		f.Person.Born = june.AddDate(-rapid.IntRange(0, 30).Draw(t, "age"), 0, 0)
+	}
+	if rapid.Bool().Draw(t, "the register is believed") {
+		f.Believed = Believed{Proxies: []string{"register"}, Permissions: []string{"register"}}
 	}
 	if rapid.Bool().Draw(t, "glass") {
 		f.Glass = &Glass{Type: rapid.SampledFrom([]AlertType{SelfClaim, AccessAlert}).Draw(t, "type"), Reason: rapid.SampledFrom([]AlertReason{"1", "4", "5", "6"}).Draw(t, "reason"),
@@ -64,7 +75,7 @@ func anyFacts(t *rapid.T) Facts {
 		}
 	}
 	if rapid.Bool().Draw(t, "source") {
-		f.Source = &Source{Organisation: rapid.SampledFrom(ods).Draw(t, "at"), Release: region.Release{Off: rapid.Bool().Draw(t, "off"), All: rapid.Bool().Draw(t, "all")}}
+		f.Source = &Source{System: rapid.SampledFrom([]string{"pas", "clinic", "lab"}).Draw(t, "system"), Organisation: rapid.SampledFrom(ods).Draw(t, "at"), Release: region.Release{Off: rapid.Bool().Draw(t, "off"), All: rapid.Bool().Draw(t, "all")}}
 		f.Heading = rapid.SampledFrom([]dataset.Heading{"", dataset.Demographics, dataset.Allergies, dataset.Appointments, dataset.Legal, dataset.Documents}).Draw(t, "heading")
 	}
 	if rapid.Bool().Draw(t, "agreed") {
@@ -86,6 +97,53 @@ func anyItem(t *rapid.T) *Item {
 		it.Authors = []string{"Practitioner/a"}
 	}
 	return it
+}
+
+// Whatever a source whose word does not count tells of somebody, it opens nothing that others hold, to nobody, for no purpose; and nobody acts for a person because it says so.
+func TestNoSourceOpensWhatOthersHold(t *testing.T) {
+	closed := 0
+	rapid.Check(t, func(t *rapid.T) {
+		f := anyFacts(t)
+		f.Believed = Believed{Proxies: []string{"register"}, Permissions: []string{"register"}}
+		asks := rapid.SampledFrom([]Facts{ // what is mostly permitted, so that something can be closed and opened
+			{Subject: Subject{Role: Nurse, Organisation: "RX1"}, Purpose: DirectCare, Relationships: []Relationship{KnownHere}},
+			{Subject: Subject{Role: Citizen}, Purpose: PatientRequest, Relationships: []Relationship{Proxy}},
+			{Subject: Subject{Role: Analyst, Organisation: "RX1"}, Purpose: Research}}).Draw(t, "asks")
+		f.Subject, f.Purpose, f.Relationships, f.Channel, f.Glass, f.Person.Restricted = asks.Subject, asks.Purpose, asks.Relationships, Page, nil, false
+		f.Agreements = []region.Agreement{{ID: "a", Parties: []string{"RX1", "RW4", "918"}, Purposes: []string{"direct-care", "research"}, AllHeadings: true}}
+		if f.Source != nil {
+			f.Source.Release = region.Release{All: true}
+		}
+		f.Person.Choices = slices.DeleteFunc(f.Person.Choices, func(c Choice) bool { return c.Source == "clinic" }) // which may take back what it said itself
+		if f.Source != nil && f.Source.System == "clinic" {
+			f.Source.System = "lab"
+		}
+		if f.Source != nil { // before there is an entry, a choice about single ones leaves the question open
+			f.Item, f.Heading = anyItem(t), cmp.Or(f.Heading, dataset.Allergies)
+		}
+		was := Decide(f)
+		f.Person.Choices = slices.Clone(f.Person.Choices)
+		for range rapid.IntRange(0, 2).Draw(t, "told") {
+			f.Person.Choices = append(f.Person.Choices, Choice{Source: "clinic", Root: anyProvision(t, 2), ByOther: rapid.Bool().Draw(t, "a guardian's"), Made: june.AddDate(-1, 0, 0)})
+		}
+		if rapid.Bool().Draw(t, "says who acts") {
+			f.Person.Proxies = append(slices.Clone(f.Person.Proxies), Proxyhood{Source: "clinic", Validated: true, Basis: rapid.SampledFrom([]Basis{Parental, PersonConsents, Attorney, Deputy}).Draw(t, "as")})
+		}
+		f.Person.Capable = f.Person.Capable || rapid.Bool().Draw(t, "capable")
+		f.Person.TypeOne = f.Person.TypeOne || rapid.Bool().Draw(t, "type 1")
+		f.Person.NoSCR = f.Person.NoSCR || rapid.Bool().Draw(t, "no summary")
+		f.Person.Dissent = f.Person.Dissent || rapid.Bool().Draw(t, "dissents")
+		is := Decide(f)
+		if is.Permit && !was.Permit && (f.Source != nil || f.Subject.Role == Citizen) {
+			t.Fatalf("%s became %s", say(was), say(is))
+		}
+		if was.Permit && !is.Permit {
+			closed++
+		}
+	})
+	if closed == 0 {
+		t.Error("nothing that was told closed anything: the test says nothing")
+	}
 }
 
 func TestWhatMustAlwaysHold(t *testing.T) {

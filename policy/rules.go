@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"slices"
 
 	"tombolo/dataset"
@@ -90,13 +91,21 @@ func secondaryRule(f *Facts, _ *Decision) (string, string, verdict) {
 		return "type-1", "no confidential data leaves the practice for research or planning", refuse
 	}
 	consents := func(c Choice) bool {
-		return f.Purpose == Research && slices.Contains(c.Root.Purposes, Research.Code()) && c.Root.answer(f, true) == permits
+		return f.Purpose == Research && slices.Contains(c.Root.Purposes, Research.Code()) && c.answer(f) == permits
+	}
+	unheeded := ""
+	for i := range f.Person.Choices {
+		switch c := &f.Person.Choices[i]; {
+		case !consents(*c):
+		case f.heeds(c):
+			return "research-consent", "the person consents to this research", allow
+		default:
+			unheeded = "; that they consent to this research is told of by " + cmp.Or(c.Source, "nobody who is known") + ", whose word does not count for it (policy.permissions of the region file)"
+		}
 	}
 	switch {
-	case slices.ContainsFunc(f.Person.Choices, consents):
-		return "research-consent", "the person consents to this research", allow
 	case f.Person.OptOut == OptedOut:
-		return "opt-out", "the person has opted out of research and planning", refuse
+		return "opt-out", "the person has opted out of research and planning" + unheeded, refuse
 	case f.Person.OptOut != MayBeUsed:
 		return "opt-out", "the National Data Opt-Out was not consulted", refuse
 	}

@@ -27,6 +27,19 @@ func TestPolicyFiles(t *testing.T) {
 	}
 }
 
+// What may be given is told to those who read and write the stories.
+func TestTheWordsOfTheStoriesAreExplained(t *testing.T) {
+	page, err := os.ReadFile("../docs/policy-stories.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for word := range givens {
+		if text := string(page); !strings.Contains(text, "`"+word+"`") && !strings.Contains(text, "`"+word+"=`") {
+			t.Errorf("docs/policy-stories.md does not say what %q means", word)
+		}
+	}
+}
+
 func runFile(t *testing.T, file string) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -66,6 +79,7 @@ func runFile(t *testing.T, file string) {
 func give(f *Facts, words string) error {
 	if f.At.IsZero() {
 		f.At = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+		f.Believed = Believed{Proxies: []string{register}, Permissions: []string{register}}
 	}
 	for word := range strings.FieldsSeq(words) {
 		k, v, _ := strings.Cut(word, "=")
@@ -79,6 +93,9 @@ func give(f *Facts, words string) error {
 	}
 	return nil
 }
+
+// register is the system that tells of what a story does not say who told of; its word counts.
+const register = "register"
 
 func date(v string) (time.Time, error) { return time.Parse("2006-01-02", v) }
 
@@ -104,13 +121,22 @@ var givens = map[string]func(f *Facts, v string) error{
 	"objects": func(f *Facts, _ string) error { return choose(f, "deny") },
 	"choice":  choose,
 	"born":    func(f *Facts, v string) (err error) { f.Person.Born, err = date(v); return },
-	"proxy": func(f *Facts, v string) error { // basis:from..until
+	"proxy": func(f *Facts, v string) error { // basis:from..until, :told-by=
+		v, by, ok := strings.Cut(v, ":told-by=")
+		if !ok {
+			by = register
+		}
 		basis, span, _ := strings.Cut(v, ":")
 		f.Relationships = append(f.Relationships, Proxy)
-		f.Person.Proxy = &Proxyhood{Basis: Basis(basis), Validated: true}
+		x := Proxyhood{Source: by, Basis: Basis(basis), Validated: true}
 		from, until, _ := strings.Cut(span, "..")
-		f.Person.Proxy.From, _ = date(from)
-		f.Person.Proxy.Until, _ = date(until)
+		x.From, _ = date(from)
+		x.Until, _ = date(until)
+		f.Person.Proxies = append(f.Person.Proxies, x)
+		return nil
+	},
+	"believed": func(f *Facts, v string) error { // whose word counts, instead of the register's
+		f.Believed = Believed{Proxies: strings.Split(v, ","), Permissions: strings.Split(v, ",")}
 		return nil
 	},
 	"break-glass": func(f *Facts, v string) error { // words; an access alert in an emergency
@@ -150,6 +176,7 @@ var givens = map[string]func(f *Facts, v string) error{
 	},
 	"heading": func(f *Facts, v string) error { f.Heading = dataset.Heading(v); return nil },
 	"label":   func(f *Facts, v string) error { item(f).Labels |= Label("", v); return nil },
+	"type":    func(f *Facts, v string) error { item(f).Type = v; return nil },
 	"author":  func(f *Facts, v string) error { item(f).Authors = append(f.Item.Authors, v); return nil },
 	"at-encounter": func(f *Facts, v string) error {
 		item(f).Refs = append(f.Item.Refs, "Encounter/"+v)
@@ -191,7 +218,7 @@ func item(f *Facts) *Item {
 // choose reads a choice: "deny", "permit", or with what it is about: "deny:to=RW4", "deny:from=RX1:heading=results", "permit:purpose=TREAT:label=N".
 func choose(f *Facts, v string) error {
 	parts := strings.Split(v, ":")
-	p := Provision{Permit: parts[0] == "permit"}
+	p, c := Provision{Permit: parts[0] == "permit"}, Choice{ID: v, Source: register}
 	for _, part := range parts[1:] {
 		k, val, _ := strings.Cut(part, "=")
 		var err error
@@ -210,6 +237,13 @@ func choose(f *Facts, v string) error {
 			p.Data = append(p.Data, Datum{"authoredby", val})
 		case "encounter":
 			p.Data = append(p.Data, Datum{"related", "Encounter/" + val})
+		case "kind":
+			p.Types = append(p.Types, val)
+		case "guardian": // somebody else's for the person, on a day
+			c.ByOther = true
+			c.Made, err = date(val)
+		case "told-by":
+			c.Source = val
 		case "until":
 			p.Until, err = date(val)
 		case "written-since":
@@ -221,7 +255,8 @@ func choose(f *Facts, v string) error {
 			return err
 		}
 	}
-	f.Person.Choices = append(f.Person.Choices, Choice{ID: v, Root: p})
+	c.Root = p
+	f.Person.Choices = append(f.Person.Choices, c)
 	return nil
 }
 

@@ -27,20 +27,53 @@ func (t *Trail) Mark(rs []*fhir.Resource, labels []Labels, holder string) {
 		if l == 0 || neverFollowed[r.Type()] {
 			continue
 		}
-		ties := pointerTies(r, holder)
-		if r.ID() != "" {
-			ties = append(ties, "r|"+string(r.Ref()))
-			if _, original, ok := strings.Cut(r.Text("meta.source"), "#"); ok && original != "" {
-				ties = append(ties, "o|"+holder+"|"+r.Type()+"/"+original)
-			}
-		}
-		for _, tie := range ties {
+		for _, tie := range entryTies(r, holder) {
 			if t.marked == nil {
 				t.marked = map[string]Labels{}
 			}
 			t.marked[tie] |= l
 		}
 	}
+}
+
+// entryTies are what ties an entry that somebody holds to pointers.
+func entryTies(r *fhir.Resource, holder string) []string {
+	ties := pointerTies(r, holder)
+	if r.ID() != "" {
+		ties = append(ties, "r|"+string(r.Ref()))
+		if _, original, ok := strings.Cut(r.Text("meta.source"), "#"); ok && original != "" {
+			ties = append(ties, "o|"+holder+"|"+r.Type()+"/"+original)
+		}
+	}
+	return ties
+}
+
+// Lead is the trail the other way: from pointers that are sensitive by themselves, by their own labels and codes and those of pointers to the same thing, to what they
+// lead to. What is sensitive in one place is in the other.
+func (s *Sensitivity) Lead(ps []*fhir.Resource) *Trail {
+	out := new(Trail)
+	if len(ps) == 0 {
+		return out
+	}
+	for i, l := range s.Pointers(ps, nil, nil) {
+		out.Mark(ps[i:i+1], []Labels{l}, ps[i].Text("custodian.identifier.value"))
+	}
+	return out
+}
+
+// LabelsLed computes the labels of everything that one holder says of one person, as Labels does, where pointers lead to some of it.
+func (s *Sensitivity) LabelsLed(rs []*fhir.Resource, lead *Trail, holder string) []Labels {
+	if lead == nil || lead.Empty() {
+		return s.Labels(rs)
+	}
+	return s.labels(rs, func(r *fhir.Resource) (l Labels) {
+		if !neverFollowed[r.Type()] {
+			for _, tie := range entryTies(r, holder) {
+				l |= lead.marked[tie]
+			}
+		}
+		return l
+	})
 }
 
 // Empty reports whether nothing sensitive was noted.

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"slices"
 	"testing"
 
 	"tombolo/dataset"
@@ -93,6 +94,56 @@ func TestPointersAreMarkedTogether(t *testing.T) {
 	for ods, want := range map[string]bool{"Y2": true, "Y3": false, "Y9": false} {
 		if got := s.Pointers([]*fhir.Resource{pointer("x", ods, nil)}, nil, of)[0]; got.Sealed() != want {
 			t.Errorf("what %s registers: %v, want marked: %v", ods, got.Codings(), want)
+		}
+	}
+}
+
+// What a sensitive pointer leads to is sensitive, and what belongs to that, by the same ties; and nothing is that only has in common with it what everything has.
+func TestWhatASensitivePointerLeadsToIsSensitive(t *testing.T) {
+	s := policy.NewSensitivity(policy.BuiltInLists(), nil)
+	number := func(value string) []fhir.Identifier {
+		return []fhir.Identifier{{System: "https://rx1.example/doc", Value: value}}
+	}
+	held := []*fhir.Resource{
+		fhir.New("Patient", "p", fhir.M{"identifier": number("D8")}),
+		fhir.New("DocumentReference", "letter", fhir.M{"masterIdentifier": number("D8")[0], "content": []fhir.M{{"attachment": fhir.M{"url": "https://dms.rx1.example/8.pdf"}}}, "context": fhir.M{"encounter": []fhir.M{{"reference": "Encounter/e"}}}}),
+		fhir.New("Encounter", "e", fhir.M{"identifier": []fhir.Identifier{{System: "https://rx1.example/visit", Value: "V17"}}}),
+		fhir.New("MedicationRequest", "m", fhir.M{"encounter": fhir.Reference{Reference: "Encounter/e"}}),
+		fhir.New("DocumentReference", "other", fhir.M{"masterIdentifier": number("D9")[0], "content": []fhir.M{{"attachment": fhir.M{"url": "https://dms.rx1.example/9.pdf"}}}}),
+	}
+	restricted := fhir.M{"securityLabel": []fhir.CodeableConcept{fhir.Code(fhir.SystemConfidentiality, "R", "")}}
+	with := func(more fhir.M) fhir.M {
+		m := fhir.M{}
+		for _, from := range []fhir.M{restricted, more} {
+			for k, v := range from {
+				m[k] = v
+			}
+		}
+		return m
+	}
+	all, none := []string{"DocumentReference/letter", "Encounter/e", "MedicationRequest/m"}, []string(nil)
+	for what, c := range map[string]struct {
+		ps   []*fhir.Resource
+		want []string
+	}{
+		"by its identifier":         {[]*fhir.Resource{pointer("1", "RX1", with(fhir.M{"masterIdentifier": number("D8")[0]}))}, all},
+		"by its address":            {[]*fhir.Resource{pointer("1", "RX1", with(leadsTo("ssp://dms.rx1.example/8.pdf")))}, all},
+		"by its encounter":          {[]*fhir.Resource{pointer("1", "RX1", with(fhir.M{"context": fhir.M{"encounter": []fhir.M{{"identifier": fhir.Identifier{System: "https://rx1.example/visit", Value: "V17"}}}}}))}, all},
+		"by its id here":            {[]*fhir.Resource{pointer("1", "RX1", with(leadsTo("https://record.example/fhir/DocumentReference/letter")))}, all},
+		"by a code of the pointer":  {[]*fhir.Resource{pointer("1", "RX1", fhir.M{"masterIdentifier": number("D8")[0], "type": fhir.Code(fhir.SystemSNOMED, "386639001", "")})}, all},
+		"by another pointer to it":  {[]*fhir.Resource{pointer("1", "RX1", with(nil)), pointer("2", "RX1", fhir.M{"masterIdentifier": number("D8")[0], "relatesTo": []fhir.M{{"code": "replaces", "target": fhir.M{"identifier": fhir.Identifier{Value: "1"}}}}})}, all},
+		"a pointer without a label": {[]*fhir.Resource{pointer("1", "RX1", fhir.M{"masterIdentifier": number("D8")[0]})}, none},
+		"to something else":         {[]*fhir.Resource{pointer("1", "RX1", with(fhir.M{"masterIdentifier": number("D7")[0]}))}, none},
+		"nothing but its custodian": {[]*fhir.Resource{pointer("1", "RX1", with(nil))}, none},
+	} {
+		var got []string
+		for i, l := range s.LabelsLed(held, s.Lead(c.ps), "RX1") {
+			if l&policy.RestrictedLabel != 0 {
+				got = append(got, string(held[i].Ref()))
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v are marked, want %v", what, got, c.want)
 		}
 	}
 }

@@ -31,7 +31,11 @@ var numberSystems = map[string]string{"nhs": fhir.SystemNHSNumber, "chi": fhir.S
 func (a *asking) ask(ctx context.Context, patients []fhir.Identifier) {
 	headings := a.t.live()
 	for _, h := range headings {
-		a.r.Headings[h] = &Found{Verdict: Unknown, Way: a.t.Way[h]}
+		f := &Found{Verdict: Unknown, Way: a.t.Way[h]}
+		if sent := a.r.Headings[h]; sent != nil && f.Way == string(region.Both) {
+			f.Unsent = sent.Entries == 0
+		}
+		a.r.Headings[h] = f
 	}
 	switch {
 	case a.t.Off:
@@ -64,6 +68,27 @@ func (a *asking) ask(ctx context.Context, patients []fhir.Identifier) {
 		}
 	}
 	a.conclude(headings, tried)
+	a.slow(headings)
+}
+
+// slow tells of a source that gives what it was asked for, and too late for a record: a gathering waits for it no longer than its deadline.
+func (a *asking) slow(headings []dataset.Heading) {
+	given := a.t.Deadline
+	var late []string
+	for _, h := range headings {
+		if s := a.r.Headings[h].Speed; s.Tries > 0 && s.P50 > given {
+			late = append(late, h.Title())
+		}
+	}
+	const mend = "Give it longer (deadline), or have it sent (push)."
+	switch s := a.r.Speed; {
+	case len(late) > 0:
+		a.problem("It takes longer than the %s that it has for: %s. Records will mostly be without it. %s", given, strings.Join(late, ", "), mend)
+	case s.P50 > given:
+		a.problem("Asked for everything at once, as a gathering asks, it takes %s and has %s: records will mostly be without it. %s", s.P50.Round(time.Millisecond), given, mend)
+	case s.P95 > given:
+		a.problem("Asked for everything at once, as a gathering asks, it takes up to %s and has %s: records will sometimes be without it. %s", s.P95.Round(time.Millisecond), given, mend)
+	}
 }
 
 func (a *asking) problem(format string, args ...any) {
@@ -336,9 +361,9 @@ func (a *asking) conclude(headings []dataset.Heading, tried map[dataset.Heading]
 				continue
 			}
 			if better(t.verdict, f.Verdict) {
-				way, problem := f.Way, f.Problem
+				way, problem, unsent := f.Way, f.Problem, f.Unsent
 				*f = t.found
-				f.Way, f.Problem, f.Verdict = way, problem, t.verdict
+				f.Way, f.Problem, f.Verdict, f.Unsent = way, problem, t.verdict, unsent
 			}
 		}
 		f.Speed = speed(took)

@@ -3,7 +3,7 @@
 //
 // A source that is asked live is asked about a test patient, heading by heading, several times, just as a gathering asks it; one that sends is judged by what
 // it has sent. What is found is kept with nothing of any patient in it: counts, days, types and speeds. It is shown on the desk as the region's scope, and a
-// gathering does not ask a source for what it has been found not to give (gather). It decides nothing about who may see what.
+// gathering plans by it (gather). It decides nothing about who may see what.
 package probe
 
 import (
@@ -22,7 +22,7 @@ import (
 // A Verdict is what was found of one heading at one source.
 type Verdict string
 
-// The verdicts. Only NotProvided keeps a source from being asked.
+// The verdicts. Of them only NotProvided keeps a source from being asked.
 const (
 	Given       Verdict = "given"        // it has given entries
 	Empty       Verdict = "empty"        // it answers, and has nothing of the test patient; or it has sent nothing yet
@@ -54,12 +54,14 @@ type Found struct {
 	Earliest string `json:"earliest,omitempty"` // year and month of the oldest entry looked at
 	Latest   string `json:"latest,omitempty"`   // and of the newest
 	// Age is how old the newest entry was when it was looked at; entries in the future do not count.
-	Age     time.Duration  `json:"age,omitempty"`
-	Came    time.Time      `json:"came,omitzero"`    // when it last sent anything under the heading
-	Types   map[string]int `json:"types,omitempty"`  // entries by resource type, of those looked at
-	Partly  bool           `json:"partly,omitempty"` // there may be more than it gave
-	Speed   Speed          `json:"speed,omitzero"`
-	Problem string         `json:"problem,omitempty"` // in plain words, with what to do
+	Age   time.Duration  `json:"age,omitempty"`
+	Came  time.Time      `json:"came,omitzero"`   // when it last sent anything under the heading
+	Types map[string]int `json:"types,omitempty"` // entries by resource type, of those looked at
+	// Unsent: it both sends and can be asked, and has never sent anything under the heading, as far as is counted here.
+	Unsent  bool   `json:"unsent,omitempty"`
+	Partly  bool   `json:"partly,omitempty"` // there may be more than it gave
+	Speed   Speed  `json:"speed,omitzero"`
+	Problem string `json:"problem,omitempty"` // in plain words, with what to do
 }
 
 // Facts says in words how much there is, how far back and how fast. when writes a time.
@@ -94,6 +96,9 @@ func (f *Found) Facts(when func(time.Time) string) []string {
 	if !f.Came.IsZero() {
 		add("last came %s", when(f.Came))
 	}
+	if f.Unsent {
+		add("never sent")
+	}
 	if f.Partly {
 		add("not in full")
 	}
@@ -117,6 +122,9 @@ type Result struct {
 	// Besides are headings of which it gave entries although the region file does not say that it gives them.
 	Besides  []dataset.Heading `json:"besides,omitempty"`
 	Problems []string          `json:"problems,omitempty"`
+	// Deadline is what the source has to answer in, and Until how long the result counts in planning, by the region file as it is when the result is shown.
+	Deadline time.Duration `json:"deadline,omitempty"`
+	Until    time.Time     `json:"until,omitzero"`
 }
 
 // Lacks are the headings that the source was found not to provide, in the data set's order.

@@ -46,8 +46,8 @@ func answers(q connector.Question, of string) *connector.Answer {
 	return a
 }
 
-// probed probes one source that is said to give allergies, problems and documents, with a deadline of 40 ms.
-func probed(t *testing.T, s source) (*probe.Result, *probe.Ledger, *store.DB) {
+// probed probes one source that is said to give allergies, problems and documents, some of them sent too, with a deadline of 40 ms.
+func probed(t *testing.T, s source, both ...dataset.Heading) (*probe.Result, *probe.Ledger, *store.DB) {
 	t.Helper()
 	engine, err := pebble.Open(pebble.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -64,6 +64,9 @@ func probed(t *testing.T, s source) (*probe.Result, *probe.Ledger, *store.DB) {
 	}
 	r := &region.Region{Systems: []region.System{{ID: "one", Name: "One", Connector: "fhirapi", Deadline: 40 * time.Millisecond,
 		Gives: map[dataset.Heading]region.Way{dataset.Allergies: region.Live, dataset.Problems: region.Live, dataset.Documents: region.Live}}}}
+	for _, h := range both {
+		r.Systems[0].Gives[h] = region.Both
+	}
 	p := probe.New(probe.Options{Region: r, Askers: map[string]connector.Asker{"one": s}, Held: nothingSent{}, Kept: nothingSent{}, Ledger: ledger})
 	out, err := p.Probe(t.Context(), probe.Ask{Patients: []fhir.Identifier{tester}, Tries: 3}, nil)
 	if err != nil || len(out) != 1 {
@@ -108,6 +111,16 @@ func TestAHostileSourceIsProbed(t *testing.T) {
 			}
 			return a, nil
 		}, probe.Empty, ""},
+		{"takes longer than it has", func(_ context.Context, q connector.Question) (*connector.Answer, error) {
+			time.Sleep(60 * time.Millisecond)
+			return answers(q, tester.Value), nil
+		}, probe.Empty, "It takes longer than the 40ms that it has for: Allergies"},
+		{"takes longer for everything than it has", func(_ context.Context, q connector.Question) (*connector.Answer, error) {
+			if len(q.Headings) > 1 {
+				time.Sleep(60 * time.Millisecond)
+			}
+			return answers(q, tester.Value), nil
+		}, probe.Empty, "Asked for everything at once, as a gathering asks, it takes"},
 		{"gives documents, and says that it does not offer all of them", func(_ context.Context, q connector.Question) (*connector.Answer, error) {
 			a := answers(q, tester.Value)
 			if _, asked := a.States[dataset.Documents]; asked {
@@ -139,5 +152,25 @@ func TestAHostileSourceIsProbed(t *testing.T) {
 				t.Errorf("after a restart: %v", err)
 			}
 		})
+	}
+}
+
+// Of a heading that is both sent and asked for, that it has never been sent is kept beside what the asking found, and shown with what follows from it.
+func TestThatASourceNeverSendsWhatItIsAskedForIsFound(t *testing.T) {
+	r, _, _ := probed(t, func(_ context.Context, q connector.Question) (*connector.Answer, error) {
+		a := answers(q, tester.Value)
+		a.States[dataset.Documents] = dataset.Present
+		a.Content = append(a.Content, fhir.New("DocumentReference", "d", fhir.M{"date": "2024-05-06"}))
+		return a, nil
+	}, dataset.Documents)
+	if f := r.Headings[dataset.Documents]; !f.Unsent || f.Verdict != probe.Given || r.Headings[dataset.Allergies].Unsent {
+		t.Errorf("documents: %+v; allergies: %+v", f, r.Headings[dataset.Allergies])
+	}
+	now := r.At.Add(time.Hour)
+	if got := strings.Join(r.Effects(dataset.Documents, now), "; "); !strings.Contains(got, "asked for also when the source was heard lately") || !strings.Contains(got, "said to reach back to May 2024") {
+		t.Errorf("what follows: %q", got)
+	}
+	if r.Until = now.Add(-time.Minute); r.Effects(dataset.Documents, now) != nil {
+		t.Error("something follows from a probe that is too old")
 	}
 }

@@ -120,6 +120,7 @@ policy:
   version: 2026-04-0{{if .PDS}}2{{else}}1{{end}}
   author: Ines Duarte, Caldicott Guardian of the board
   reason: the region begins
+  explain: [gp]
 
 probing:
   as: gp

@@ -178,7 +178,7 @@ func (x *Index) Of(ctx context.Context, patientIDs ...string) (policy.Standing, 
 			if err != nil {
 				return out, nil, unreadable()
 			}
-			out.Take(r)
+			out.Take(connector.SourceOf(r), r)
 		}
 		for _, ref := range sorted(p.Ties) {
 			all = append(all, p.Ties[ref]...)

@@ -23,6 +23,7 @@ type act struct {
 	person, home  string
 	trace         string
 	address       string
+	in            bool // whoever did it had got in: anybody may try under somebody's name, and from anywhere
 	opened        bool
 	claimed       bool
 	refused, none bool
@@ -42,7 +43,7 @@ func newHistory() history {
 // add takes in the event, and fills in what it follows upon. It is false for the second event of one disclosure.
 func (h *history) add(f *Facts) bool {
 	s := f.Access
-	now := act{at: s.At, person: s.PersonID, trace: s.Trace, address: s.Address, opened: f.opens(), claimed: f.opens() && f.claimed(),
+	now := act{at: s.At, person: s.PersonID, trace: s.Trace, address: s.Address, in: s.Role != "", opened: f.opens(), claimed: f.opens() && f.claimed(),
 		refused: s.Kind == audit.Denied && s.PersonID != "", none: notFound(s)}
 	if f.Person != nil {
 		now.home = f.Person.Home
@@ -97,7 +98,7 @@ func recentOf(acts []act, now act) Recent {
 			if a.none {
 				r.NotFound++
 			}
-			if a.address != "" {
+			if a.in && a.address != "" {
 				addresses[a.address] = true
 			}
 		}

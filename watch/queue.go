@@ -262,7 +262,8 @@ func clip(s string) string {
 	return strings.TrimSpace(s)
 }
 
-// Decide moves an item to a state, with a note; closing it takes one. It is remembered in the audit log first.
+// Decide moves an item to a state, with a note; closing it takes one. It is remembered in the audit log first. The last step said again, as by somebody who heard no answer,
+// changes nothing.
 func (w *Watcher) Decide(ctx context.Context, by audit.Agent, id string, to State, note string) (Item, error) {
 	note = clip(note)
 	if !to.Valid() {
@@ -274,6 +275,9 @@ func (w *Watcher) Decide(ctx context.Context, by audit.Agent, id string, to Stat
 	it, err := w.Item(ctx, id)
 	if err != nil {
 		return Item{}, err
+	}
+	if it.endsWith(by, to, note) {
+		return it, nil
 	}
 	it.State = to
 	if err := w.remember(ctx, audit.Update, by, it); err != nil {
@@ -296,6 +300,9 @@ func (w *Watcher) Decide(ctx context.Context, by audit.Agent, id string, to Stat
 		if err := json.Unmarshal(v, &it); err != nil {
 			return err
 		}
+		if it.endsWith(by, to, note) {
+			return nil
+		}
 		it.State = to
 		if to != Waiting {
 			it.Owner, it.OwnerID = by.Name, by.User
@@ -310,6 +317,15 @@ func (w *Watcher) Decide(ctx context.Context, by audit.Agent, id string, to Stat
 		return nil
 	})
 	return it, err
+}
+
+// endsWith reports whether the last step is this one.
+func (it Item) endsWith(by audit.Agent, to State, note string) bool {
+	if len(it.Steps) == 0 || it.State != to {
+		return false
+	}
+	last := it.Steps[len(it.Steps)-1]
+	return last.By == by.Name && last.State == to && last.Note == note
 }
 
 func (w *Watcher) remember(ctx context.Context, kind audit.Kind, by audit.Agent, it Item) error {

@@ -97,6 +97,7 @@ var Rules = []Rule{
 	{"household", "A whole household opened", false, false, household},
 	{"two-places", "One user in several places at once", true, false, twoPlaces},
 	{"wrong-patient", "A source answered about somebody else", true, true, wrongPatient},
+	{"launch", "A launch that somebody meddled with", true, false, meddledLaunch},
 	{"export", "Records exported", false, false, export},
 }
 
@@ -321,6 +322,13 @@ func wrongPatient(f Facts) string {
 		return ""
 	}
 	return "The answer was dropped and not shown. The source must be told: " + strings.Join(f.Access.Said("source"), ", ")
+}
+
+func meddledLaunch(f Facts) string {
+	if f.Access.Kind != audit.Denied || len(f.Access.Said("alarm")) == 0 {
+		return ""
+	}
+	return "It was refused: " + strings.TrimPrefix(strings.Join(f.Access.Said("refused"), "; "), "launch: ") + ". Either somebody changed it on its way, or the system that launched does so wrongly."
 }
 
 func export(f Facts) string {

@@ -296,6 +296,15 @@ func TestEachStoryOfMisuseRaisesItsAlert(t *testing.T) {
 				p.opens(by, generated(p, "M85001")[i], "known-here")
 			}
 		}, "two-places"},
+		"launches of one system are refused in several places": {func(p *place) {
+			for i, from := range []string{"10.2.0.9", "10.8.1.1", "203.0.113.7", "10.2.0.8"} {
+				p.at(11, i)
+				p.append(p.event(who{user: "launcher epr", address: from}, audit.Denied, nil, "refused: launch: the launch was used before"))
+			}
+		}, ""},
+		"a launch was changed on its way": {func(p *place) {
+			p.append(p.event(who{user: "launcher epr", address: "10.2.0.9"}, audit.Denied, nil, "refused: launch: the date of birth is not the record's", "alarm: launch"))
+		}, "launch"},
 		"a source answers about somebody else": {func(p *place) {
 			p.append(p.event(ade, audit.WrongPatient, p.person("george"), "source: m85001-gp"))
 		}, "wrong-patient"},
@@ -506,6 +515,9 @@ func TestTheQueueGoesFromNewToClosedAndEveryStepIsAudited(t *testing.T) {
 	if _, err := p.w.Decide(ctx, officer, id, "whatever", "x"); !fhir.Is(err, fhir.CodeInvalid) {
 		t.Errorf("a state that there is not: %v", err)
 	}
+	if _, err := p.w.Decide(ctx, officer, id, Looking, ""); err != nil { // she heard no answer
+		t.Fatal(err)
+	}
 	it, err := p.w.Decide(ctx, officer, id, Appropriate, "He was in resus.")
 	if err != nil || !it.State.Closed() || len(it.Steps) != 2 {
 		t.Fatalf("%+v (%v)", it, err)
@@ -526,6 +538,9 @@ func TestTheQueueGoesFromNewToClosedAndEveryStepIsAudited(t *testing.T) {
 		if s.Kind == audit.Update && slices.Contains(s.What, "task: "+id) {
 			steps++
 		}
+	}
+	if again, err := p.w.Decide(ctx, officer, id, Appropriate, "He was in resus."); err != nil || len(again.Steps) != 2 {
+		t.Errorf("closed twice: %+v (%v)", again, err)
 	}
 	if steps != 2 {
 		t.Errorf("%d steps are audited, want 2", steps)

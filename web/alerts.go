@@ -222,7 +222,7 @@ func allergyAlert(rec *gather.Record, items []alertItem) alert {
 			continue
 		}
 		l := t.line(dataset.Allergies, e)
-		a.Items = append(a.Items, alertItem{Text: l.Told.What, More: join(" · ", warningsOf(l), l.When), Sources: l.Sources, Section: link})
+		a.Items = append(a.Items, alertItem{Text: l.Told.What, More: join(" · ", warningsOf(l), l.When, mayBeWithheld+" Ask."), Sources: l.Sources, Section: link})
 		a.Tone = toneActive
 	}
 	switch {
@@ -234,11 +234,11 @@ func allergyAlert(rec *gather.Record, items []alertItem) alert {
 		a.Items = append(a.Items, alertItem{Text: "Not known", More: sayReasons(s), Section: link})
 	case len(a.Items) == 0:
 		a.Tone = toneWarn
-		text := "None recorded"
+		text := stateNone.Word
 		if len(sec.Entries) > 0 {
-			text = "None current"
+			text = "None current that you may see"
 		}
-		a.Items = append(a.Items, alertItem{Text: text, More: "No source states that there are none. Ask.", Section: link})
+		a.Items = append(a.Items, alertItem{Text: text, More: "No source states that there are none. " + mayBeWithheld + " Ask.", Section: link})
 	}
 	return a
 }

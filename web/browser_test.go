@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,7 +40,7 @@ func browser(t *testing.T, width, height int) context.Context {
 	if testing.Short() {
 		t.Skip("SKIPPED: -short, so the pages were not seen in a browser")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, chromedp.ExecPath(path), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.NoDefaultBrowserCheck, chromedp.Flag("disable-background-networking", true), chromedp.Flag("hide-scrollbars", true), chromedp.WindowSize(width, height), chromedp.UserDataDir(t.TempDir()))
@@ -162,17 +163,24 @@ func TestInABrowserSearchHidesWhatDoesNotMatch(t *testing.T) {
 	}
 }
 
+// authorize is the address to which an application sends its user, for leave to act for them. SMART App Launch 2.2 app-launch.html
+func authorize(client, back, scopes string) string {
+	return "/oauth/authorize?" + url.Values{"response_type": {"code"}, "client_id": {client}, "redirect_uri": {back}, "scope": {scopes}, "state": {"s"}, "aud": {"https://record.severn.example/fhir"},
+		"code_challenge": {strings.Repeat("a", 43)}, "code_challenge_method": {"S256"}}.Encode()
+}
+
 func TestInABrowserNoPageIsWiderThanTheScreenAndNoScriptIsRefused(t *testing.T) {
 	fake := newFake()
 	srv := newSite(t, fake)
 	daniel := fake.numberOf(t, "person-daniel")
+	newReader(t, srv, "margaret").letsIn(authorize("diary", "https://diary.example/back", "openid fhirUser offline_access patient/Observation.rs patient/AllergyIntolerance.rs"), "")
 	for _, width := range []int{1280, 390, 320} {
 		t.Run(fmt.Sprint(width), func(t *testing.T) {
 			ctx := browser(t, width, 900)
 			for _, p := range []struct {
-				user, path, name, click string
-				post                    map[string]string // where path is of a form
-				h1                      string
+				user, path, name, click, fill string            // fill: what is written into #value before the click
+				post                          map[string]string // where path is of a form
+				h1                            string
 			}{
 				{user: "dr-marsh", path: "/", name: "home"}, {user: "dr-marsh", path: "/sign-in", name: "signin"}, {user: "dr-marsh", path: "/record", name: "find"}, {user: "dr-marsh", path: "/record/person-1?all=1", name: "record"}, {user: "dr-marsh", path: "/record/person-george?all=1", name: "george"},
 				{user: "dr-marsh", path: "/record/person-1/timeline", name: "timeline"}, {user: "dr-marsh", path: "/record/person-1/trends", name: "trends"}, {user: "margaret", path: "/me/trends", name: "mytrends"}, {user: "dr-marsh", path: "/nothing", name: "problem"}, {user: "margaret", path: "/me", name: "me"},
@@ -183,6 +191,12 @@ func TestInABrowserNoPageIsWiderThanTheScreenAndNoScriptIsRefused(t *testing.T) 
 				{user: "dr-marsh", path: "/record/emergency", name: "breakglass-open", post: map[string]string{"value": daniel, "system": fhir.SystemNHSNumber, "reason": "emergency", "words": "found unconscious in the street", "confirm": "OPEN", "scope": "all"}},
 				{user: "ines", path: "/privacy", name: "privacy", h1: "Who looked"}, {user: "ines", path: "/privacy", name: "privacy-search", post: map[string]string{"user": "doctor", "from": "2026-11-01"}, h1: "Who looked"},
 				{user: "ines", path: "/privacy/choices/person-1", name: "privacy-choices"}, {user: "margaret", path: "/me/asked", name: "asked"},
+				{user: "margaret", path: authorize("diary", "https://diary.example/back", "openid fhirUser offline_access patient/Observation.rs?category=laboratory patient/MedicationRequest.rs patient/AllergyIntolerance.rs"), name: "consent", h1: "Kidney Diary"},
+				{user: "dr-marsh", path: authorize("rounds", "https://rounds.clinical-software.example/signed-in/back", "openid profile launch/patient online_access patient/*.rs user/DocumentReference.cud"), name: "consent-clinician", h1: "Ward Rounds"},
+				{user: "dr-marsh", path: authorize("rounds", "https://rounds.clinical-software.example/signed-in/back", "launch/patient patient/*.rs"), name: "consent-wrong", fill: "9990009999", click: `button[value="allow"]`, h1: "Ward Rounds"},
+				{user: "margaret", path: "/apps", name: "apps", h1: "let in"},
+				{user: "margaret", path: "/oauth/consent/over", name: "consent-over", h1: "over"}, {user: "dr-marsh", path: "/launch?nhs=" + daniel, name: "launch-refused", h1: "could not be opened"},
+				{user: "margaret", path: "/record", name: "not-allowed"}, {user: "margaret", path: "/oauth/authorize?client_id=nobody&response_type=code", name: "authorize-refused", h1: "not let in"},
 			} {
 				enter(t, ctx, srv, p.user)
 				if p.post == nil {
@@ -194,6 +208,9 @@ func TestInABrowserNoPageIsWiderThanTheScreenAndNoScriptIsRefused(t *testing.T) 
 						f.append(document.createElement("button")); document.querySelector("main").prepend(f); return true})()`)
 					_, err := chromedp.RunResponse(ctx, chromedp.Click("#sent button"))
 					must(t, err)
+				}
+				if p.fill != "" {
+					must(t, chromedp.Do(ctx, chromedp.SendKeys("#value", p.fill)))
 				}
 				if p.click != "" {
 					_, err := chromedp.RunResponse(ctx, chromedp.Click(p.click))

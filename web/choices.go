@@ -51,6 +51,8 @@ type ChoiceElsewhere struct {
 	policy.Objection
 	Source string // who recorded it, as people call them
 	Clear  bool   // the objection is all that it says
+	Acts   bool   // it says that somebody acts for the person
+	Counts bool   // what it says is heeded here
 }
 
 // A ChoiceParty is an organisation that can be chosen.

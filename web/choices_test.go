@@ -25,7 +25,7 @@ func (f *fakeChoices) ChoicesOf(context.Context, *access.Session, string) (*Choi
 		Organisations: []ChoiceParty{{"M85001", "Hilltop Surgery"}, {"RX1", "Severn Acute Trust"}},
 		Here: []policy.Objection{{ID: "c1", Heading: dataset.SocialCare, Recipient: "RX1", Holder: "M85001", LastDay: "2027-05-03", Made: self}, {ID: "c2", Sensitivity: "mental-health", Made: officer, TakenBack: &self},
 			{ID: "c3", LastDay: "2026-11-01", Made: self}},
-		Elsewhere: []ChoiceElsewhere{{Objection: policy.Objection{Made: policy.Deed{At: today.AddDate(-1, 0, 0)}}, Source: "Severn Mental Health", Clear: true}, {Source: "Hilltop Surgery"}}}, nil
+		Elsewhere: []ChoiceElsewhere{{Objection: policy.Objection{Made: policy.Deed{At: today.AddDate(-1, 0, 0)}}, Source: "Severn Mental Health", Clear: true, Counts: true}, {Source: "Hilltop Surgery", Counts: true}, {Source: "Validated Relationships Service", Acts: true, Counts: true}, {Source: "Severn Acute Trust", Acts: true}}}, nil
 }
 
 func (f *fakeChoices) WhoseChoices(context.Context, *access.Session, fhir.Identifier) (string, error) {

@@ -92,6 +92,9 @@ func (s *Site) openHeld(w http.ResponseWriter, r *http.Request, session *access.
 	if fhir.Is(err, fhir.Required) {
 		return s.showFeed(w, r, session, http.StatusBadRequest, feedPage{Error: fhir.IssueOf(err).Text, ErrAt: hash})
 	}
+	if fhir.Is(err, fhir.Forbidden) {
+		return s.showFeed(w, r, session, http.StatusForbidden, feedPage{Error: fhir.IssueOf(err).Text, ErrAt: hash})
+	}
 	if err != nil {
 		return err
 	}
@@ -123,7 +126,10 @@ func (s *Site) takeHeld(w http.ResponseWriter, r *http.Request, session *access.
 	}
 	feed, hash := r.PathValue("feed"), r.PostFormValue("held")
 	err := s.opts.Feeds.TakeHeld(r.Context(), session, feed, hash)
-	if i := fhir.IssueOf(err); i != nil && i.Type != fhir.NotFound && i.Type != fhir.NoStore {
+	if fhir.Is(err, fhir.NotFound) {
+		return s.showFeed(w, r, session, http.StatusNotFound, feedPage{Error: "It does not wait here: it may have been taken already."})
+	}
+	if i := fhir.IssueOf(err); i != nil && i.Type != fhir.NoStore {
 		return s.showFeed(w, r, session, http.StatusConflict, feedPage{Error: "It still cannot be taken: " + i.Error(), ErrAt: hash})
 	}
 	if err != nil {

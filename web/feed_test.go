@@ -34,6 +34,9 @@ func (d fakeDesk) OpenHeld(ctx context.Context, s *access.Session, source, hash,
 }
 
 func (d fakeDesk) TakeHeld(ctx context.Context, s *access.Session, source, hash string) error {
+	if hash == "taken" {
+		return fhir.Errorf(fhir.NotFound, "nothing waits under that hash")
+	}
 	if hash != "0a1b2c" {
 		return fhir.Errorf(fhir.Structure, "the message is cut off").At("OBX")
 	}
@@ -71,6 +74,11 @@ func TestAFeedsPageIsForItsOperators(t *testing.T) {
 		t.Errorf("what still cannot be taken: %d", got.status)
 	} else {
 		got.wants(t, "It still cannot be taken: OBX: the message is cut off")
+	}
+	if got := ops.post("/desk/feeds/rx1-pas/take", url.Values{"held": {"taken"}}); got.status != 404 { // the answer was lost, and it is asked again
+		t.Errorf("what was taken before: %d", got.status)
+	} else {
+		got.wants(t, "it may have been taken already")
 	}
 	for _, user := range []string{"dr-marsh", "margaret"} {
 		r := newReader(t, srv, user)

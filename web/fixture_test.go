@@ -431,7 +431,11 @@ func newFake() *fakeRecords {
 // users of the test region, one for each way of looking.
 func testAccess(t testing.TB) *access.Manager {
 	t.Helper()
-	m, err := access.New(access.Options{Demo: true, Now: func() time.Time { return today }, Region: &region.Region{
+	m, err := access.New(access.Options{Demo: true, Now: func() time.Time { return today }, Issuer: func() string { return "https://record.severn.example" }, Region: &region.Region{
+		Identity: region.Identity{Clients: []region.Client{
+			{ID: "diary", Name: "Kidney Diary", Kind: "public", Redirects: []string{"https://diary.example/back"}, Scopes: []string{"openid", "fhirUser", "launch/patient", "patient/*.rs", "offline_access"}},
+			{ID: "rounds", Name: "Ward Rounds by Northern Clinical Software", Kind: "public", Redirects: []string{"https://rounds.clinical-software.example/signed-in/back"}, Launch: "https://rounds.clinical-software.example/launch",
+				Scopes: []string{"openid", "profile", "launch", "launch/patient", "online_access", "user/*.cruds", "patient/*.cruds"}}}},
 		Organisations: []region.Organisation{{ODS: "M85001", Name: "Hilltop Surgery"}, {ODS: "RX1", Name: "Severn Acute Trust"}},
 		Users: []region.User{
 			{ID: "dr-marsh", Name: "Dr Helen Marsh", Role: "gp", Organisation: "M85001"},

@@ -92,6 +92,12 @@ func oneSection(h dataset.Heading, a, b gather.Lane, state dataset.State, entrie
 	return rec
 }
 
+// reaching is a record one of whose sources goes back only so far.
+func reaching(rec *gather.Record) *gather.Record {
+	rec.Sections[0].Reach = []string{"Hilltop Surgery reaches back to March 2025"}
+	return rec
+}
+
 var (
 	laneOK     = gather.Lane{State: gather.Answered, Took: 200 * time.Millisecond}
 	laneFailed = gather.Lane{State: gather.Failed, Took: 2 * time.Second, Issue: fhir.Errorf(fhir.Timeout, "Severn Acute Trust did not answer within 2 s")}
@@ -116,6 +122,7 @@ func TestEachStateOfASectionIsToldInItsOwnWords(t *testing.T) {
 		"one-says-none-known":   oneSection(dataset.Allergies, laneOK, laneFailed, dataset.Present, none),
 		"present-but-empty":     oneSection(dataset.Problems, laneOK, laneOK, dataset.Present),
 		"without-any-state":     oneSection(dataset.Problems, laneOK, laneOK, ""),
+		"none-as-far-as-goes":   reaching(oneSection(dataset.Problems, laneOK, laneOK, dataset.NoneRecorded)),
 		"none-and-one-wont-say": oneSection(dataset.Problems, laneOK, laneShut, dataset.NotShared),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -157,7 +164,9 @@ func TestTheMainPersonsSectionsReadAsBefore(t *testing.T) {
 	golden(t, "margaret-alerts", render(t, s, "alerts", newAlerts(rec)))
 }
 
-var sayNone = regexp.MustCompile(`(?i)no\s+known\s+(drug\s+)?allerg|no allergies\b|NKDA|NKA\b`)
+// sayNone finds the words by which a page tells a reader that there are no allergies. They are words: a section's data-v, which is a
+// hash, may hold the same letters.
+var sayNone = regexp.MustCompile(`(?i)no\s+known\s+(drug\s+)?allerg|no allergies\b|\bNKD?A\b`)
 
 // However a record comes out, "no known allergies" stands on the page only if a source has said so in a code and every source has been
 // heard in full; and no heading is ever empty without a reason (design law 3).
@@ -336,5 +345,33 @@ func TestHowAConsultationIsLaidOutIsNotShownAsIfItWereSomething(t *testing.T) {
 	html := render(t, s, "section", newSection(rec, &rec.Sections[0], ""))
 	if strings.Contains(html, "Topic (EHR)") || !strings.Contains(html, "Feet checked") {
 		t.Errorf("want the note and not the layout, got\n%s", html)
+	}
+}
+
+// Wherever it is said that there is nothing, or that none are known, it is said that some may be withheld: always, since only then does it tell nothing of whether anything is.
+func TestNoneIsNeverSaidWithoutThatSomeMayBeWithheld(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		none := strings.Contains(string(text), stateNone.Word) || strings.Contains(string(text), "None current") || strings.Contains(string(text), "<strong class=\"t-line__name\">No known") && !strings.Contains(string(text), "Some information may be withheld")
+		if none {
+			said++
+		}
+		if none && !strings.Contains(string(text), mayBeWithheld) {
+			t.Errorf("%s says that there is none, and not that some may be withheld", file)
+		}
+		if strings.Contains(string(text), "None recorded<") || strings.Contains(string(text), "None recorded.") {
+			t.Errorf("%s says that there is none without saying of what", file)
+		}
+	}
+	if said < 4 {
+		t.Errorf("only %d fragments say that there is none", said)
 	}
 }

@@ -2,8 +2,6 @@ package web
 
 import (
 	"context"
-	"log/slog"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -38,12 +36,7 @@ func TestAStewardSeesBothRecordsSideBySideAndSaysWhichTheyAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := &fakeIdentity{}
-	site, err := New(Options{Records: newFake(), Access: users, Identity: f, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(site)
-	defer func() { _ = site.Close(); srv.Close() }()
+	srv := serve(t, Options{Records: newFake(), Access: users, Identity: f})
 
 	if got := newReader(t, srv, "dr-marsh").get("/desk/identity"); got.status != 404 {
 		t.Errorf("a doctor asks for the worklist: %d", got.status)

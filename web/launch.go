@@ -1,6 +1,8 @@
 package web
 
 import (
+	"cmp"
+	"errors"
 	"net/http"
 	"time"
 
@@ -24,7 +26,7 @@ var launchRefused = problem{
 func (s *Site) launchIn(w http.ResponseWriter, r *http.Request, session *access.Session) error {
 	q := r.URL.Query()
 	if launch.Plain(q) {
-		return s.refuseLaunch(w, r, "", launch.ErrPlain.Error())
+		return s.refuseLaunch(w, r, "", launch.ErrPlain)
 	}
 	if q.Has("iss") {
 		return s.smartLaunch(w, r)
@@ -32,13 +34,13 @@ func (s *Site) launchIn(w http.ResponseWriter, r *http.Request, session *access.
 	posted := r.Method == http.MethodPost
 	if posted {
 		if err := r.ParseForm(); err != nil || len(q) > 0 {
-			return s.refuseLaunch(w, r, "", "the launch cannot be read")
+			return s.refuseLaunch(w, r, "", errors.New("the launch cannot be read"))
 		}
 		q = r.PostForm
 	}
 	l, err := s.opts.Launches.Read(r.Context(), q, posted)
 	if err != nil {
-		return s.refuseLaunch(w, r, "", err.Error())
+		return s.refuseLaunch(w, r, "", err)
 	}
 	return s.launched(w, r, session, l)
 }
@@ -47,7 +49,7 @@ func (s *Site) launchIn(w http.ResponseWriter, r *http.Request, session *access.
 func (s *Site) launched(w http.ResponseWriter, r *http.Request, session *access.Session, l *launch.Launch) error {
 	who, known, err := s.opts.Launches.User(l)
 	if err != nil {
-		return s.refuseLaunch(w, r, l.Launcher.ID, err.Error())
+		return s.refuseLaunch(w, r, l.Launcher.ID, err)
 	}
 	if known {
 		return s.openLaunched(w, r, who, l)
@@ -71,14 +73,14 @@ func (s *Site) pendingLaunch(w http.ResponseWriter, r *http.Request, session *ac
 		return err
 	}
 	if !ok || l.Launcher.ID == "" {
-		return s.refuseLaunch(w, r, "", "a launch that is not known, has expired or was used before")
+		return s.refuseLaunch(w, r, "", errors.New("a launch that is not known, has expired or was used before"))
 	}
 	return s.openFor(w, r, session, &l)
 }
 
 func (s *Site) openFor(w http.ResponseWriter, r *http.Request, session *access.Session, l *launch.Launch) error {
 	if session.Organisation != l.Launcher.Organisation {
-		return s.refuseLaunch(w, r, l.Launcher.ID, "the user is of another organisation than the launching system")
+		return s.refuseLaunch(w, r, l.Launcher.ID, errors.New("the user is of another organisation than the launching system"))
 	}
 	return s.openLaunched(w, r, session.Principal(), l)
 }
@@ -90,7 +92,7 @@ func (s *Site) openLaunched(w http.ResponseWriter, r *http.Request, who access.P
 	as.Device, as.Address = access.From(r)
 	person, err := s.opts.Records.Find(r.Context(), as, l.Patient)
 	if fhir.Is(err, fhir.NotFound) || fhir.Is(err, fhir.Suppressed) || fhir.Is(err, fhir.Forbidden) {
-		return s.refuseLaunch(w, r, l.Launcher.ID, "there is no record that the launching user may open")
+		return s.refuseLaunch(w, r, l.Launcher.ID, errors.New("there is no record that the launching user may open"))
 	}
 	if err != nil {
 		return err
@@ -100,15 +102,19 @@ func (s *Site) openLaunched(w http.ResponseWriter, r *http.Request, who access.P
 		return err
 	}
 	if p.BirthDate != l.BirthDate {
-		return s.refuseLaunch(w, r, l.Launcher.ID, "the date of birth is not the record's")
+		return s.refuseLaunch(w, r, l.Launcher.ID, launch.Meddled{Why: "the date of birth is not the record's"})
 	}
 	return s.enter(w, r, who, person, "launch from "+l.Launcher.ID, "/record/"+person)
 }
 
-// refuseLaunch audits why, and tells only that.
-func (s *Site) refuseLaunch(w http.ResponseWriter, r *http.Request, launcher, why string) error {
+// refuseLaunch audits why, and tells only that. Meddling is for the privacy officer too (package watch).
+func (s *Site) refuseLaunch(w http.ResponseWriter, r *http.Request, launcher string, why error) error {
 	device, address := access.From(r)
-	if err := s.opts.Access.Refused(r.Context(), device, address, "launcher "+launcher, "launch: "+why); err != nil {
+	var also []string
+	if m, ok := errors.AsType[launch.Meddled](why); ok {
+		launcher, also = cmp.Or(launcher, m.Launcher), []string{"alarm: launch"}
+	}
+	if err := s.opts.Access.Refused(r.Context(), device, address, "launcher "+launcher, "launch: "+why.Error(), also...); err != nil {
 		return err
 	}
 	return s.show(w, http.StatusForbidden, "problem", layout{Title: launchRefused.Heading, Site: s.opts.Name, Body: launchRefused})
@@ -119,7 +125,7 @@ func (s *Site) smartLaunch(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	to, browser, err := s.opts.Launches.SMART(r.Context(), q.Get("iss"), q.Get("launch"))
 	if err != nil {
-		return s.refuseLaunch(w, r, "", err.Error())
+		return s.refuseLaunch(w, r, "", err)
 	}
 	s.setAttempt(w, browser, "/launch", 300)
 	http.Redirect(w, r, to, http.StatusSeeOther)
@@ -131,7 +137,7 @@ func (s *Site) smartBack(w http.ResponseWriter, r *http.Request, session *access
 	q := r.URL.Query()
 	l, err := s.opts.Launches.Back(r.Context(), q.Get("state"), q.Get("code"), q.Get("iss"), attemptOf(r))
 	if err != nil {
-		return s.refuseLaunch(w, r, "", err.Error())
+		return s.refuseLaunch(w, r, "", err)
 	}
 	return s.launched(w, r, session, l)
 }

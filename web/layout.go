@@ -16,7 +16,7 @@ var templateFiles embed.FS
 
 // The pages, each of one template file, and the fragments that several of them show and the event stream sends.
 var (
-	pageNames     = []string{"home", "signin", "consent", "find", "record", "timeline", "trends", "breakglass", "me", "choices", "asked", "privacy", "identity", "desk", "scope", "plan", "feed", "problem"}
+	pageNames     = []string{"home", "signin", "consent", "apps", "find", "record", "timeline", "trends", "breakglass", "me", "choices", "asked", "privacy", "identity", "desk", "scope", "plan", "feed", "problem"}
 	fragmentFiles = []string{"emergency.html", "layout.html", "banner.html", "lanes.html", "alerts.html", "sections.html"}
 )
 
@@ -83,6 +83,9 @@ func (s *Site) links(session *access.Session, here string) []link {
 		add("/me", "My record")
 		if s.opts.Choices != nil {
 			add("/me/choices", "My choices")
+		}
+		if s.opts.Apps != nil {
+			add("/apps", "My applications")
 		}
 	case session.Locked != "":
 		add("/record/"+session.Locked, "The record")

@@ -142,6 +142,9 @@ func plainState(rec *gather.Record, sec *gather.Section) []string {
 	case len(sec.Entries) > 0 || len(out) > 0:
 	case sec.State == dataset.NoneRecorded:
 		out = append(out, "Nothing is written here by any of the services that answered.")
+		for _, back := range sec.Reach {
+			out = append(out, back+". Anything older may not be here.")
+		}
 	case sec.State == dataset.NotShared:
 		out = append(out, "This is not shown on this page. You can ask the service that looks after you.")
 	case sec.Heading == dataset.GPPractice && rec.Person.PracticeName != "":

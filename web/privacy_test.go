@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http/httptest"
 	"net/url"
 	"slices"
@@ -80,13 +79,7 @@ func privacySite(t *testing.T) (*httptest.Server, *fakePrivacy) {
 		t.Fatal(err)
 	}
 	f := &fakePrivacy{}
-	site, err := New(Options{Records: newFake(), Access: users, Looks: numbered{}, Privacy: f, Now: func() time.Time { return today }, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(site)
-	t.Cleanup(func() { _ = site.Close(); srv.Close() })
-	return srv, f
+	return serve(t, Options{Records: newFake(), Access: users, Looks: numbered{}, Privacy: f, Now: func() time.Time { return today }}), f
 }
 
 func TestThePrivacyOfficerHasAQueueASearchAndAnExport(t *testing.T) {

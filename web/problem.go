@@ -12,13 +12,14 @@ import (
 type problem struct {
 	Heading string
 	Text    string
+	Detail  string // for whoever can mend it; "" if nothing is to be told
 	SignIn  bool
 }
 
 // The one page for what is not there and for what may not be known to be there: same status, headers and body (design law 4).
 var notFound = problem{
 	Heading: "Not found",
-	Text:    "There is nothing here, or nothing that can be shown to you. Check the address or the number, and that you are signed in with the right role.",
+	Text:    "There is nothing here, or nothing that can be shown to you. Check the address or the number, and who you are signed in as.",
 }
 
 // fail turns an error into a page. What the reader may act on is told; what went wrong inside is logged and not shown.
@@ -32,13 +33,13 @@ func (s *Site) fail(w http.ResponseWriter, r *http.Request, session *access.Sess
 	case is.Type == fhir.Login:
 		status, p = http.StatusUnauthorized, problem{Heading: "Sign in again", Text: "Your session has ended. Nothing was sent.", SignIn: true}
 	case is.Type == fhir.Forbidden:
-		status, p = http.StatusForbidden, problem{Heading: "Not allowed", Text: is.Text}
+		status, p = http.StatusForbidden, problem{Heading: "Not allowed", Text: sentence(is.Text)}
 	case is.Type == fhir.NotSupported:
-		status, p = http.StatusUnsupportedMediaType, problem{Heading: "This cannot be opened here", Text: is.Text}
+		status, p = http.StatusUnsupportedMediaType, problem{Heading: "This cannot be opened here", Text: sentence(is.Text)}
 	case is.Type == fhir.TooLong:
-		status, p = http.StatusRequestEntityTooLarge, problem{Heading: "This is too large to open here", Text: is.Text}
+		status, p = http.StatusRequestEntityTooLarge, problem{Heading: "This is too large to open here", Text: sentence(is.Text)}
 	case is.Type == fhir.Required, is.Type == fhir.ValueError, is.Type == fhir.Invalid:
-		status, p = http.StatusBadRequest, problem{Heading: "That could not be read", Text: is.Text}
+		status, p = http.StatusBadRequest, problem{Heading: "That could not be read", Text: sentence(is.Text)}
 	case is.Type == fhir.Throttled && is.After > 0: // it is us whom they ask too much
 		status, p = http.StatusTooManyRequests, problem{Heading: "Too many at once", Text: "More was asked for in a short time than one person can read. Wait a minute, and try again. If this keeps happening while you work as usual, tell the service desk."}
 		w.Header().Set("Retry-After", is.RetryAfter())

@@ -39,6 +39,7 @@ type scopePage struct {
 type scopeSource struct {
 	*probe.Result
 	Probed string
+	Held   string // until when it counts in planning, in words
 	Facts  []scopeFacts
 }
 
@@ -46,6 +47,7 @@ type scopeFacts struct {
 	Heading, Way string
 	Word         stateWord
 	Facts        string
+	Effects      string // what it changes in a gathering
 }
 
 // A scopeRow is one heading over all sources.
@@ -100,7 +102,7 @@ func (s scopeSource) Unsaid() string {
 	return sayList(out)
 }
 
-func newScope(results []*probe.Result) scopePage {
+func newScope(results []*probe.Result, now time.Time) scopePage {
 	var p scopePage
 	word := func(r *probe.Result, f *probe.Found) stateWord {
 		if r.At.IsZero() {
@@ -110,9 +112,16 @@ func newScope(results []*probe.Result) scopePage {
 	}
 	for _, r := range results {
 		s := scopeSource{Result: r, Probed: sayTime(r.At)}
+		switch {
+		case r.Until.IsZero():
+		case now.After(r.Until):
+			s.Held = "too long ago to count"
+		default:
+			s.Held = "counts until " + sayTime(r.Until)
+		}
 		for _, info := range dataset.All {
 			if f := r.Headings[info.Heading]; f != nil {
-				s.Facts = append(s.Facts, scopeFacts{info.Title, wayWords[f.Way], word(r, f), strings.Join(f.Facts(sayTime), "; ")})
+				s.Facts = append(s.Facts, scopeFacts{info.Title, wayWords[f.Way], word(r, f), strings.Join(f.Facts(sayTime), "; "), strings.Join(r.Effects(info.Heading, now), "; ")})
 			}
 		}
 		p.Sources = append(p.Sources, s)
@@ -157,7 +166,7 @@ func (s *Site) scope(w http.ResponseWriter, r *http.Request, session *access.Ses
 	if err != nil {
 		return err
 	}
-	p := newScope(results)
+	p := newScope(results, s.opts.Now())
 	p.Begun = r.URL.Query().Get("begun") != ""
 	l := s.newLayout(r, session, "What each source gives", p)
 	l.Wide = true
@@ -212,7 +221,8 @@ type planRow struct {
 
 var whyWords = map[gather.Why]string{
 	gather.WhySent: "it sends, and cannot be asked", gather.WhyFresh: "it was heard lately", gather.WhyStale: "it was not heard lately, so it is asked",
-	gather.WhyStaleUsed: "it was not heard lately and cannot be asked now", gather.WhyAsked: "it is asked when somebody looks", gather.WhyNotProvided: "a probe found that it does not give this",
+	gather.WhyStaleUsed: "it was not heard lately and cannot be asked now", gather.WhySlow: "it was not heard lately, and takes longer to answer than it is given", gather.WhyAsked: "it is asked when somebody looks", gather.WhyNotProvided: "a probe found that it does not give this",
+	gather.WhyUnsent: "it was heard lately, and has never sent anything of this, so it is asked",
 	gather.WhyPolicy: "it is not shared with you", gather.WhyNotAsked: "nothing says that it holds anything of this person", gather.WhyNeighbour: "what its own sources hold",
 	gather.WhyMissing: "this region's own sources left it open", gather.WhyNotMissing: "this region's own sources answered", gather.WhyLocator: "it tells who else holds something",
 }
@@ -248,6 +258,12 @@ func (s *Site) plan(w http.ResponseWriter, r *http.Request, session *access.Sess
 			row.Probe = scopeWords[c.Verdict].Word
 			if c.Expected > 0 {
 				row.Probe = strings.TrimPrefix(row.Probe+"; "+sayTook(c.Expected)+" expected", "; ")
+			}
+			if c.Slow > 0 {
+				row.Probe = strings.TrimPrefix(row.Probe+"; usually too late", "; ")
+			}
+			if c.Reaches != "" {
+				row.Probe = strings.TrimPrefix(row.Probe+"; back to "+c.Reaches[:4], "; ")
 			}
 		}
 		p.Rows = append(p.Rows, row)

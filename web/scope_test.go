@@ -20,8 +20,9 @@ import (
 func (fakeDesk) Scope(context.Context, *access.Session) ([]*probe.Result, error) {
 	return []*probe.Result{
 		{Source: "m85001-gp", Name: "Hilltop Surgery", Kind: "gpconnect", At: today.Add(-time.Hour), Known: true, Describes: &connector.Description{Software: "GP system 4.2", Speaks: "GP Connect 1.6"},
-			Speed: probe.Speed{Tries: 3, P50: 240 * time.Millisecond, P95: 900 * time.Millisecond}, Headings: map[dataset.Heading]*probe.Found{
+			Speed: probe.Speed{Tries: 3, P50: 240 * time.Millisecond, P95: 900 * time.Millisecond}, Deadline: 200 * time.Millisecond, Until: today.Add(29 * 24 * time.Hour), Headings: map[dataset.Heading]*probe.Found{
 				dataset.Allergies:  {Verdict: probe.Given, Way: "live", Entries: 2, Earliest: "1987-06", Latest: "2011-09", Types: map[string]int{"AllergyIntolerance": 2}, Speed: probe.Speed{Tries: 3, P50: 40 * time.Millisecond, P95: 80 * time.Millisecond}},
+				dataset.Results:    {Verdict: probe.Given, Way: "live", Entries: 4, Earliest: today.AddDate(-1, 0, 0).Format("2006-01")},
 				dataset.Documents:  {Verdict: probe.NotProvided, Way: "live", Problem: "the practice's system says that it does not offer this through GP Connect"},
 				dataset.Encounters: {Verdict: probe.Unknown, Way: "live", Problem: "it did not answer in time"}}},
 		{Source: "rx1-pas", Name: "Severn Acute Trust", Kind: "hl7v2", At: today.Add(-time.Hour), Besides: []dataset.Heading{dataset.Alerts}, Headings: map[dataset.Heading]*probe.Found{
@@ -51,6 +52,7 @@ func (fakePlans) Record(_ context.Context, _ *access.Session, person string, ask
 		{Source: "m85001-gp", Name: "Hilltop Surgery", Heading: dataset.Allergies, Way: "live", Why: gather.WhyAsked, Policy: "agreement", Age: -1, Verdict: probe.Given, Probed: today, Expected: 80 * time.Millisecond, Breaker: "closed", State: dataset.Present},
 		{Source: "m85001-gp", Name: "Hilltop Surgery", Heading: dataset.Documents, Why: gather.WhyNotProvided, Policy: "agreement", Age: -1, Verdict: probe.NotProvided, Probed: today, State: dataset.NotKnown},
 		{Source: "rx1-pas", Name: "Severn Acute Trust", Heading: dataset.Results, Way: "stored", Why: gather.WhyFresh, Policy: "agreement", Age: 5 * time.Minute, Fresh: time.Hour, State: dataset.NoneRecorded},
+		{Source: "rx1-pas", Name: "Severn Acute Trust", Heading: dataset.Problems, Way: "stored", Why: gather.WhySlow, Policy: "agreement", Age: 5 * time.Hour, Fresh: time.Hour, Verdict: probe.Given, Probed: today, Slow: 3 * time.Second, Reaches: "2025-03", State: dataset.Present},
 		{Source: "rw4-mh", Name: "Severn Mental Health Trust", Heading: dataset.Problems, Why: gather.WhyPolicy, Policy: "no-agreement", Age: -1, State: dataset.NotShared},
 	}}, nil
 }
@@ -60,7 +62,7 @@ func TestTheDeskShowsWhatEachSourceGives(t *testing.T) {
 	srv := newSite(t, newFake())
 	ops := newReader(t, srv, "ops")
 	ops.get("/desk").wants(t, "What each source gives")
-	ops.get("/desk/scope").wants(t, "Not provided", "since 1987", "GP system 4.2, GP Connect 1.6", "1200 entries of 340 patients", "Not probed yet", "neighbour", "It gives besides, and the region file does not say so: Alerts", "0.24 s at the median")
+	ops.get("/desk/scope").wants(t, "Not provided", "since 1987", "GP system 4.2, GP Connect 1.6", "1200 entries of 340 patients", "Not probed yet", "neighbour", "It gives besides, and the region file does not say so: Alerts", "0.24 s at the median", "not asked for", "asked for, and told to take longer than 200ms", "where it has none, said to reach back to "+today.AddDate(-1, 0, 0).Format("January 2006"), "counts until")
 	page := ops.get("/desk/scope.json")
 	var got []*probe.Result
 	if err := json.Unmarshal([]byte(page.body), &got); err != nil || len(got) != 3 || got[0].Headings[dataset.Documents].Verdict != probe.NotProvided {
@@ -86,7 +88,7 @@ func TestHowARecordWasGatheredIsShownToThoseWhoMayKnow(t *testing.T) {
 	srv := newSite(t, newFake())
 	gp := newReader(t, srv, "dr-marsh")
 	gp.get("/record/person-1?all=1").wants(t, "/desk/plan/person-1")
-	gp.get("/desk/plan/person-1").wants(t, "Hilltop Surgery", "not at all", "a probe found that it does not give this", "heard 5 minutes ago; fresh for 1 hour", "no-agreement", "0.08 s expected")
+	gp.get("/desk/plan/person-1").wants(t, "Hilltop Surgery", "not at all", "a probe found that it does not give this", "heard 5 minutes ago; fresh for 1 hour", "no-agreement", "0.08 s expected", "takes longer to answer than it is given", "usually too late; back to 2025")
 	if got := gp.get("/desk/plan/nobody"); got.status != 404 {
 		t.Errorf("nobody's plan: %d", got.status)
 	}

@@ -77,7 +77,7 @@ var (
 	stateAsking = stateWord{"Asking", "…", toneMuted}
 	stateSome   = stateWord{"", "●", toneActive}
 	statePartly = stateWord{"incomplete", "◐", toneWarn}
-	stateNone   = stateWord{"None recorded", "○", toneMuted}
+	stateNone   = stateWord{"None recorded that you may see", "○", toneMuted}
 	stateUnknow = stateWord{"Not known", "?", toneWarn}
 	stateShut   = stateWord{"Not shared", "⊘", toneWarn}
 )
@@ -131,7 +131,11 @@ func sayState(sec *gather.Section, count int, asking bool) stateWord {
 	case asking:
 		return stateAsking
 	case sec.State == dataset.NoneRecorded && len(sec.Unknown) == 0 && len(sec.NotShared) == 0:
-		return stateNone
+		st := stateNone
+		if len(sec.Reach) > 0 { // an empty is never without its limit, not even in a word
+			st.Word += ", as far back as it goes"
+		}
+		return st
 	case sec.State == dataset.NotShared && len(sec.Unknown) == 0:
 		return stateShut
 	}
@@ -162,17 +166,22 @@ func (s *section) explain(rec *gather.Record, sec *gather.Section) (asking bool)
 	}
 	switch {
 	case none && len(wait) == 0 && sec.State == dataset.NoneRecorded && len(why) == 0:
-		text := "None recorded. Every source that was asked for this answered, and has nothing under it."
+		text := "Every source that was asked for this answered, and has nothing under it that you may see. " + mayBeWithheld
 		if sec.Heading == dataset.Allergies {
-			text = "None recorded, and no source says that there are none. Ask."
+			text = "No source says that there are none. " + mayBeWithheld + " Ask."
 		}
 		why = append(why, reason{text, ""})
+		for _, back := range sec.Reach {
+			why = append(why, reason{back + " under this heading, as far as was found. Anything older may not be in it.", toneWarn})
+		}
 	case none && len(wait) == 0 && sec.State == dataset.NotShared && len(why) == 0:
 		why = append(why, reason{"Not shared with you. There may be something here.", toneWarn})
 	case none && len(wait) == 0 && len(why) == 0:
 		why = append(why, reason{"Not known: no source that could say was asked or answered. This does not mean that there is nothing.", toneWarn})
 	case none && len(wait) == 0 && len(sec.Unknown) > 0:
 		why = append(why, reason{"This does not mean that there is nothing.", toneWarn})
+	case !none && len(wait) == 0 && len(why) == 0 && sec.Heading == dataset.Allergies && onlyNegations(sec):
+		why = append(why, reason{"Each is what one source states. " + mayBeWithheld + " Ask.", ""})
 	case !none && len(wait) == 0 && len(why) > 0:
 		why = append(why, reason{"There may be more than is shown here.", ""})
 	}
@@ -181,6 +190,15 @@ func (s *section) explain(rec *gather.Record, sec *gather.Section) (asking bool)
 	}
 	s.Reasons = why
 	return len(wait) > 0
+}
+
+// mayBeWithheld stands wherever it is said that there is nothing, of whomever and whether or not anything is withheld: so it tells nothing, and nobody takes what they may not see for
+// what there is not. ADR 27
+const mayBeWithheld = "Some may be withheld from you."
+
+// onlyNegations reports whether all that a section holds are statements that there is none of something.
+func onlyNegations(sec *gather.Section) bool {
+	return !slices.ContainsFunc(sec.Entries, func(e gather.Entry) bool { return negation(e.Lead) == "" })
 }
 
 func laneNamed(rec *gather.Record, name string) *gather.Lane {

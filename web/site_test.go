@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"tombolo/access"
+	"tombolo/access/launch"
+	"tombolo/access/oauth"
 	"tombolo/fhir"
 	"tombolo/gather"
 	"tombolo/policy"
@@ -57,13 +58,8 @@ func (fakeDesk) Desk(context.Context, *access.Session) (*DeskState, error) {
 // newSite serves the pages over the fixture.
 func newSite(t testing.TB, records *fakeRecords) *httptest.Server {
 	t.Helper()
-	site, err := New(Options{Records: records, Access: testAccess(t), Looks: fakeLooks{}, Desk: fakeDesk{}, Feeds: fakeDesk{}, Scope: fakeDesk{}, Plans: fakePlans{}, Identity: &fakeIdentity{}, Choices: &fakeChoices{}, Privacy: &fakePrivacy{}, Name: "Severn Shared Care Record", Now: func() time.Time { return today }, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewServer(site)
-	t.Cleanup(func() { _ = site.Close(); srv.Close() })
-	return srv
+	m := testAccess(t)
+	return serve(t, Options{Records: records, Access: m, Apps: oauth.New(oauth.Options{Access: m}), Launches: launch.New(m, func(string) (string, error) { return "", nil }), Looks: fakeLooks{}, Desk: fakeDesk{}, Feeds: fakeDesk{}, Scope: fakeDesk{}, Plans: fakePlans{}, Identity: &fakeIdentity{}, Choices: &fakeChoices{}, Privacy: &fakePrivacy{}, Name: "Severn Shared Care Record", Now: func() time.Time { return today }})
 }
 
 // A reader is a browser without JavaScript.
@@ -338,7 +334,7 @@ func (f *fakeRecords) numberOf(t *testing.T, person string) string {
 func TestEveryPageCarriesTheSecurityHeaders(t *testing.T) {
 	srv := newSite(t, newFake())
 	r := newReader(t, srv, "dr-marsh")
-	for _, path := range []string{"/", "/sign-in", "/record", "/record/person-1", "/record/person-1/timeline", "/record/nobody", "/desk", "/nothing-here"} {
+	for _, path := range []string{"/", "/sign-in", "/record", "/record/person-1", "/record/person-1/timeline", "/record/nobody", "/desk", "/nothing-here", authorize("diary", "https://diary.example/back", "patient/*.rs"), "/oauth/consent/over", "/oauth/authorize?client_id=nobody", "/launch?nhs=1"} {
 		h := r.get(path).header
 		csp := h.Get("Content-Security-Policy")
 		if strings.Contains(csp, "unsafe") || !strings.Contains(csp, "default-src 'none'") || !strings.Contains(csp, "frame-ancestors 'none'") {
@@ -387,8 +383,15 @@ func TestNobodySignedInIsSentToSignInAndBack(t *testing.T) {
 	if got := r.post("/sign-in", url.Values{"user": {"dr-marsh"}, "next": {"/record/person-1"}}); got.path != "/record/person-1" {
 		t.Errorf("after signing in: got %s", got.path)
 	}
-	if got := r.post("/sign-in", url.Values{"user": {"dr-marsh"}, "next": {"//evil.example/x"}}); got.path != "/record" {
-		t.Errorf("another host as next: got %s, want the user's own first page", got.path)
+	for _, next := range []string{"//evil.example/x", "///evil.example", "/\\evil.example", "\\\\evil.example", "/\t/evil.example", "/\n/evil.example", "/\r/evil.example", "https://evil.example", "https:evil.example", "HTTPS:/evil.example", "javascript:alert(1)", "data:,x", "evil.example", "@evil.example", "?x=//evil.example", "", "/sign-out"} {
+		if got := r.post("/sign-in", url.Values{"user": {"dr-marsh"}, "next": {next}}); got.path != "/record" {
+			t.Errorf("%q as next: got %s, want the user's own first page", next, got.path)
+		}
+	}
+	for _, next := range []string{"/..//evil.example", "/./\u2215evil.example", "/%2f%2fevil.example", "/%5cevil.example"} { // paths of this site, if none that there is
+		if got := r.post("/sign-in", url.Values{"user": {"dr-marsh"}, "next": {next}}); !strings.HasPrefix(got.path, "/") || strings.HasPrefix(got.path, "//") || got.status != 404 {
+			t.Errorf("%q as next: got %d at %s", next, got.status, got.path)
+		}
 	}
 	if got := r.post("/sign-in", url.Values{"token": {"wrong"}}); got.status != 401 {
 		t.Errorf("a wrong token: got status %d, want 401", got.status)
@@ -472,6 +475,11 @@ func TestDocumentsAreServedSafelyOrNotAtAll(t *testing.T) {
 			t.Errorf("%s: got status %d, headers %v", got.path, got.status, got.header)
 		}
 		if csp := got.header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || strings.Contains(csp, "script-src") {
+			t.Errorf("%s: got policy %q", got.path, csp)
+		}
+	}
+	for _, got := range []answer{text, html} { // an origin of its own, without scripts
+		if csp := got.header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "sandbox; ") {
 			t.Errorf("%s: got policy %q", got.path, csp)
 		}
 	}

@@ -170,9 +170,12 @@ func (s *Site) routes() *http.ServeMux {
 		signed("GET /launch/pending/{id}", s.pendingLaunch)
 	}
 	if s.opts.Apps != nil {
+		open("GET "+oauth.PathAuthorize, s.authorize)
 		signed("GET "+oauth.PathConsent+"{id}", s.consentPage)
 		signed("POST "+oauth.PathConsent+"{id}", s.consent)
 		signed("POST /record/{person}/app", s.startApp)
+		signed("GET /apps", s.myApps)
+		signed("POST /apps/back", s.takeAppBack)
 	}
 
 	signed("GET /record", s.findPage)

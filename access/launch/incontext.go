@@ -48,7 +48,7 @@ func (r *Reader) InContext(ctx context.Context, from *provider.Set, raw, pointer
 	}
 	c, err := verify(ctx, raw, Lifetime, r.m.Issuer(), r.m.Issuer()+PathPointer+pointer)
 	if err != nil {
-		return who, signedIn, err
+		return who, signedIn, forged("", err)
 	}
 	if !slices.Contains(strings.Fields(c.Text("scope")), p.LaunchScope) {
 		return who, signedIn, errors.New("the token does not bear the scope with which a record is opened")

@@ -58,6 +58,22 @@ func New(m *access.Manager, secret func(place string) (string, error)) *Reader {
 // ErrPlain is a launch that anybody could have written or changed: it tells whose record in the address itself.
 var ErrPlain = errors.New("a patient's number must not stand in an address: launch with enc= or token=, encrypted by the key that is shared with this service")
 
+// Meddled is a launch that no mistake of a user's makes: it was changed on its way, was written by somebody else, or is about another person than the number that it names.
+type Meddled struct {
+	Launcher string // id; "" if it is not known
+	Why      string
+}
+
+func (m Meddled) Error() string { return m.Why }
+
+// forged is what is wrong with a statement of a launching system, which is meddling if its signature is somebody else's.
+func forged(launcher string, err error) error {
+	if errors.Is(err, token.ErrSignature) {
+		return Meddled{launcher, err.Error()}
+	}
+	return err
+}
+
 // Plain reports whether the parameters of an address tell whose record is meant: by the names that launches elsewhere use, or by any NHS number.
 func Plain(v url.Values) bool {
 	for name, values := range v {
@@ -187,7 +203,7 @@ func (r *Reader) query(enc string) (*Launch, string, time.Time, error) {
 	}
 	plain, err := aead.Open(nil, data[:aead.NonceSize()], data[aead.NonceSize():], []byte(id))
 	if err != nil {
-		return fail("the launch is not encrypted by the key of that system, or was changed")
+		return nil, "", time.Time{}, Meddled{id, "the launch is not encrypted by the key of that system, or was changed"}
 	}
 	v, err := url.ParseQuery(string(plain))
 	if err != nil {
@@ -278,7 +294,7 @@ func (r *Reader) encrypted(ctx context.Context, raw string) (*Launch, string, ti
 	}
 	plain, err := obj.Decrypt(key)
 	if err != nil {
-		return fail("the launch is not encrypted by the key of that system, or was changed")
+		return nil, "", time.Time{}, Meddled{launcher.ID, "the launch is not encrypted by the key of that system, or was changed"}
 	}
 	if r.keys[launcher.ID] != nil { // who signs signs always
 		return r.signed(ctx, string(plain), launcher.ID)
@@ -309,7 +325,7 @@ func (r *Reader) signed(ctx context.Context, raw, of string) (*Launch, string, t
 	l := r.m.Region().Identity.Launchers[i]
 	c, err := token.Verify(ctx, raw, token.Rules{Issuer: issuer, Audience: []string{r.m.Issuer(), r.m.Issuer() + "/launch"}, Keys: r.keys[l.ID], Lifetime: Lifetime, ID: true, Now: r.m.Now()})
 	if err != nil {
-		return fail(err)
+		return fail(forged(l.ID, err))
 	}
 	return claims{Patient: c.Text("patient"), BirthDate: c.Text("birthdate"), Location: c.Text("location"), Practitioner: c.Subject}.launch(l), c.ID, c.Expires, nil
 }

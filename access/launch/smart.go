@@ -137,7 +137,7 @@ func (r *Reader) Back(ctx context.Context, st, code, iss, browser string) (*Laun
 	patient, _ := t.Extra("patient").(string)
 	who, err := token.Verify(ctx, raw, token.Rules{Issuer: c.Issuer, Audience: []string{l.Client}, Keys: &token.Set{Place: c.Keys, HTTP: r.http(), Now: r.m.Now}, Lifetime: 24 * time.Hour, Now: r.m.Now()})
 	if err != nil {
-		return nil, err
+		return nil, forged(l.ID, err)
 	}
 	if !fhir.ValidID(patient) {
 		return nil, errors.New("the launching system does not say whose record")
@@ -161,7 +161,7 @@ func (r *Reader) Back(ctx context.Context, st, code, iss, browser string) (*Laun
 		}
 	}
 	if p.Type != "Patient" || p.ID != patient {
-		return nil, errors.New("the launching system gave another patient")
+		return nil, Meddled{l.ID, "the launching system gave another patient"}
 	}
 	return out, out.check()
 }

@@ -246,6 +246,9 @@ func (s *Server) Answer(ctx context.Context, session *access.Session, id, person
 	if set.At(scope.Patient) || set.Has("launch") || set.Has("launch/patient") {
 		g.Patient = person
 	}
+	if err := s.lasting(ctx, session, q, g); err != nil {
+		return "", err
+	}
 	secret := access.Secret()
 	if err := s.m.State().Put(ctx, state.Code, secret, code{Request: q, Grant: g}, s.m.Now().Add(codeFor)); err != nil {
 		return "", err

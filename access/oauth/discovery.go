@@ -31,7 +31,7 @@ func (s *Server) configuration() map[string]any {
 		algorithms[i] = string(a)
 	}
 	return map[string]any{
-		"issuer": at, "jwks_uri": at + pathKeys, "authorization_endpoint": at + pathAuthorize, "token_endpoint": at + pathToken,
+		"issuer": at, "jwks_uri": at + pathKeys, "authorization_endpoint": at + PathAuthorize, "token_endpoint": at + pathToken,
 		"introspection_endpoint": at + pathIntrospect, "revocation_endpoint": at + pathRevoke,
 		"grant_types_supported":                            []string{"authorization_code", "refresh_token", "client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"},
 		"response_types_supported":                         []string{"code"},
@@ -40,7 +40,7 @@ func (s *Server) configuration() map[string]any {
 		"token_endpoint_auth_signing_alg_values_supported": algorithms,
 		"authorization_response_iss_parameter_supported":   true,
 		"scopes_supported": []string{"openid", "profile", "fhirUser", "launch", "launch/patient", "offline_access", "online_access",
-			"patient/*.rs", "user/*.rs", "system/*.rs"},
+			"patient/*.rs", "user/*.rs", "system/*.rs", "system/*.cruds"},
 	}
 }
 

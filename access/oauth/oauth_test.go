@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +25,7 @@ import (
 	"tombolo/audit"
 	"tombolo/fhir"
 	"tombolo/region"
+	"tombolo/search/scope"
 )
 
 // A site is a node's authorisation server, with one of each kind of client.
@@ -34,6 +36,7 @@ type site struct {
 	url     string
 	service jose.JSONWebKey
 	app     jose.JSONWebKey
+	posts   bool // authorisation is asked for by POST
 
 	mu    sync.Mutex
 	now   time.Time
@@ -81,7 +84,7 @@ func start(t testing.TB, o oauth.Options) *site {
 		Users: []region.User{{ID: "doctor", Name: "Dr Ade", Role: "hospital-doctor", Organisation: "RX1"}, {ID: "nurse", Name: "Mary", Role: "nurse", Organisation: "RX1"}},
 		Identity: region.Identity{Clients: []region.Client{
 			{ID: "browser-app", Name: "A browser app", Kind: region.PublicClient, Redirects: []string{publicBack}, Launch: "https://browser.example/launch",
-				Scopes: []string{"openid", "profile", "fhirUser", "launch", "launch/patient", "offline_access", "patient/*.rs", "user/Observation.rs"}},
+				Scopes: []string{"openid", "profile", "fhirUser", "launch", "launch/patient", "offline_access", "online_access", "patient/*.rs", "user/Observation.rs"}},
 			{ID: "server-app", Name: "A server app", Kind: region.ConfidentialClient, Redirects: []string{appBack}, Keys: filepath.Join(dir, "app.json"), Scopes: []string{"openid", "user/*.rs"}, Introspects: true},
 			{ID: "service", Name: "A system", Kind: region.ServiceClient, Keys: filepath.Join(dir, "service.json"), Role: "hospital-doctor", Organisation: "RX1", Scopes: []string{"system/Observation.rs", "user/*.rs"}},
 			{ID: "keeper", Name: "A ward app", Kind: region.ServiceClient, Keys: filepath.Join(dir, "service.json"), Role: "system", Organisation: "RX1", System: "rx1-app", Scopes: []string{"system/Observation.cruds"}},
@@ -156,7 +159,11 @@ func (s *site) authorize(v url.Values) *url.URL {
 		}
 	}
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := client.Get(s.url + "/oauth/authorize?" + all.Encode())
+	ask := func() (*http.Response, error) { return client.Get(s.url + "/oauth/authorize?" + all.Encode()) }
+	if s.posts {
+		ask = func() (*http.Response, error) { return client.PostForm(s.url+"/oauth/authorize", all) }
+	}
+	resp, err := ask()
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -619,6 +626,74 @@ func TestTheWellKnownDocumentsAreTrue(t *testing.T) {
 			if resp.StatusCode == 404 {
 				t.Errorf("%s: %s is not there", path, at)
 			}
+		}
+	}
+}
+
+// Each thing that the well-known document says can be done is done here, and what it does not say is not.
+func TestWhatTheWellKnownDocumentSaysIsDone(t *testing.T) {
+	s := start(t, oauth.Options{})
+	resp, err := http.Get(s.url + "/.well-known/smart-configuration")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var d struct {
+		Grants       []string `json:"grant_types_supported"`
+		Scopes       []string `json:"scopes_supported"`
+		Methods      []string `json:"token_endpoint_auth_methods_supported"`
+		Challenges   []string `json:"code_challenge_methods_supported"`
+		Capabilities []string `json:"capabilities"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&d); err != nil {
+		t.Fatal(err)
+	}
+	for _, grant := range append(d.Grants, "password", "implicit", "urn:ietf:params:oauth:grant-type:device_code", "urn:ietf:params:oauth:grant-type:jwt-bearer") {
+		a := s.post("/oauth/token", s.proven("service", url.Values{"grant_type": {grant}, "scope": {"system/Observation.rs"}}))
+		switch told := slices.Contains(d.Grants, grant); {
+		case told && a.text("error") == "unsupported_grant_type", !told && (a.status != 400 || a.text("access_token") != ""):
+			t.Errorf("grant %s: told of %v, answered %d %v", grant, told, a.status, a.body)
+		}
+	}
+	for _, method := range []string{"S256", "plain"} {
+		to := s.authorize(url.Values{"code_challenge_method": {method}})
+		if taken := to.Query().Get("error") == ""; taken != slices.Contains(d.Challenges, method) {
+			t.Errorf("challenge %s: told %v, taken %v", method, !taken, taken)
+		}
+	}
+	for _, text := range d.Scopes {
+		if _, unknown := scope.Parse(text); len(unknown) > 0 {
+			t.Errorf("the scope %s is none that can be given", text)
+		}
+	}
+	basic, _ := http.NewRequestWithContext(t.Context(), "POST", s.url+"/oauth/token", strings.NewReader(url.Values{"grant_type": {"client_credentials"}, "scope": {"system/Observation.rs"}}.Encode()))
+	basic.SetBasicAuth("service", "secret")
+	basic.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if resp, err := http.DefaultClient.Do(basic); err != nil || resp.StatusCode == 200 || slices.Contains(d.Methods, "client_secret_basic") {
+		t.Errorf("a secret gets in, or is said to: %v %v", resp, err)
+	}
+	offline := s.post("/oauth/token", exchange(s.code(nil)))
+	online := s.post("/oauth/token", exchange(s.code(url.Values{"scope": {"launch/patient patient/*.rs online_access"}})))
+	v1 := s.post("/oauth/token", exchange(s.code(url.Values{"scope": {"launch/patient patient/Observation.read"}})))
+	s.posts = true
+	posted := s.post("/oauth/token", exchange(s.code(nil)))
+	service := s.post("/oauth/token", s.proven("service", url.Values{"grant_type": {"client_credentials"}, "scope": {"system/Observation.rs"}}))
+	shown := map[string]bool{
+		"authorize-post": posted.status == 200, "client-public": offline.status == 200, "client-confidential-asymmetric": service.status == 200,
+		"sso-openid-connect": offline.text("id_token") != "", "context-standalone-patient": offline.text("patient") == "person-1", "context-banner": offline.body["need_patient_banner"] != nil,
+		"permission-offline": offline.text("refresh_token") != "", "permission-online": online.text("refresh_token") != "" && v1.text("refresh_token") == "",
+		"permission-patient": strings.Contains(offline.text("scope"), "patient/*.rs"), "permission-v2": strings.Contains(offline.text("scope"), "patient/*.rs"), "permission-v1": strings.Contains(v1.text("scope"), "patient/Observation."),
+		// Shown by TestAnApplicationIsStartedInContextOnceByOneUser and TestAnApplicationActsForItsUserWithinItsScopes.
+		"launch-ehr": true, "launch-standalone": true, "context-ehr-patient": true, "permission-user": true,
+	}
+	for _, c := range d.Capabilities {
+		if done, known := shown[c]; !done {
+			t.Errorf("the capability %s is told of; done: %v, looked at: %v (%v)", c, done, known, offline.body)
+		}
+	}
+	for c := range shown {
+		if !slices.Contains(d.Capabilities, c) {
+			t.Errorf("%s is done and not told of", c)
 		}
 	}
 }

@@ -39,12 +39,13 @@ const (
 
 // The paths, below the node's own base URL.
 const (
-	pathAuthorize  = "/oauth/authorize"
 	pathToken      = "/oauth/token"
 	pathIntrospect = "/oauth/introspect"
 	pathRevoke     = "/oauth/revoke"
 	pathUserinfo   = "/oauth/userinfo"
 	pathKeys       = "/oauth/keys"
+	// PathAuthorize is where applications send their users.
+	PathAuthorize = "/oauth/authorize"
 	// PathConsent is where web asks the user, followed by the request's id.
 	PathConsent = "/oauth/consent/"
 )
@@ -78,7 +79,7 @@ func New(o Options) *Server {
 		s.clients[c.ID] = cl
 	}
 	s.handler = s.guard(op.RegisterServer(s, op.Endpoints{
-		Authorization: op.NewEndpoint(pathAuthorize), Token: op.NewEndpoint(pathToken), Introspection: op.NewEndpoint(pathIntrospect),
+		Authorization: op.NewEndpoint(PathAuthorize), Token: op.NewEndpoint(pathToken), Introspection: op.NewEndpoint(pathIntrospect),
 		Revocation: op.NewEndpoint(pathRevoke), Userinfo: op.NewEndpoint(pathUserinfo), JwksURI: op.NewEndpoint(pathKeys),
 	}, op.WithServerCORSOptions(nil)))
 	return s

@@ -29,6 +29,7 @@ const (
 	Access  Kind = "token"   // an access token
 	Refresh Kind = "refresh" // a refresh token
 	Family  Kind = "family"  // the tokens that came of one authorisation: here if they were revoked
+	Leave   Kind = "leave"   // the applications that a user has let in, by the user
 	Launch  Kind = "launch"  // a launch of an application from here, until it is used
 	SignIn  Kind = "sign-in" // somebody who is at an identity provider to sign in
 	Used    Kind = "used"    // what may be used once only: ids of assertions and launches
@@ -178,12 +179,24 @@ func (s *State) Once(ctx context.Context, id string, expires time.Time) (first b
 
 // Change reads a value into into and writes it again as change leaves it, at once. Nothing happens if there is none; ok says whether there was.
 func (s *State) Change(ctx context.Context, k Kind, secret string, into any, change func() (expires time.Time, err error)) (ok bool, err error) {
-	err = s.update(ctx, key(k, secret), func(was []byte, here bool) ([]byte, bool, error) {
-		if ok = false; !here {
+	return s.alter(ctx, key(k, secret), into, false, change)
+}
+
+// Keep is Change where there need be none yet: into is then as it was given.
+func (s *State) Keep(ctx context.Context, k Kind, secret string, into any, change func() (expires time.Time, err error)) error {
+	_, err := s.alter(ctx, key(k, secret), into, true, change)
+	return err
+}
+
+func (s *State) alter(ctx context.Context, at string, into any, anew bool, change func() (expires time.Time, err error)) (ok bool, err error) {
+	err = s.update(ctx, at, func(was []byte, here bool) ([]byte, bool, error) {
+		if ok = false; !here && !anew {
 			return nil, false, nil
 		}
-		if ok, err = s.read(was, into); !ok || err != nil {
-			return nil, false, err
+		if here {
+			if ok, err = s.read(was, into); !ok && !anew || err != nil {
+				return nil, false, err
+			}
 		}
 		expires, err := change()
 		if err != nil {

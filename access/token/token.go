@@ -154,6 +154,9 @@ func Issuer(raw string) (string, error) {
 	return c.Iss, nil
 }
 
+// ErrSignature is a statement that was changed, or that somebody else signed.
+var ErrSignature = errors.New("its signature is not by that key")
+
 // Verify reads a statement and believes it, or says why not. The error is for the log and holds nothing of the statement.
 func Verify(ctx context.Context, raw string, r Rules) (*Claims, error) {
 	head, payload, err := split(raw)
@@ -193,7 +196,7 @@ func Verify(ctx context.Context, raw string, r Rules) (*Claims, error) {
 	}
 	signed, err := sig.Verify(key)
 	if err != nil || !bytes.Equal(signed, payload) {
-		return nil, errors.New("its signature is not by that key")
+		return nil, ErrSignature
 	}
 	return r.believe(payload)
 }

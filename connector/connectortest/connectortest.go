@@ -264,6 +264,7 @@ type misbehaviour struct {
 	within   time.Duration // how long the asker is given
 	maxBytes int64
 	want     []fhir.IssueType
+	after    time.Duration // when the source says that it may be asked again
 }
 
 const hurry = 150 * time.Millisecond
@@ -294,7 +295,7 @@ var misbehaviours = []misbehaviour{
 			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		}
-	}, hurry, enough, []fhir.IssueType{fhir.Timeout}},
+	}, hurry, enough, []fhir.IssueType{fhir.Timeout}, 0},
 	{"a source that drips costs its deadline and no more", func(f Fixture) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", f.ContentType)
@@ -312,17 +313,17 @@ var misbehaviours = []misbehaviour{
 				}
 			}
 		}
-	}, hurry, enough, []fhir.IssueType{fhir.Timeout}},
-	{"garbage is refused", answering("{\"resourceType\":\"Bundle\",\x00\xff"), patient, enough, []fhir.IssueType{fhir.Structure}},
-	{"JSON that is no answer is refused", answering(`{"hello":["world"]}`), patient, enough, []fhir.IssueType{fhir.Structure, fhir.Required}},
-	{"an empty answer is refused", answering(""), patient, enough, []fhir.IssueType{fhir.Structure}},
-	{"nesting without end is refused", answering(strings.Repeat(`{"a":[`, 100_000)), patient, enough, []fhir.IssueType{fhir.Structure, fhir.TooCostly}},
+	}, hurry, enough, []fhir.IssueType{fhir.Timeout}, 0},
+	{"garbage is refused", answering("{\"resourceType\":\"Bundle\",\x00\xff"), patient, enough, []fhir.IssueType{fhir.Structure}, 0},
+	{"JSON that is no answer is refused", answering(`{"hello":["world"]}`), patient, enough, []fhir.IssueType{fhir.Structure, fhir.Required}, 0},
+	{"an empty answer is refused", answering(""), patient, enough, []fhir.IssueType{fhir.Structure}, 0},
+	{"nesting without end is refused", answering(strings.Repeat(`{"a":[`, 100_000)), patient, enough, []fhir.IssueType{fhir.Structure, fhir.TooCostly}, 0},
 	{"a web page is refused", func(Fixture) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
 			_, _ = io.WriteString(w, "<html>Please sign in</html>")
 		}
-	}, patient, enough, []fhir.IssueType{fhir.Structure}},
+	}, patient, enough, []fhir.IssueType{fhir.Structure}, 0},
 	{"an answer cut off is told as such", func(f Fixture) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", f.ContentType)
@@ -331,7 +332,7 @@ var misbehaviours = []misbehaviour{
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		}
-	}, patient, enough, []fhir.IssueType{fhir.Transient, fhir.Incomplete, fhir.Structure}},
+	}, patient, enough, []fhir.IssueType{fhir.Transient, fhir.Incomplete, fhir.Structure}, 0},
 	{"an answer that is too large is refused", func(f Fixture) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", f.ContentType)
@@ -342,7 +343,7 @@ var misbehaviours = []misbehaviour{
 				}
 			}
 		}
-	}, patient, 1 << 20, []fhir.IssueType{fhir.TooLong}},
+	}, patient, 1 << 20, []fhir.IssueType{fhir.TooLong}, 0},
 	{"an answer that says it is too large is not read", func(f Fixture) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", f.ContentType)
@@ -350,12 +351,12 @@ var misbehaviours = []misbehaviour{
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
 		}
-	}, patient, 1 << 20, []fhir.IssueType{fhir.TooLong}},
-	{"being asked too often is told as such", failing(http.StatusTooManyRequests, "Retry-After", "30"), patient, enough, []fhir.IssueType{fhir.Throttled}},
-	{"an internal error is a passing fault", failing(http.StatusInternalServerError), patient, enough, []fhir.IssueType{fhir.Transient}},
-	{"being unavailable is a passing fault", failing(http.StatusServiceUnavailable), patient, enough, []fhir.IssueType{fhir.Transient}},
-	{"being refused is told as such", failing(http.StatusForbidden), patient, enough, []fhir.IssueType{fhir.Forbidden, fhir.Suppressed}},
-	{"nothing at the address is not an unknown person", failing(http.StatusNotFound), patient, enough, []fhir.IssueType{fhir.Processing, fhir.Structure, fhir.NotSupported, fhir.Transient}},
+	}, patient, 1 << 20, []fhir.IssueType{fhir.TooLong}, 0},
+	{"being asked too often is told as such", failing(http.StatusTooManyRequests, "Retry-After", "30"), patient, enough, []fhir.IssueType{fhir.Throttled}, 30 * time.Second},
+	{"an internal error is a passing fault", failing(http.StatusInternalServerError), patient, enough, []fhir.IssueType{fhir.Transient}, 0},
+	{"being unavailable is a passing fault", failing(http.StatusServiceUnavailable), patient, enough, []fhir.IssueType{fhir.Transient}, 0},
+	{"being refused is told as such", failing(http.StatusForbidden), patient, enough, []fhir.IssueType{fhir.Forbidden, fhir.Suppressed}, 0},
+	{"nothing at the address is not an unknown person", failing(http.StatusNotFound), patient, enough, []fhir.IssueType{fhir.Processing, fhir.Structure, fhir.NotSupported, fhir.Transient}, 0},
 }
 
 func (f Fixture) misbehaves(t *testing.T, m misbehaviour) {
@@ -368,6 +369,8 @@ func (f Fixture) misbehaves(t *testing.T, m misbehaviour) {
 		t.Fatalf("%v is an error without an issue type", err)
 	case !slices.Contains(m.want, is.Type):
 		t.Errorf("got %s (%v), want one of %v", is.Type, err, m.want)
+	case is.After != m.after:
+		t.Errorf("%v: it may be asked again after %s, want %s", err, is.After, m.after)
 	case is.Source == "":
 		t.Errorf("%v does not name the source", err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"tombolo/connector"
 	"tombolo/fhir"
+	"tombolo/sim"
 )
 
 var update = flag.Bool("update", false, "write what the mapping makes of the examples to testdata, to be read before it is kept")
@@ -199,6 +200,7 @@ func TestHostileXMLIsRefusedWithinBoundedMemory(t *testing.T) {
 		"billion laughs":     laughs + `]><l>&k;</l>`,
 		"external entity":    `<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>` + cdaDoc("&e;"),
 		"parameter entity":   `<!DOCTYPE x [<!ENTITY % e SYSTEM "http://evil.test/"> %e;]>` + cdaDoc(""),
+		"a DOCTYPE alone":    `<!DOCTYPE ClinicalDocument SYSTEM "http://evil.test/x.dtd">` + cdaDoc(`<id root="1.2.3"/>`+whom),
 		"nesting":            strings.Repeat("<a>", size/3),
 		"closed nesting":     strings.Repeat("<a>", 100_000) + strings.Repeat("</a>", 100_000),
 		"many elements":      cdaDoc(strings.Repeat("<a/>", size/4)),
@@ -215,9 +217,9 @@ func TestHostileXMLIsRefusedWithinBoundedMemory(t *testing.T) {
 		runtime.GC()
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		begun := time.Now()
+		begun := sim.ProcessorTime() // not the clock: a machine may be busy with something else
 		d := Read("s", data, "", received)
-		took := time.Since(begun)
+		took := sim.ProcessorTime() - begun
 		runtime.ReadMemStats(&after)
 		if d.Rejected == nil {
 			t.Errorf("%s: was taken", name)
@@ -225,7 +227,7 @@ func TestHostileXMLIsRefusedWithinBoundedMemory(t *testing.T) {
 		if grown := (after.TotalAlloc - before.TotalAlloc) >> 20; grown > 200 {
 			t.Errorf("%s: took %d MiB", name, grown)
 		}
-		if took > 5*time.Second {
+		if took > 20*time.Second { // under the race detector, beside other work; what grows as the square takes hours
 			t.Errorf("%s: took %v", name, took)
 		}
 	}

@@ -22,11 +22,12 @@ import (
 // Options configure a Listener. Source is needed, and Listen or Listener to run.
 type Options struct {
 	Source   string
-	Listen   string       // host:port to listen on
-	Listener net.Listener // used instead of Listen if not nil; Run closes it
-	Token    string       // the bearer token that senders must show; "" wants none
-	Parallel int          // documents read at once; 4 if 0: this bounds memory
-	Log      *slog.Logger // nil: silent
+	Listen   string                          // host:port to listen on
+	Listener net.Listener                    // used instead of Listen if not nil; Run closes it
+	Token    string                          // the bearer token that senders must show; "" wants none
+	Parallel int                             // documents read at once; 4 if 0: this bounds memory
+	Log      *slog.Logger                    // nil: silent
+	Around   func(http.Handler) http.Handler // what the handler is put into; nil: nothing
 	Now      func() time.Time
 }
 
@@ -52,6 +53,9 @@ func New(o Options) (*Listener, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Around == nil {
+		o.Around = func(h http.Handler) http.Handler { return h }
+	}
 	return &Listener{o: o, slots: make(chan struct{}, o.Parallel)}, nil
 }
 
@@ -64,7 +68,7 @@ func (l *Listener) Run(ctx context.Context, door connector.Door) error {
 			return fhir.Errorf(fhir.Exception, "documents cannot be received: %w; set the system's listen to a free host:port", err).From(l.o.Source)
 		}
 	}
-	srv := &http.Server{Handler: l.Handler(door), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
+	srv := &http.Server{Handler: connector.Contained(l.o.Log, l.o.Around(l.Handler(door))), ErrorLog: slog.NewLogLogger(l.o.Log.Handler(), slog.LevelWarn), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: 60 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(ln) }()

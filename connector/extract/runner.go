@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path"
 	"slices"
@@ -38,6 +39,7 @@ type Options struct {
 	Poll    time.Duration // how often the folder is looked at; 10 s if 0
 	Now     func() time.Time
 	Logger  *slog.Logger
+	Around  func(http.Handler) http.Handler // what the handler of uploads is put into; nil: nothing
 }
 
 // A Runner watches a drop folder, and listens for uploads if it is told to, until its context ends. What is taken in is durable
@@ -77,6 +79,9 @@ func New(o Options) (*Runner, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Logger = o.Logger.With("source", o.Source)
+	if o.Around == nil {
+		o.Around = func(h http.Handler) http.Handler { return h }
+	}
 	if err := os.MkdirAll(o.Drop, 0o770); err != nil {
 		return nil, fhir.Errorf(fhir.NoStore, "drop folder: %w", err).From(o.Source)
 	}

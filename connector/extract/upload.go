@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"tombolo/connector"
 	"tombolo/fhir"
 )
 
@@ -37,7 +39,7 @@ func (r *Runner) listen(ctx context.Context) (stop func(), err error) {
 	if host, _, _ := net.SplitHostPort(l.Addr().String()); r.o.Token == "" && !net.ParseIP(host).IsLoopback() {
 		r.o.Logger.Warn("anybody who can reach this address may upload: give the system a token", "address", l.Addr().String())
 	}
-	server := &http.Server{Handler: r.Handler(), BaseContext: func(net.Listener) context.Context { return ctx }, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, ReadTimeout: 30 * time.Minute, MaxHeaderBytes: 16 << 10}
+	server := &http.Server{Handler: connector.Contained(r.o.Logger, r.o.Around(r.Handler())), ErrorLog: slog.NewLogLogger(r.o.Logger.Handler(), slog.LevelWarn), BaseContext: func(net.Listener) context.Context { return ctx }, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, ReadTimeout: 30 * time.Minute, MaxHeaderBytes: 16 << 10}
 	r.mu.Lock()
 	r.addr = l.Addr()
 	r.mu.Unlock()

@@ -28,7 +28,7 @@ func (c *Client) fetchFile(ctx context.Context, by connector.Requester, address 
 	if err != nil || at.RawQuery != "" || at.Fragment != "" || !c.within(at) {
 		return nil, fhir.Errorf(fhir.Processing, "the document lies at another address than the source's own, where nobody is asked; tell its administrators")
 	}
-	data, form, err := c.do(ctx, request{method: http.MethodGet, at: at, accept: "application/fhir+json, */*;q=0.5", trace: by.TraceID}, newBudget(c.o.MaxBytes))
+	data, form, err := c.do(ctx, request{method: http.MethodGet, at: at, accept: "application/fhir+json, */*;q=0.5", by: by}, newBudget(c.o.MaxBytes))
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (a *asking) documents(ctx context.Context, id fhir.Identifier) ([]*fhir.Res
 			return nil // what it included besides
 		}
 		if !a.about(ctx, doc, id) {
-			return fhir.Errorf(fhir.BusinessRule, "the source sent a document of another patient, or did not say whose it is; it was dropped. Tell its administrators").At("DocumentReference.subject")
+			return fhir.Errorf(fhir.BusinessRule, "the source sent a document of another patient, or did not say whose it is; it was dropped. Tell its administrators").At("DocumentReference.subject").OfStranger()
 		}
 		if subject == "" {
 			subject = subjectID(doc)
@@ -136,6 +136,9 @@ func (a *asking) documents(ctx context.Context, id fhir.Identifier) ([]*fhir.Res
 	a.answer.Issues = append(a.answer.Issues, r.issues...)
 	if r.failed != nil {
 		return r.found, r.failed
+	}
+	if i := slices.IndexFunc(r.issues, func(i *fhir.Issue) bool { return i.Stranger }); i >= 0 && len(r.found) == 0 {
+		return nil, r.issues[i]
 	}
 	if !r.complete {
 		return r.found, fhir.Errorf(fhir.Incomplete, "not every document could be taken")

@@ -31,8 +31,11 @@ type Options struct {
 	Address string // the server's base URL, "https://mh.example/fhir"
 	// HTTP is used for its transport and timeout. Redirects are never followed, and no cookies kept.
 	HTTP *http.Client
-	// Token gives the bearer token for a request; nil sends none.
-	Token func(ctx context.Context) (string, error)
+	// Token gives the bearer token for a request of somebody; nil sends none.
+	Token func(ctx context.Context, who connector.Requester) (string, error)
+	// Statement makes the signed statement about who is asking that goes with each request in the header named Header, beside Token; nil sends none.
+	Statement func(ctx context.Context, who connector.Requester) (string, error)
+	Header    string
 	// MaxBytes bounds what one answer may weigh over all its pages; 16 MiB if 0.
 	MaxBytes int64
 	// MaxPages bounds the pages of one search; 50 if 0.
@@ -255,7 +258,7 @@ func (a *asking) run(ctx context.Context, r *result) {
 func (a *asking) belongs(res *fhir.Resource) *fhir.Issue {
 	if res.Type() == "Patient" {
 		if res.Ref() != a.patient {
-			return fhir.Errorf(fhir.BusinessRule, "the source sent another patient's demographics; they were dropped. Tell its administrators").At("Patient")
+			return fhir.Errorf(fhir.BusinessRule, "the source sent another patient's demographics; they were dropped. Tell its administrators").At("Patient").OfStranger()
 		}
 		return nil
 	}
@@ -265,7 +268,7 @@ func (a *asking) belongs(res *fhir.Resource) *fhir.Issue {
 			continue
 		}
 		if ref, ok := relative(s.Reference); !ok || ref != a.patient {
-			return fhir.Errorf(fhir.BusinessRule, "the source sent a %s of another patient; it was dropped. Tell its administrators", res.Type()).At(res.Type())
+			return fhir.Errorf(fhir.BusinessRule, "the source sent a %s of another patient; it was dropped. Tell its administrators", res.Type()).At(res.Type()).OfStranger()
 		}
 	}
 	if len(subjects) == 0 && fhir.NeedsPatient(res.Type()) {

@@ -47,6 +47,9 @@ func serve(t *testing.T, script map[string]string) *scripted {
 			w.WriteHeader(status)
 		case n == 1:
 			w.WriteHeader(status)
+			if _, said, ok := strings.Cut(answer, ": "); ok {
+				_, _ = io.WriteString(w, said)
+			}
 		default:
 			_, _ = io.WriteString(w, strings.ReplaceAll(answer, "{base}", s.URL+"/fhir"))
 		}
@@ -64,7 +67,7 @@ func (s *scripted) asked() []string {
 
 func (s *scripted) client(t *testing.T, change func(*Options)) *Client {
 	t.Helper()
-	o := Options{Source: "mh", Address: s.URL + "/fhir", Token: func(context.Context) (string, error) { return "secret", nil }}
+	o := Options{Source: "mh", Address: s.URL + "/fhir", Token: func(context.Context, connector.Requester) (string, error) { return "secret", nil }}
 	if change != nil {
 		change(&o)
 	}

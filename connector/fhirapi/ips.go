@@ -59,8 +59,8 @@ func (s *Summaries) Ask(ctx context.Context, q connector.Question) (*connector.A
 func (a *asking) summary(ctx context.Context, id fhir.Identifier) (*connector.Answer, error) {
 	question := fhir.New("Parameters", "", fhir.M{"parameter": []fhir.M{{"name": "identifier", "valueIdentifier": id}}})
 	data, _, err := a.do(ctx, request{method: http.MethodPost, at: a.base.JoinPath("Patient", "$summary"), body: question.Raw(),
-		form: "application/fhir+json", trace: a.q.Requester.TraceID}, a.budget)
-	if i := fhir.IssueOf(err); i != nil && i.Type == fhir.NotSupported && strings.Contains(i.Text, "404") {
+		form: "application/fhir+json", by: a.q.Requester}, a.budget)
+	if fhir.Is(err, fhir.NotFound) {
 		return nil, fhir.Errorf(fhir.NotFound, "the source has no summary of this person")
 	}
 	if err != nil {
@@ -92,25 +92,50 @@ func (a *asking) takeApart(bundle fhir.Value) (*connector.Answer, error) {
 		return nil, err
 	}
 	answer := &connector.Answer{Patient: d.patient, States: map[dataset.Heading]dataset.State{}, Map: "ips/1"}
-	for s := range d.composition.Value().All("section") {
-		d.section(answer, s)
-	}
+	said := d.said()
 	a.patient = d.patient.Ref()
 	for _, ref := range d.order {
 		r := d.entries[ref]
-		if r == nil || unsaid(r) {
+		h := dataset.HeadingOf(r)
+		if unsaid(r) || d.made(ref) || h != "" && !slices.Contains(a.q.Headings, h) {
 			continue
 		}
 		if issue := a.belongs(r); issue != nil {
 			answer.Issues = append(answer.Issues, issue)
 			continue
 		}
-		if h := dataset.HeadingOf(r); h != "" {
+		if h != "" {
 			answer.States[h] = dataset.Present
 		}
 		answer.Content = append(answer.Content, r)
 	}
+	for h, st := range said {
+		if st == dataset.NotKnown && slices.Contains(a.q.Headings, h) { // what there is stays, and does not count as all of it
+			answer.States[h] = st
+			answer.Issues = append(answer.Issues, &fhir.Issue{Type: fhir.Incomplete, Severity: fhir.Warning, Text: "the source says that its summary of " + h.Title() + " may be incomplete"})
+			continue
+		}
+		switch _, present := answer.States[h]; {
+		case !slices.Contains(a.q.Headings, h):
+		case !present:
+			answer.States[h] = st
+		case st == dataset.NotShared:
+			answer.Issues = append(answer.Issues, &fhir.Issue{Type: fhir.Suppressed, Severity: fhir.Warning, Text: "the source withholds part of " + h.Title()})
+		}
+	}
 	return answer, nil
+}
+
+// made reports whether an entry is who or what made the summary, and no part of it: the program that wrote it is none of the person's devices.
+func (d *document) made(ref fhir.Ref) bool {
+	for _, at := range []string{"author.reference", "attester.party.reference", "custodian.reference"} {
+		for v := range d.composition.Value().All(at) {
+			if fhir.Ref(v.Str()) == ref && ref.Type() == "Device" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // open reads the entries, each under an id of its own, with references that lead to them.
@@ -161,33 +186,66 @@ func (a *asking) open(bundle fhir.Value) (*document, error) {
 	return d, nil
 }
 
-// section reads what a section says of the headings it stands for, beyond its entries: that there is nothing, or that nobody knows.
+// said is what the sections say of the headings they stand for, beyond their entries: that there is nothing, or that it is withheld. Where several sections stand for
+// one heading (problems, and past illnesses), there is nothing under it only if each says so: one that says that nobody knows leaves it open.
 //
 // FHIR R4 valueset-list-empty-reason.html; HL7 IPS absent-unknown-uv-ips
-func (d *document) section(a *connector.Answer, s fhir.Value) {
-	var headings []dataset.Heading
-	for c := range s.All("code.coding") {
-		if c.Text("system") == fhir.SystemLOINC {
-			headings = sections[c.Text("code")]
+func (d *document) said() map[dataset.Heading]dataset.State {
+	all := map[dataset.Heading][]dataset.State{}
+	for s := range d.composition.Value().All("section") {
+		st := d.section(s)
+		for c := range s.All("code.coding") {
+			if c.Text("system") != fhir.SystemLOINC {
+				continue
+			}
+			for _, h := range sections[c.Text("code")] {
+				all[h] = append(all[h], st)
+			}
 		}
 	}
-	state := dataset.State("")
+	out := map[dataset.Heading]dataset.State{}
+	for h, states := range all {
+		switch {
+		case slices.Contains(states, dataset.NotKnown):
+			out[h] = dataset.NotKnown
+		case slices.Contains(states, dataset.NotShared):
+			out[h] = dataset.NotShared
+		case !slices.ContainsFunc(states, func(st dataset.State) bool { return st != dataset.NoneRecorded }):
+			out[h] = dataset.NoneRecorded
+		}
+	}
+	return out
+}
+
+// extensionState is how a Tombolo says of a section of its summaries what its narrative says: what there is of which it does not know.
+const extensionState = "https://tombolo.dev/StructureDefinition/heading-state"
+
+// section is what one section says, "" if it has entries or nobody knows; not known if it says that there may be more than it has.
+func (d *document) section(s fhir.Value) dataset.State {
+	for x := range s.All("extension") {
+		for p := range x.All("extension") {
+			if x.Text("url") == extensionState && p.Text("url") == "incomplete" && p.Get("valueBoolean").Bool() {
+				return dataset.NotKnown
+			}
+		}
+	}
 	switch s.Text("emptyReason.coding.code") {
 	case "nilknown":
-		state = dataset.NoneRecorded
+		return dataset.NoneRecorded
 	case "withheld":
-		state = dataset.NotShared
+		return dataset.NotShared
 	}
+	entries, none := 0, 0
 	for e := range s.All("entry.reference") {
+		entries++
 		if r := d.entries[fhir.Ref(e.Str())]; r != nil && knownAbsent(r) {
-			state = dataset.NoneRecorded
+			none++
 		}
 	}
-	for _, h := range headings {
-		if _, said := a.States[h]; !said && state != "" {
-			a.States[h] = state
-		}
+	if entries > 0 && entries == none {
+		return dataset.NoneRecorded
 	}
+	return ""
 }
 
 const systemAbsentUnknown = "http://hl7.org/fhir/uv/ips/CodeSystem/absent-unknown-uv-ips"

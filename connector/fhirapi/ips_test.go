@@ -72,7 +72,9 @@ func TestASummaryThatIsNoneIsRefused(t *testing.T) {
 		"no Composition":      {`{"resourceType":"Bundle","type":"document","entry":[{"resource":{"resourceType":"Patient","id":"p"}}]}`, fhir.Structure},
 		"nobody's":            {`{"resourceType":"Bundle","type":"document","entry":[{"resource":{"resourceType":"Composition","id":"c","status":"final"}}]}`, fhir.Structure},
 		"no JSON":             {`<html>`, fhir.Structure},
-		"unknown there":       {"status 404", fhir.NotFound},
+		"unknown there":       {`status 404: {"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"not-found"}]}`, fhir.NotFound},
+		"nothing is there":    {"status 404: <html>not here</html>", fhir.NotSupported},
+		"no such operation":   {`status 404: {"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"not-supported"}]}`, fhir.NotSupported},
 		"not shared":          {"status 403", fhir.Suppressed},
 		"its server is down":  {"status 503", fhir.Transient},
 		"leads somewhere":     {"status 307 http://127.0.0.1:1/", fhir.Processing},
@@ -84,6 +86,42 @@ func TestASummaryThatIsNoneIsRefused(t *testing.T) {
 			a, err := s.Ask(t.Context(), question(dataset.Problems))
 			if a != nil || !fhir.Is(err, c.want) && !(c.want == fhir.TooCostly && fhir.Is(err, fhir.Structure)) {
 				t.Errorf("%v, %v; want %s", a, err, c.want)
+			}
+		})
+	}
+}
+
+// Where several sections stand for one heading there is nothing under it only if each says so; and who made a summary is none of the person's devices.
+func TestNoneIsReadOfASummaryOnlyIfEverySectionSaysSo(t *testing.T) {
+	const problems, past = "11450-4", "11348-0"
+	section := func(code, reason string) string {
+		return `{"code":{"coding":[{"system":"http://loinc.org","code":"` + code + `"}]},"emptyReason":{"coding":[{"code":"` + reason + `"}]}}`
+	}
+	for name, c := range map[string]struct {
+		sections string
+		want     dataset.State // "": not known
+	}{
+		"both say none":            {section(problems, "nilknown") + "," + section(past, "nilknown"), dataset.NoneRecorded},
+		"one alone says none":      {section(past, "nilknown"), dataset.NoneRecorded},
+		"one could not be had":     {section(problems, "unavailable") + "," + section(past, "nilknown"), ""},
+		"the later could not":      {section(past, "nilknown") + "," + section(problems, "notasked"), ""},
+		"one is withheld":          {section(problems, "nilknown") + "," + section(past, "withheld"), dataset.NotShared},
+		"withheld and unavailable": {section(problems, "unavailable") + "," + section(past, "withheld"), dataset.NotShared},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := summaries(t, map[string]string{summaryPath: `{"resourceType":"Bundle","type":"document","entry":[
+ {"fullUrl":"https://n.test/Composition/c","resource":{"resourceType":"Composition","id":"c","status":"final","subject":{"reference":"Patient/p"},"author":[{"reference":"Device/d"}],"section":[` + c.sections + `]}},
+ {"fullUrl":"https://n.test/Patient/p","resource":{"resourceType":"Patient","id":"p","identifier":[{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"` + number + `"}]}},
+ {"fullUrl":"https://n.test/Device/d","resource":{"resourceType":"Device","id":"d"}}]}`})
+			a, err := s.Ask(t.Context(), question(dataset.Problems, dataset.Devices))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := a.States[dataset.Problems]; got != c.want {
+				t.Errorf("problems are %q, want %q", got, c.want)
+			}
+			if _, said := a.States[dataset.Devices]; said || len(a.Content) > 0 {
+				t.Errorf("the summary's author is taken for a device of the person: %v", a.Content)
 			}
 		})
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"mime"
-	"net"
 	"net/http"
 	"net/url"
 	"path"
@@ -15,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tombolo/connector"
 	"tombolo/fhir"
 )
 
@@ -237,11 +237,14 @@ func port(u *url.URL) string {
 
 // fetch does one request and reads its resource. form is the body of a search.
 func (a *asking) fetch(ctx context.Context, method string, at *url.URL, form string) (*fhir.Resource, error) {
-	r := request{method: method, at: at, trace: a.q.Requester.TraceID}
+	r := request{method: method, at: at, by: a.q.Requester}
 	if form != "" {
 		r.body, r.form = []byte(form), "application/x-www-form-urlencoded"
 	}
 	data, _, err := a.do(ctx, r, a.budget)
+	if fhir.Is(err, fhir.NotFound) { // of a search, that there is no such search: nobody found is an empty Bundle
+		return nil, statusIssue(http.StatusNotFound)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -258,7 +261,7 @@ type request struct {
 	body   []byte
 	form   string // media type of the body
 	accept string // application/fhir+json if ""
-	trace  string
+	by     connector.Requester
 }
 
 // do makes a request and gives the bytes of its answer and their media type.
@@ -271,15 +274,23 @@ func (c *Client) do(ctx context.Context, r request, within *budget) (data []byte
 	if r.form != "" {
 		req.Header.Set("Content-Type", r.form)
 	}
-	if r.trace != "" {
-		req.Header.Set("X-Request-ID", r.trace)
-	}
+	r.by.Accompany(ctx, req.Header)
 	if c.o.Token != nil {
-		token, err := c.o.Token(ctx)
+		token, err := c.o.Token(ctx, r.by)
+		if i := fhir.IssueOf(err); i != nil {
+			return nil, "", i
+		}
 		if err != nil {
 			return nil, "", fhir.Errorf(fhir.Login, "no token for the source: %w", err)
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	if c.o.Statement != nil {
+		statement, err := c.o.Statement(ctx, r.by)
+		if err != nil {
+			return nil, "", fhir.Errorf(fhir.Exception, "the statement about who is asking could not be signed")
+		}
+		req.Header.Set(c.o.Header, statement)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -287,8 +298,8 @@ func (c *Client) do(ctx context.Context, r request, within *budget) (data []byte
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
-		return nil, "", statusIssue(resp.StatusCode)
+		some, _ := io.ReadAll(io.LimitReader(resp.Body, mostOutcome)) // also so that the connection can be used again
+		return nil, "", refusal(resp, some, c.o.Now())
 	}
 	form, _, _ = mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if r.accept == "" && strings.Contains(form, "xml") {
@@ -305,19 +316,27 @@ func (c *Client) do(ctx context.Context, r request, within *budget) (data []byte
 
 // wireIssue says what a failed exchange means. Go's own text is left out: it quotes URLs and addresses.
 func wireIssue(ctx context.Context, err error) *fhir.Issue {
-	if i := fhir.IssueOf(err); i != nil {
+	var sent *url.Error
+	if i := fhir.IssueOf(err); i != nil && !errors.As(err, &sent) {
 		return i
 	}
-	var ne net.Error
-	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &ne) && ne.Timeout():
-		return fhir.Errorf(fhir.Timeout, "the source did not answer in time")
-	case ctx.Err() != nil:
-		return fhir.Errorf(fhir.Transient, "the question was given up")
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fhir.Errorf(fhir.Transient, "the source broke off in the middle of its answer")
+	return connector.Unreached(ctx, "the source", err)
+}
+
+// mostOutcome is what is read of a refusal.
+const mostOutcome = 16 << 10
+
+// refusal says what a status means together with what came with it: when the source wants to be asked again, and whether it is the source that says that it has
+// not what it was asked for, or only that nothing lies at the address.
+func refusal(resp *http.Response, body []byte, now time.Time) *fhir.Issue {
+	i := statusIssue(resp.StatusCode)
+	if i.Type == fhir.Throttled || i.Type == fhir.Transient {
+		i.After = connector.RetryAfter(resp.Header, now)
 	}
-	return fhir.Errorf(fhir.Transient, "the source could not be reached, or broke the connection")
+	if resp.StatusCode == http.StatusNotFound && connector.SaysNotFound(body) {
+		return fhir.Errorf(fhir.NotFound, "the source has nothing of what it was asked for (status 404)")
+	}
+	return i
 }
 
 // statusIssue says what an HTTP status means. FHIR R4 http.html#Status-Codes

@@ -216,7 +216,7 @@ func (c *Client) join(a *connector.Answer, parts []*part, nhs fhir.NHSNumber, al
 	for _, p := range parts {
 		a.Bytes += p.bytes
 		if p.err == nil && p.patient != nil && !isAbout(p.patient, nhs) {
-			p.err = fhir.Errorf(fhir.BusinessRule, "the practice answered about a different person; that part of its answer was dropped: tell the practice's supplier")
+			p.err = fhir.Errorf(fhir.BusinessRule, "the practice answered about a different person; that part of its answer was dropped: tell the practice's supplier").OfStranger()
 			if alone && len(parts) == 1 {
 				a.Patient = p.patient // for the caller to see, and to raise the alarm
 			}

@@ -113,7 +113,7 @@ func (c *Client) findPatient(ctx context.Context, by connector.Requester, nhs fh
 	}
 	for id := range found.All("identifier") {
 		if n := nhsIn(id); n != "" && n != nhs.Digits() {
-			return fhir.Value{}, 0, fhir.Errorf(fhir.BusinessRule, "the practice answered about a different person; its answer was dropped: tell the practice's supplier")
+			return fhir.Value{}, 0, fhir.Errorf(fhir.BusinessRule, "the practice answered about a different person; its answer was dropped: tell the practice's supplier").OfStranger()
 		}
 	}
 	if id := found.Text("id"); id == "" || strings.ContainsAny(id, "/?#") {

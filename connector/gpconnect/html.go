@@ -127,7 +127,7 @@ func readPage(bundle fhir.Value, code, title string, h dataset.Heading) (*Page, 
 		switch r.Text("resourceType") {
 		case "Patient":
 			if p.Patient != nil {
-				return nil, fhir.Errorf(fhir.BusinessRule, "the page comes with two patients; nobody can say whose record it is")
+				return nil, fhir.Errorf(fhir.BusinessRule, "the page comes with two patients; nobody can say whose record it is").OfStranger()
 			}
 			p.Patient = oldPatient(r)
 		case "Composition":

@@ -106,7 +106,7 @@ func (r *report) say(k int32, at, n int) {
 		m = r.kinds[k]
 		r.line[k] = len(r.said) + 1
 	}
-	r.said = append(r.said, &fhir.Issue{Type: m.typ, Severity: m.sev, Text: m.text, Expression: m.where + " (Bundle.entry[" + strconv.Itoa(at) + "])"})
+	r.said = append(r.said, &fhir.Issue{Type: m.typ, Severity: m.sev, Text: m.text, Stranger: m.typ == fhir.BusinessRule, Expression: m.where + " (Bundle.entry[" + strconv.Itoa(at) + "])"})
 	r.many = append(r.many, n)
 }
 

@@ -18,7 +18,7 @@ func (c *converter) finish(size int64) (*Converted, error) {
 		if n == 0 {
 			return nil, fhir.Errorf(fhir.Required, "the bundle has no Patient, so nobody can say whose record it is").At("Bundle.entry")
 		}
-		return nil, fhir.Errorf(fhir.BusinessRule, "the bundle has %d Patients; a structured record is about one person", n).At("Bundle.entry")
+		return nil, fhir.Errorf(fhir.BusinessRule, "the bundle has %d Patients; a structured record is about one person", n).At("Bundle.entry").OfStranger()
 	}
 	c.settle()
 	done := &Converted{In: c.in, Out: map[string]int{}, Content: make([]*fhir.Resource, 0, len(c.entries)), Bytes: size}

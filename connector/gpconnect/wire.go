@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -157,6 +156,9 @@ func (c *Client) open(ctx context.Context, by connector.Requester, k call) (*htt
 	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated:
 		some, _ := io.ReadAll(io.LimitReader(resp.Body, headSize))
 		err = failure(resp.StatusCode, some)
+		if i := fhir.IssueOf(err); i != nil && (i.Type == fhir.Throttled || i.Type == fhir.Transient) {
+			i.After = connector.RetryAfter(resp.Header, c.o.Now())
+		}
 	case resp.ContentLength > c.most(k):
 		err = tooLong(c.most(k))
 	default:
@@ -203,6 +205,7 @@ func (c *Client) request(ctx context.Context, by connector.Requester, k call) (*
 		h.Set("If-Match", k.ifMatch)
 	}
 	h.Set("Authorization", "Bearer "+token)
+	by.Accompany(ctx, h)
 	h.Set("Ssp-TraceID", traceID(by.TraceID))
 	h.Set("Ssp-From", c.o.ASID)
 	h.Set("Ssp-To", to.ASID)
@@ -301,16 +304,7 @@ func checkType(header string) error {
 
 // netFailure says how the network failed, without the address and whatever else the error's text may hold.
 func netFailure(ctx context.Context, err error) *fhir.Issue {
-	var timeout interface{ Timeout() bool }
-	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return fhir.Errorf(fhir.Timeout, "the practice's system did not answer in time")
-	case ctx.Err() != nil:
-		return fhir.Errorf(fhir.Transient, "the question was withdrawn before the practice's system had answered")
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return fhir.Errorf(fhir.Transient, "the practice's system broke off in the middle of its answer")
-	}
-	return fhir.Errorf(fhir.Transient, "the practice's system could not be reached")
+	return connector.Unreached(ctx, "the practice's system", err)
 }
 
 // traceID is the request's own, if it is a UUID as both sides' logs want it; else a new one.

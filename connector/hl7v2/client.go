@@ -14,6 +14,7 @@ type Client struct {
 	Addr    string
 	Timeout time.Duration // for connecting, and for each acknowledgement; 30 s if 0
 	Dial    func(ctx context.Context, addr string) (net.Conn, error)
+	Saw     func(sent []byte) // is told of each message before it is sent; nil: nobody is told
 
 	conn net.Conn
 	r    *bufio.Reader
@@ -85,6 +86,9 @@ func (c *Client) exchange(ctx context.Context, sent *Message, msg []byte) (Ack, 
 	}
 	if ctx.Err() != nil {
 		return Ack{}, ctx.Err()
+	}
+	if c.Saw != nil {
+		c.Saw(msg)
 	}
 	if err := WriteFrame(conn, msg); err != nil {
 		return Ack{}, err

@@ -122,8 +122,14 @@ func TestWhatIsSentIsWrittenByTheMappingAsItNowIs(t *testing.T) {
 		t.Helper()
 		n++
 		pt := fhir.New("Patient", fmt.Sprint("p", n), fhir.M{"identifier": []fhir.Identifier{{System: "https://fhir.rx1.example/Id", Value: fmt.Sprint("T", n)}}, "name": []fhir.HumanName{{Family: "Hart"}}, "gender": "other"})
-		if err := b.Send(t.Context(), pt); err != nil {
+		msgs, err := b.Messages(pt)
+		if err != nil {
 			t.Fatal(err)
+		}
+		for _, m := range msgs {
+			if _, err := b.SendMessage(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if got := <-told; got != want {
 			t.Errorf("%s: PID-8 is %q, want %q", when, got, want)

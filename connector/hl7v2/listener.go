@@ -261,6 +261,7 @@ func (f *Feed) note(m *manners) {
 // an answer to nothing would be taken for the next message's.
 func (f *Feed) broken(ctx context.Context, conn *line, door connector.Door, fe *FrameError) error {
 	m := header(fe.Raw)
+	conn.see(f.o.Saw, fe.Raw)
 	return f.answer(ctx, conn, door, m, []connector.Delivery{rejected(nil, fe.Raw, f.o, fe.Issue)}, m != nil && fe.Cause == nil)
 }
 
@@ -268,6 +269,7 @@ func (f *Feed) broken(ctx context.Context, conn *line, door connector.Door, fe *
 func (f *Feed) take(ctx context.Context, conn *line, door connector.Door, frame []byte) error {
 	n := 0
 	o := f.reads.Load()
+	conn.see(f.o.Saw, frame)
 	for raw := range Split(frame) {
 		n++
 		m, made := read(raw, *o)
@@ -362,6 +364,9 @@ func (f *Feed) write(conn net.Conn, msg []byte) error {
 	if err := conn.SetWriteDeadline(time.Now().Add(f.o.FrameTimeout)); err != nil {
 		return err
 	}
+	if l, ok := conn.(*line); ok && l.saw != nil {
+		l.saw(msg)
+	}
 	return WriteFrame(conn, msg)
 }
 
@@ -376,7 +381,15 @@ func (f *Feed) fail(conn net.Conn, m *Message, reply bool, err error) error {
 // A line is a connection with what has been read ahead of it.
 type line struct {
 	net.Conn
-	r *bufio.Reader
+	r   *bufio.Reader
+	saw func(answered []byte) // to the frame in hand; nil: nobody is told
+}
+
+// see tells of a frame, and has its answers told of.
+func (l *line) see(saw func([]byte) func([]byte), frame []byte) {
+	if saw != nil {
+		l.saw = saw(frame)
+	}
 }
 
 // watch lets go of a message whose sender has hung up while it waits to be taken: what is not acknowledged comes again, and nobody is left to hold

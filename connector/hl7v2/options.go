@@ -54,6 +54,10 @@ type Options struct {
 
 	Logger *slog.Logger
 	Now    func() time.Time
+	// Saw is told of each frame that came, and what it gives of each answer to it before that is sent; nil: nobody is told.
+	Saw func(asked []byte) func(answered []byte)
+	// Sends is told of each message to the feed's system before it is sent; nil: nobody is told.
+	Sends func(message []byte)
 }
 
 // Set takes a feed's settings as the region file has them: authority, charset, timezone, processing, keep-unknown, max-frame (bytes),

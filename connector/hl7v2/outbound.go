@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"tombolo/connector"
 	"tombolo/fhir"
 )
 
@@ -68,8 +67,6 @@ type Outbound struct {
 	sender *Sender
 }
 
-var _ connector.Sender = (*Outbound)(nil)
-
 // NewOutbound makes the sending side of a feed. It connects when first needed.
 func NewOutbound(o Options) (*Outbound, error) {
 	given := o
@@ -81,24 +78,14 @@ func NewOutbound(o Options) (*Outbound, error) {
 		return nil, issueOf(err).At("options.send-to").From(o.Source)
 	}
 	host, _, _ := w.target()
-	c := &Client{Addr: host, Timeout: o.FrameTimeout, Dial: func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) }}
+	c := &Client{Addr: host, Timeout: o.FrameTimeout, Saw: o.Sends, Dial: func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) }}
 	return &Outbound{given: given, o: o, dialect: newDialect(o), looked: o.Now(), sender: &Sender{Client: c, Attempts: o.Outward.Attempts, Again: o.Outward.Again}}, nil
 }
 
-// Send implements connector.Sender. Of a Bundle that gives several messages, those before one that was refused have been taken: sent again, they
-// are known by their control ids.
-func (b *Outbound) Send(ctx context.Context, r *fhir.Resource) error {
+// Messages are those by which the system is told of a resource; see Write.
+func (b *Outbound) Messages(r *fhir.Resource) ([][]byte, error) {
 	o := b.current()
-	msgs, err := Write(r, o, o.Outward.Letterhead)
-	if err != nil {
-		return err
-	}
-	for _, m := range msgs {
-		if _, err := b.SendMessage(ctx, m); err != nil {
-			return err
-		}
-	}
-	return nil
+	return Write(r, o, o.Outward.Letterhead)
 }
 
 // current is what is written by now.

@@ -188,3 +188,8 @@ func (x *mapper) merged(mrg Segment) *fhir.Issue {
 	x.add("Patient", old.id, f)
 	return nil
 }
+
+// Protected reports whether a message says of somebody that nobody may be shown where they are. HL7 v2.4 §3.4.9, PD1-12
+func (m *Message) Protected() bool {
+	return slices.ContainsFunc(m.segs, func(s Segment) bool { return s.name == "PD1" && peek(s.Field(12), 0) == "Y" })
+}

@@ -116,7 +116,7 @@ func (w *Wire) listen(addr string, log *slog.Logger) (net.Listener, error) {
 		return nil, fhir.Errorf(fhir.Exception, "cannot listen for HL7 v2 at %s: %w", addr, err)
 	}
 	if keys != nil {
-		ln = tls.NewListener(ln, keys.Server())
+		ln = tls.NewListener(pki.Lingering(ln), keys.Server())
 	}
 	return ln, nil
 }

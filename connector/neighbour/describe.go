@@ -18,19 +18,19 @@ func (n *Neighbour) Describe(ctx context.Context, by connector.Requester) (conne
 		return connector.Description{}, fhir.Errorf(fhir.Exception, "the request could not be made")
 	}
 	req.Header.Set("Accept", "application/fhir+json")
-	req.Header.Set("X-Request-Id", clean(by.TraceID))
+	by.Accompany(ctx, req.Header)
 	resp, err := n.o.HTTP.Do(req)
 	if err != nil {
 		return connector.Description{}, failure(ctx, err)
 	}
 	defer resp.Body.Close()
-	if err := status(resp.StatusCode); err != nil {
-		return connector.Description{}, err
-	}
 	const most = 8 << 20
 	data, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
 	if err != nil {
 		return connector.Description{}, failure(ctx, err)
+	}
+	if err := status(resp, data); err != nil {
+		return connector.Description{}, err
 	}
 	if len(data) > most {
 		return connector.Description{}, fhir.Errorf(fhir.TooLong, "what the neighbour says of itself is larger than %d bytes", most)

@@ -7,11 +7,10 @@ package neighbour
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,8 +25,6 @@ const (
 	HeaderUser         = "Tombolo-On-Behalf-Of-User"
 	HeaderRole         = "Tombolo-On-Behalf-Of-Role"
 	HeaderOrganisation = "Tombolo-On-Behalf-Of-Organisation"
-	// HeaderHops counts the nodes a question has passed; a node that gets one asks no further neighbour.
-	HeaderHops = "Tombolo-Hops"
 )
 
 // Options of a neighbour.
@@ -69,10 +66,26 @@ func New(o Options) (*Neighbour, error) {
 
 // Ask gathers at the neighbour.
 func (n *Neighbour) Ask(ctx context.Context, q connector.Question) (*connector.Answer, error) {
-	if len(q.Identifiers) == 0 {
-		return nil, fhir.Errorf(fhir.NotFound, "a neighbour can be asked only for somebody with a national number")
+	var last error = fhir.Errorf(fhir.NotFound, "a neighbour can be asked only for somebody with a national number")
+	for _, id := range q.Identifiers { // one region may know by one number whom another knows by the other
+		a, err := n.gather(ctx, q, id)
+		if err == nil {
+			return a, nil
+		}
+		if last = err; !fhir.Is(err, fhir.NotFound) {
+			break
+		}
 	}
-	params := []fhir.M{{"name": "identifier", "valueIdentifier": q.Identifiers[0]}}
+	i := fhir.IssueOf(last)
+	if i == nil {
+		i = fhir.Errorf(fhir.Exception, "unexpected failure while asking the neighbour")
+	}
+	return nil, i.From(n.o.Source)
+}
+
+// gather asks by one identifier.
+func (n *Neighbour) gather(ctx context.Context, q connector.Question, id fhir.Identifier) (*connector.Answer, error) {
+	params := []fhir.M{{"name": "identifier", "valueIdentifier": id}}
 	for _, h := range q.Headings {
 		params = append(params, fhir.M{"name": "heading", "valueCode": h})
 	}
@@ -82,29 +95,34 @@ func (n *Neighbour) Ask(ctx context.Context, q connector.Question) (*connector.A
 	if err != nil {
 		return nil, fhir.Errorf(fhir.Exception, "the request could not be made")
 	}
-	headers := map[string]string{"Content-Type": "application/fhir+json", "Accept": "application/fhir+json", "X-Request-Id": q.Requester.TraceID, HeaderHops: "1"}
+	headers := map[string]string{"Content-Type": "application/fhir+json", "Accept": "application/fhir+json"}
 	if err := n.introduce(ctx, headers, q.Requester); err != nil {
 		return nil, err
 	}
 	for k, v := range headers {
 		req.Header.Set(k, clean(v))
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		req.Header.Set("Request-Timeout", time.Until(deadline).Round(time.Millisecond).String())
-	}
+	q.Requester.Accompany(ctx, req.Header)
 	resp, err := n.o.HTTP.Do(req)
 	if err != nil {
 		return nil, failure(ctx, err)
 	}
 	defer resp.Body.Close()
+	tooLong := fhir.Errorf(fhir.TooLong, "the neighbour's answer is larger than %d bytes", n.o.MaxBytes)
+	if resp.ContentLength > n.o.MaxBytes {
+		return nil, tooLong
+	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, n.o.MaxBytes+1))
 	if err != nil {
 		return nil, failure(ctx, err)
 	}
 	if int64(len(data)) > n.o.MaxBytes {
-		return nil, fhir.Errorf(fhir.TooLong, "the neighbour's answer is larger than %d bytes", n.o.MaxBytes)
+		return nil, tooLong
 	}
-	if err := status(resp.StatusCode); err != nil {
+	if err := status(resp, data); err != nil {
+		return nil, err
+	}
+	if err := fhir.CheckCost(data); err != nil {
 		return nil, err
 	}
 	return read(data, q)
@@ -136,19 +154,29 @@ func clean(s string) string {
 }
 
 func failure(ctx context.Context, err error) error {
-	var ne net.Error
-	if ctx.Err() != nil || errors.As(err, &ne) && ne.Timeout() {
-		return fhir.Errorf(fhir.Timeout, "the neighbour did not answer in time")
-	}
-	return fhir.Errorf(fhir.Transient, "the neighbour could not be reached")
+	return connector.Unreached(ctx, "the neighbour", err)
 }
 
-func status(code int) error {
+// status says what a neighbour's status means, with what its body adds: a 404 that is not the neighbour's own word is a wrong address, and says nothing of anybody.
+func status(resp *http.Response, body []byte) error {
+	i := statusIssue(resp.StatusCode, body)
+	if i == nil {
+		return nil
+	}
+	if i.Type == fhir.Throttled || i.Type == fhir.Transient {
+		i.After = connector.RetryAfter(resp.Header, time.Now())
+	}
+	return i
+}
+
+func statusIssue(code int, body []byte) *fhir.Issue {
 	switch {
 	case code == http.StatusOK:
 		return nil
-	case code == http.StatusNotFound:
+	case code == http.StatusNotFound && connector.SaysNotFound(body):
 		return fhir.Errorf(fhir.NotFound, "the neighbour has no record that it shares")
+	case code == http.StatusNotFound:
+		return fhir.Errorf(fhir.NotSupported, "there is no Tombolo at the neighbour's address (status 404): mend it. It is the address below which /fhir lies")
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
 		return fhir.Errorf(fhir.Suppressed, "the neighbour refused this node: check the credential and the agreement")
 	case code == http.StatusTooManyRequests:
@@ -185,13 +213,14 @@ func read(data []byte, q connector.Question) (*connector.Answer, error) {
 		case e.Mode != "match":
 		case e.Resource.Type() == "Patient":
 			if a.Patient != nil {
-				return nil, fhir.Errorf(fhir.BusinessRule, "the neighbour answered about more than one person")
+				return nil, fhir.Errorf(fhir.BusinessRule, "the neighbour answered about more than one person").OfStranger()
 			}
 			a.Patient = e.Resource
 		default:
 			a.Content = append(a.Content, e.Resource)
 		}
 	}
+	ofOnePerson(a, q)
 	a.Origins = map[fhir.Ref]connector.Origin{}
 	for _, r := range a.Content {
 		_, id, _ := strings.Cut(r.Text("meta.source"), "#")
@@ -206,6 +235,55 @@ func read(data []byte, q connector.Question) (*connector.Answer, error) {
 	}
 	return a, nil
 }
+
+// ofOnePerson leaves out what the neighbour says is somebody else's, or does not say whose it is: nothing then says that it gave all that it has under those headings
+// (design law 9).
+func ofOnePerson(a *connector.Answer, q connector.Question) {
+	if a.Patient == nil {
+		return // the core believes nothing of such an answer
+	}
+	kept := a.Content[:0]
+	for _, r := range a.Content {
+		if theirs(r, a.Patient.Ref(), q.Identifiers) {
+			kept = append(kept, r)
+			continue
+		}
+		if h := dataset.HeadingOf(r); h != "" {
+			a.States[h] = dataset.NotKnown
+		}
+		a.Issues = append(a.Issues, &fhir.Issue{Type: fhir.BusinessRule, Severity: fhir.Warning, Stranger: len(fhir.Subjects(r)) > 0, Text: "the neighbour sent a " + r.Type() + " of another patient, or did not say whose it is; it was dropped"})
+	}
+	a.Content = kept
+}
+
+// theirs reports whether a resource says that it is this patient's; what need not say whose it is need not.
+func theirs(r *fhir.Resource, patient fhir.Ref, asked []fhir.Identifier) bool {
+	subjects := fhir.Subjects(r)
+	if len(subjects) == 0 {
+		return !fhir.NeedsPatient(r.Type())
+	}
+	return slices.ContainsFunc(subjects, func(s fhir.Reference) bool {
+		if s.Reference != "" {
+			return fhir.Ref(s.Reference) == patient
+		}
+		return s.Identifier != nil && slices.ContainsFunc(asked, func(id fhir.Identifier) bool {
+			got, want := s.Identifier.Canonical(), id.Canonical()
+			return got.System == want.System && got.Value == want.Value
+		})
+	})
+}
+
+// clip keeps what a neighbour says to the length of a sentence or two.
+func clip(s string) string {
+	const most = 400
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + " …"
+	}
+	return s
+}
+
+// mostIssues is how many of a neighbour's remarks are passed on.
+const mostIssues = 200
 
 // holders reads which organisation holds the entries that a Provenance is about. An entry that several hold has no one origin.
 func holders(from map[string]string, p *fhir.Resource) {
@@ -229,7 +307,13 @@ func outcome(a *connector.Answer, r *fhir.Resource, q connector.Question) {
 		if i.Text("severity") == "information" {
 			continue
 		}
-		a.Issues = append(a.Issues, &fhir.Issue{Type: fhir.IssueType(i.Text("code")), Severity: fhir.Warning, Text: i.Text("diagnostics")})
+		if len(a.Issues) == mostIssues {
+			a.Issues = append(a.Issues, fhir.Errorf(fhir.Incomplete, "the neighbour says more of what is missing than is passed on"))
+		}
+		if len(a.Issues) > mostIssues {
+			break
+		}
+		a.Issues = append(a.Issues, &fhir.Issue{Type: fhir.IssueType(i.Text("code")), Severity: fhir.Warning, Text: clip(i.Text("diagnostics"))})
 	}
 	for x := range r.Value().All("extension") {
 		var heading, state, source string

@@ -6,14 +6,13 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
 
+	"tombolo/connector"
 	"tombolo/fhir"
 )
 
@@ -245,11 +244,7 @@ func (c *Client) do(ctx context.Context, side, method, path, content, correlatio
 }
 
 func (c *Client) failure(ctx context.Context, err error) error {
-	var ne net.Error
-	if ctx.Err() != nil || errors.As(err, &ne) && ne.Timeout() {
-		return fhir.Errorf(fhir.Timeout, "%s did not answer in time", c.o.Name)
-	}
-	return fhir.Errorf(fhir.Transient, "%s could not be reached", c.o.Name)
+	return connector.Unreached(ctx, c.o.Name, err)
 }
 
 // requestID is a new UUID.

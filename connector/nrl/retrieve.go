@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
-	"errors"
 	"io"
 	"mime"
 	"net"
@@ -211,11 +210,7 @@ func (x *Retriever) once(req *http.Request, p Pointer) (*fhir.Resource, error) {
 }
 
 func fetchFailure(ctx context.Context, err error) error {
-	var ne net.Error
-	if ctx.Err() != nil || errors.As(err, &ne) && ne.Timeout() {
-		return fhir.Errorf(fhir.Timeout, "whoever holds the record did not give this document in time")
-	}
-	return fhir.Errorf(fhir.Transient, "whoever holds the record could not be reached")
+	return connector.Unreached(ctx, "whoever holds the record", err)
 }
 
 // taken holds what came to what the pointer said: its kind. A Binary in FHIR's own form is taken as it is.

@@ -6,7 +6,6 @@ package ods
 import (
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -188,11 +187,7 @@ func (c *Client) get(ctx context.Context, path string) (fhir.Value, error) {
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		var timeout interface{ Timeout() bool }
-		if errors.As(err, &timeout) && timeout.Timeout() {
-			return fhir.Value{}, fhir.Errorf(fhir.Timeout, "ODS did not answer in time")
-		}
-		return fhir.Value{}, fhir.Errorf(fhir.Transient, "ODS could not be reached")
+		return fhir.Value{}, connector.Unreached(ctx, "ODS", err)
 	}
 	defer resp.Body.Close()
 	const limit = 5 << 20 // the service gives no more

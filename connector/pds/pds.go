@@ -113,7 +113,12 @@ func (c *Client) Read(ctx context.Context, n fhir.NHSNumber, turn Turn) (*Found,
 	if f, err, ok := c.recall(n.Digits()); ok {
 		return f, err
 	}
-	return c.once(ctx, n.Digits(), func(ctx context.Context) (*Found, error) { return c.read(ctx, n, turn) })
+	return c.once(ctx, n.Digits(), func(ctx context.Context) (*Found, error) {
+		if f, err, ok := c.recall(n.Digits()); ok { // answered to others between the look above and now
+			return f, err
+		}
+		return c.read(ctx, n, turn)
+	})
 }
 
 // Fresh is Read without believing anything that was said before.

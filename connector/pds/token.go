@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"tombolo/connector"
 	"tombolo/fhir"
 )
 
@@ -124,7 +125,7 @@ func (t *Tokens) fetch(ctx context.Context, now time.Time) (string, time.Duratio
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	resp, err := t.http.Do(req)
 	if err != nil {
-		return "", 0, fhir.Errorf(fhir.Transient, "the token endpoint could not be reached")
+		return "", 0, connector.Unreached(ctx, "the token endpoint", err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))

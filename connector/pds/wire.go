@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"time"
 
+	"tombolo/connector"
 	"tombolo/fhir"
 )
 
@@ -92,9 +92,7 @@ func (c *Client) attempt(ctx context.Context, path, id string) (v fhir.Value, ag
 	if int64(body.Len()) > c.o.MaxBytes {
 		return v, 0, fhir.Errorf(fhir.TooLong, "PDS's answer is larger than any answer of its can be").From(c.o.Source)
 	}
-	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
-		again = time.Duration(min(s, 3600)) * time.Second
-	}
+	again = connector.RetryAfter(resp.Header, c.o.Now())
 	v, err = fhir.ParseValue(body.Bytes())
 	switch {
 	case resp.StatusCode != http.StatusOK:
@@ -168,14 +166,7 @@ func orStatus(code string, status int) string {
 
 // fails says what went wrong on the way, without the URL that Go's own error would tell.
 func (c *Client) fails(ctx context.Context, err error) *fhir.Issue {
-	var timeout interface{ Timeout() bool }
-	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return fhir.Errorf(fhir.Timeout, "PDS did not answer in time").From(c.o.Source)
-	case ctx.Err() != nil:
-		return fhir.Errorf(fhir.Transient, "the question was withdrawn before PDS had answered").From(c.o.Source)
-	}
-	return fhir.Errorf(fhir.Transient, "PDS could not be reached, or broke off").From(c.o.Source)
+	return connector.Unreached(ctx, "PDS", err).From(c.o.Source)
 }
 
 // requestID is a version 4 UUID. RFC 9562 §5.4

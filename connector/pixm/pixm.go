@@ -9,13 +9,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"tombolo/connector"
 	"tombolo/dataset"
@@ -264,9 +263,7 @@ func (x *Index) do(ctx context.Context, method, path string, body []byte, conten
 		req.Header.Set("Content-Type", contentType)
 	}
 	req.Header.Set("Accept", "application/fhir+json")
-	if who.TraceID != "" {
-		req.Header.Set("X-Request-Id", who.TraceID)
-	}
+	who.Accompany(ctx, req.Header)
 	if x.o.Token != nil {
 		token, err := x.o.Token(ctx, who)
 		if err != nil {
@@ -292,7 +289,11 @@ func (x *Index) do(ctx context.Context, method, path string, body []byte, conten
 	}
 	out, bad := fhir.Parse(data)
 	if resp.StatusCode != http.StatusOK {
-		return nil, x.refused(resp.StatusCode, out)
+		i := x.refused(resp.StatusCode, out)
+		if i.Type == fhir.Throttled || i.Type == fhir.Transient {
+			i.After = connector.RetryAfter(resp.Header, time.Now())
+		}
+		return nil, i
 	}
 	if bad != nil {
 		return nil, fhir.Errorf(fhir.Structure, "the index's answer is not a FHIR resource in JSON").From(x.o.Source)
@@ -301,15 +302,11 @@ func (x *Index) do(ctx context.Context, method, path string, body []byte, conten
 }
 
 func (x *Index) failure(ctx context.Context, err error) error {
-	var ne net.Error
-	if ctx.Err() != nil || errors.As(err, &ne) && ne.Timeout() {
-		return fhir.Errorf(fhir.Timeout, "the index did not answer in time").From(x.o.Source)
-	}
-	return fhir.Errorf(fhir.Transient, "the index could not be reached").From(x.o.Source)
+	return connector.Unreached(ctx, "the index", err).From(x.o.Source)
 }
 
 // refused says what a status means, with what its OperationOutcome adds (nil if there is none): a 404 without one is a wrong address, and says nothing of anybody.
-func (x *Index) refused(status int, out *fhir.Resource) error {
+func (x *Index) refused(status int, out *fhir.Resource) *fhir.Issue {
 	code := ""
 	if out != nil && out.Type() == "OperationOutcome" {
 		code = out.Text("issue.code")

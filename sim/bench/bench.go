@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tombolo/fhir"
+	"tombolo/sim"
 )
 
 // Options say how large a workload is. Zero options work.
@@ -135,12 +136,12 @@ type stopwatch struct {
 
 func start(o Options) *stopwatch {
 	runtime.GC()
-	return &stopwatch{done: o.Measure(), cpu: cpuTime(), began: time.Now()}
+	return &stopwatch{done: o.Measure(), cpu: sim.ProcessorTime(), began: time.Now()}
 }
 
 // result is what was measured; took are the times of the single things, as far as they were taken.
 func (s *stopwatch) result(what string, count, connections int, took []time.Duration) Result {
-	elapsed, cpu := time.Since(s.began), cpuTime()-s.cpu
+	elapsed, cpu := time.Since(s.began), sim.ProcessorTime()-s.cpu
 	s.done()
 	r := Result{What: what, Count: count, Connections: connections, Seconds: elapsed.Seconds(), PerSecond: float64(count) / elapsed.Seconds(),
 		CPUMicros: float64(cpu.Microseconds()) / float64(max(count, 1))}
@@ -163,11 +164,6 @@ func usage() syscall.Rusage {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return u
-}
-
-func cpuTime() time.Duration {
-	u := usage()
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func machine() Machine {

@@ -40,10 +40,10 @@ type given struct {
 	patient string // in whose record; "" if nobody's
 }
 
-// openCrowd reads Synthea's transaction bundles in a folder; with none it makes records like them, of its own.
-func openCrowd(folder string, seed uint64) (*crowd, error) {
+// openCrowd reads Synthea's transaction bundles in a folder; with none it makes so many records like them, of its own.
+func openCrowd(folder string, seed uint64, made int) (*crowd, error) {
 	if folder == "" {
-		return madeCrowd(seed), nil
+		return madeCrowd(seed, made), nil
 	}
 	files, err := filepath.Glob(filepath.Join(folder, "*.json"))
 	if err != nil {
@@ -244,10 +244,10 @@ func (c *crowd) frequency(typ string) map[string]int {
 	return count
 }
 
-// madeCrowd makes forty records in the proportions of Synthea's: a third results, a quarter claims, a mean of 1.2 kB a resource.
-func madeCrowd(seed uint64) *crowd {
-	c := &crowd{about: "40 made records, copied with new ids"}
-	for n := range 40 {
+// madeCrowd makes so many records in the proportions of Synthea's: a third results, a quarter claims, a mean of 1.2 kB a resource.
+func madeCrowd(seed uint64, people int) *crowd {
+	c := &crowd{about: fmt.Sprintf("%d made records, copied with new ids", people)}
+	for n := range people {
 		rnd := rand.New(rand.NewPCG(seed, uint64(n)))
 		m := &maker{rnd: rnd}
 		types := map[string]string{}

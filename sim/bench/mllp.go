@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"tombolo/fhir"
 	"tombolo/node"
 	"tombolo/region"
+	"tombolo/sim"
 	"tombolo/sim/acute"
 	"tombolo/sim/cast"
 )
@@ -65,11 +65,16 @@ type trust struct {
 	stop func() error
 }
 
-func startTrust(ctx context.Context, o Options, place node.Config) (*trust, error) {
-	addr, err := freeAddr()
+func startTrust(ctx context.Context, o Options, place node.Config) (t *trust, err error) {
+	addr, release, err := sim.ReserveAddress()
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
 	r, problems := region.Parse("bench.yaml", fmt.Appendf(nil, oneTrust, addr))
 	for _, p := range problems {
 		if p.Severity == region.Error {
@@ -82,17 +87,7 @@ func startTrust(ctx context.Context, o Options, place node.Config) (*trust, erro
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	n.Start(ctx)
-	return &trust{n, addr, func() error { cancel(); return n.Close() }}, nil
-}
-
-// freeAddr is an address on loopback that nobody listens on.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return &trust{n, addr, func() error { defer release(); cancel(); return n.Close() }}, nil
 }
 
 // mllp sends a trust's messages over several connections, on each the next when the last is acknowledged.

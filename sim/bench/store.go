@@ -73,11 +73,16 @@ func Store(ctx context.Context, o StoreOptions, emit func(Result)) error {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return err
 	}
-	c, err := openCrowd(o.Synthea, o.Seed)
+	b := &storeBench{o: o, small: map[string]Result{}}
+	made := 40
+	if b.trial() { // no more than it stores, copies among them
+		made = 4
+	}
+	c, err := openCrowd(o.Synthea, o.Seed, made)
 	if err != nil {
 		return err
 	}
-	b := &storeBench{o: o, crowd: c, small: map[string]Result{}}
+	b.crowd = c
 	b.emit = func(r Result) {
 		r.Machine, r.Data = machine(), c.about
 		if was, ok := b.small[r.Workload]; b.large && r.Reads && ok {
@@ -303,6 +308,10 @@ func (b *storeBench) fullPages(codes []string) int {
 
 // settled waits until the engine has done what it does by itself after writing.
 func (b *storeBench) settled(ctx context.Context) (int64, error) {
+	pause := time.Second
+	if b.trial() {
+		pause = 10 * time.Millisecond
+	}
 	var was int64
 	for same := 0; same < 10; {
 		now, err := b.db.DiskBytes(ctx)
@@ -315,7 +324,7 @@ func (b *storeBench) settled(ctx context.Context) (int64, error) {
 		select {
 		case <-ctx.Done():
 			return 0, ctx.Err()
-		case <-time.After(time.Second):
+		case <-time.After(pause):
 		}
 	}
 	return was, nil

@@ -5,6 +5,7 @@
 package federation
 
 import (
+	"bytes"
 	"compress/gzip"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -18,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -223,14 +225,21 @@ func reset(w http.ResponseWriter) {
 func bomb(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/fhir+json")
 	w.Header().Set("Content-Encoding", "gzip")
-	z := gzip.NewWriter(w)
-	block := []byte(strings.Repeat(" ", 1<<20))
 	for r.Context().Err() == nil {
-		if _, err := z.Write(block); err != nil {
+		if _, err := w.Write(packed()); err != nil {
 			return
 		}
 	}
 }
+
+// packed is a mebibyte of blanks, packed once: a gzip stream is any number of such members, one after the other. RFC 1952 §2.2
+var packed = sync.OnceValue(func() []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write(bytes.Repeat([]byte(" "), 1<<20))
+	_ = z.Close()
+	return b.Bytes()
+})
 
 type short struct {
 	http.ResponseWriter

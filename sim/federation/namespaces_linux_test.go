@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"tombolo/fhir"
+	"tombolo/region"
+	"tombolo/sim/lookout"
 )
 
 // The two nodes of this test are processes of the real program in network namespaces of their own, joined by one link that can be cut: ours at
@@ -102,11 +104,14 @@ type twoNets struct {
 	client *http.Client
 }
 
-func run(t *testing.T, name string, args ...string) {
+// run gives what a program said.
+func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
+	return string(out)
 }
 
 func network(t *testing.T) *twoNets {
@@ -162,11 +167,18 @@ func (n *twoNets) node(t *testing.T, bin, ns, id, file, system, listen, says str
 	must(t, err)
 	must(t, os.WriteFile(regionFile, []byte(file), 0o600))
 	must(t, os.WriteFile(bundle, text, 0o600))
-	run(t, bin, "import", "--region", regionFile, "--data", data, "--source", system, bundle)
+	parsed, _ := region.Parse(id+".yaml", []byte(file))
+	watch := lookout.Over(t, lookout.Options{Region: parsed, Folder: data})
+	seeded, err := fhir.Parse(text)
+	must(t, err)
+	watch.Seed(seeded)
+	_, err = io.WriteString(watch.Stream(), run(t, bin, "import", "--region", regionFile, "--data", data, "--source", system, bundle))
+	must(t, err)
 	r := &running{log: &bytes.Buffer{}}
 	cmd := exec.Command("ip", "netns", "exec", n.ns(ns), bin, "serve", "--region", regionFile, "--data", data, "--listen", listen)
 	cmd.Env = append(os.Environ(), "WYE_TOKEN=from-severn")
-	cmd.Stdout, cmd.Stderr = r.log, r.log
+	both := io.MultiWriter(r.log, watch.Stream())
+	cmd.Stdout, cmd.Stderr = both, both
 	must(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()

@@ -19,6 +19,7 @@ import (
 	"tombolo/kv/pebble"
 	"tombolo/kv/postgres"
 	"tombolo/mpi"
+	"tombolo/sim/lookout"
 	"tombolo/store"
 )
 
@@ -47,6 +48,9 @@ func openOnce(ctx context.Context, at Place) (*Stored, error) {
 	db, err := store.Open(store.Options{Engine: engine})
 	if err != nil {
 		return nil, errors.Join(err, engine.Close())
+	}
+	if lookout.On() {
+		lookout.Kept(at.Dir+at.Store, at.Dir, db)
 	}
 	key, _, err := db.View("node").Get(ctx, "stamp-key")
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +21,8 @@ import (
 
 	"tombolo/node"
 	"tombolo/region"
+	"tombolo/sim"
+	"tombolo/sim/lookout"
 )
 
 // Source is the system that the senders are.
@@ -62,9 +64,6 @@ const (
 	// envImport names a file: the child imports it and ends.
 	envImport = "TOMBOLO_HARNESS_IMPORT"
 )
-
-// Program is what StartProcess starts: a program that calls Child first. "" is this very one.
-var Program string
 
 // Child runs a node if this process was started as one, and never returns then. A test's TestMain calls it first.
 func Child() {
@@ -137,7 +136,11 @@ func open(ctx context.Context, at Place, addr string) (*node.Node, error) {
 			return nil, errors.New(p.String())
 		}
 	}
-	return node.New(ctx, node.Config{Region: r, Folder: at.Dir, Data: at.Dir, Store: at.Store, Feeds: addr != nowhere, Listen: "127.0.0.1:0", Dev: "gp-system"})
+	var log *slog.Logger
+	if os.Getenv(envDir) != "" { // the lookout of whoever started this process reads it
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	return node.New(ctx, node.Config{Region: r, Folder: at.Dir, Data: at.Dir, Store: at.Store, Feeds: addr != nowhere, Listen: "127.0.0.1:0", Dev: "gp-system", Logger: log})
 }
 
 // nowhere is the feed's address in a node that only looks at what is stored.
@@ -153,40 +156,43 @@ type Process struct {
 	said strings.Builder // to be read when done
 }
 
-// StartProcess starts Program as a node, under a wrapper such as strace if one is given, and waits until it listens.
+// StartProcess starts this very program, which calls Child first, as a node, under a wrapper such as strace if one is given, and waits until it listens.
 func StartProcess(at Place, wrap ...string) (*Process, error) { return startUnless(nil, at, wrap...) }
 
 // startUnless is StartProcess on a machine that may go off meanwhile: it then ends what it started, and gives a DiedError.
 func startUnless(gone <-chan struct{}, at Place, wrap ...string) (*Process, error) {
-	addr, err := freeAddr()
+	addr, release, err := sim.ReserveAddress()
 	if err != nil {
 		return nil, err
 	}
-	program := Program
-	if program == "" {
-		if program, err = os.Executable(); err != nil {
-			return nil, err
-		}
+	program, err := os.Executable()
+	if err != nil {
+		release()
+		return nil, err
 	}
 	line := append(wrap, program)
 	p := &Process{Addr: addr, cmd: exec.Command(line[0], line[1:]...), done: make(chan error, 1)}
 	p.cmd.Env = append(os.Environ(), envDir+"="+at.Dir, envStore+"="+at.Store, envAddr+"="+addr, envDoors+"="+at.Documents+","+at.Uploads)
-	p.cmd.Stderr = &p.said
+	p.cmd.Stderr = lookout.Said(&p.said)
 	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		p.in, err = p.cmd.StdinPipe()
 	}
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
+	if err != nil {
+		release()
 		return nil, err
 	}
 	if err := p.cmd.Start(); err != nil {
+		release()
 		return nil, err
 	}
 	ready := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(out).ReadString('\n')
 		ready <- line
-		p.done <- p.cmd.Wait()
+		err := p.cmd.Wait()
+		release()
+		p.done <- err
 	}()
 	select {
 	case line := <-ready:
@@ -250,15 +256,6 @@ func (p *Process) Ended() (ended bool, said string) {
 	default:
 		return false, ""
 	}
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // storeDir is where a node keeps its store.

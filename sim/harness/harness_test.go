@@ -1,42 +1,28 @@
 package harness
 
 import (
+	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"tombolo/connector/hl7v2"
 	"tombolo/kv"
+	"tombolo/sim/lookout"
+	"tombolo/sim/lookout/nodes"
+	"tombolo/sim/unraced"
 )
 
+// The node is killed, starved and measured here, which under the race detector would be another node: its own tests run under it.
 func TestMain(m *testing.M) {
 	Child()
-	os.Exit(withProgram(m.Run))
-}
-
-// withProgram runs the tests with a node that was built without the race detector, if they were built with it: the node's own tests run under it, and here it
-// would be killed ten times less often in the same time.
-func withProgram(run func() int) int {
-	if !underRace {
-		return run()
-	}
-	dir, err := os.MkdirTemp("", "victim")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "harness:", err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	Program = filepath.Join(dir, "victim")
-	if out, err := exec.Command("go", "build", "-o", Program, "tombolo/sim/harness/victim").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "harness: the node cannot be built: %v\n%s", err, out)
-		return 1
-	}
-	return run()
+	os.Exit(unraced.Main(func() int { return nodes.Main(m) }))
 }
 
 // rounds is how often something is done: a few times, or in a soak (TOMBOLO_SOAK=1, or the number of rounds) many.
@@ -112,6 +98,73 @@ func once(t testing.TB, dir Place) {
 	if twice, seen, err := s.Twice(context.Background()); err != nil || twice > 0 {
 		t.Errorf("of %d resources %d were written more than once (%v)", seen, twice, err)
 	}
+}
+
+// What a node that is killed said to its end is looked through for the words of what it left behind.
+func TestWhatAKilledNodeSaidHoldsNothingItWasTold(t *testing.T) {
+	dir := Place{Dir: t.TempDir()}
+	p := start(t, dir)
+	c, m := &hl7v2.Client{Addr: p.Addr}, NewMessage(0, 2)
+	for _, content := range [][]byte{m.Bytes, bytes.Replace(m.Bytes, []byte("1 Ferry Lane"), []byte("2 Ferry Lane"), 1)} { // the second under the first one's id, which the log tells
+		if ack, err := c.Send(t.Context(), content); err != nil || !ack.Accepted() {
+			t.Fatalf("answered %s (%v)", ack.Code, err)
+		}
+	}
+	_ = c.Close()
+	p.Kill()
+	if said := p.said.String(); !strings.Contains(said, "level=WARN") {
+		t.Errorf("the node's log does not come to its lookout: it said %q", said)
+	}
+	s, err := Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if found := lookout.Find("PID|1||" + m.NHS + "|"); len(found) != 1 || found[0] != "an NHS number" {
+		t.Errorf("in a line of what was sent the lookout finds %q", found)
+	}
+}
+
+// leaves is set in the process that leaves a leak in the data folder, so that its tests must fail.
+const leaves = "TOMBOLO_HARNESS_LEAVES"
+
+// What a node that is killed leaves in its data folder beside its store is looked through for what it had been told.
+func TestWhatAKilledNodeLeavesHoldsNothingItWasTold(t *testing.T) {
+	how := os.Getenv(leaves)
+	if how == "" {
+		for how, leak := range map[string]string{"nothing": "", "name": "a file's name holds an NHS number", "file": "a file holds an NHS number"} {
+			cmd := exec.Command(os.Args[0], "-test.run=^TestWhatAKilledNodeLeavesHoldsNothingItWasTold$")
+			cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TOMBOLO_LOOKOUT=") }), leaves+"="+how)
+			out, err := cmd.CombinedOutput()
+			if (err != nil) != (leak != "") || !strings.Contains(string(out), leak) || strings.Contains(string(out), "LEAK: ") != (leak != "") || !strings.Contains(string(out), "PASS") {
+				t.Errorf("%s: %v, want %q\n%s", how, err, leak, out)
+			}
+		}
+		return
+	}
+	dir := Place{Dir: t.TempDir()}
+	p := start(t, dir)
+	c, m := &hl7v2.Client{Addr: p.Addr}, NewMessage(0, 2)
+	if ack, err := c.Send(t.Context(), m.Bytes); err != nil || !ack.Accepted() {
+		t.Fatalf("answered %s (%v)", ack.Code, err)
+	}
+	_ = c.Close()
+	p.Kill()
+	name, text := "left", "1 line"
+	switch how {
+	case "name":
+		name += "-" + m.NHS
+	case "file":
+		text = "PID|1||" + m.NHS + "|"
+	}
+	if err := os.WriteFile(filepath.Join(dir.Dir, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
 }
 
 // A proof of nothing lost is worth something only if it notices a loss.

@@ -17,7 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"tombolo/api"
 	"tombolo/connector/hl7v2"
+	"tombolo/sim"
+	"tombolo/sim/lookout"
 )
 
 const (
@@ -87,6 +90,35 @@ func refusedBy(t *testing.T, method, url, contentType string, body [3]string) {
 	}
 }
 
+// A little less than /fhir reads of a resource, and of a transaction.
+const (
+	withinLimit       = api.MaxResource - 4096
+	bundleWithinLimit = api.MaxWrite - 4096
+)
+
+// refusedWithin is refusedBy of a body that does not say how long it is.
+func refusedWithin(t *testing.T, method, url, contentType string, body [3]string, size int) {
+	t.Helper()
+	content, _ := repeated(body[0], body[1], body[2], size)
+	r, err := http.NewRequestWithContext(t.Context(), method, url, io.NopCloser(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ContentLength = -1
+	r.Header.Set("Content-Type", contentType)
+	r.Header.Set("Prefer", "respond-async")
+	got, err := http.DefaultClient.Do(r)
+	if err != nil { // it may hang up in the middle
+		return
+	}
+	defer got.Body.Close()
+	// The lines of an import are looked at after it was begun, and told of in what it comes to.
+	begun := got.StatusCode == http.StatusAccepted && strings.HasSuffix(url, "/$import")
+	if text, _ := io.ReadAll(got.Body); !begun && (got.StatusCode < 400 || got.StatusCode >= 500) {
+		t.Errorf("answered %d: %.300s", got.StatusCode, text)
+	}
+}
+
 // residentMost is the most memory that a process has had resident, in bytes, since it was last reset.
 func residentMost(t *testing.T, pid int) int64 {
 	t.Helper()
@@ -114,10 +146,11 @@ func mostIn(t *testing.T, status string) int64 {
 func TestHostileBodiesCostNoMemoryAndAreNotStored(t *testing.T) {
 	at := Place{Dir: t.TempDir()}
 	for _, door := range []*string{&at.Documents, &at.Uploads} {
-		addr, err := freeAddr()
+		addr, release, err := sim.ReserveAddress()
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(release)
 		*door = addr
 	}
 	p := start(t, at)
@@ -150,6 +183,38 @@ func TestHostileBodiesCostNoMemoryAndAreNotStored(t *testing.T) {
 						t.Errorf("answered %d", got.StatusCode)
 					}
 				}
+				bounded(t, mostResident)
+			})
+		}
+	}
+	// The other ways to write, without saying how much is to come; and what is just within the limit, which is read whole.
+	for name, body := range hostileJSON {
+		for _, door := range []struct{ method, path, contentType string }{
+			{"PUT", "/Patient/x", "application/fhir+json"}, {"PATCH", "/Patient/x", "application/json-patch+json"}, {"POST", "/$import", "application/fhir+ndjson"},
+			{"POST", "/Patient/x/$meta-add", "application/fhir+json"}, {"POST", "/Patient/$validate", "application/fhir+json"},
+		} {
+			t.Run(door.method+" "+door.path+"/"+name, func(t *testing.T) {
+				refusedWithin(t, door.method, p.URL+door.path, door.contentType, body, hostileSize)
+				bounded(t, mostResident)
+			})
+		}
+		for path, size := range map[string]int{"": bundleWithinLimit, "/Patient": withinLimit} {
+			t.Run("POST /fhir"+path+" within the limit/"+name, func(t *testing.T) {
+				refusedWithin(t, http.MethodPost, p.URL+path, "application/fhir+json", body, size)
+				bounded(t, mostResident)
+			})
+		}
+	}
+	for name, body := range map[string][3]string{
+		"too deep":   {`<Patient xmlns="http://hl7.org/fhir">`, `<extension>`, ``},
+		"one string": {`<Patient xmlns="http://hl7.org/fhir"><name><family value="`, `a`, `"/></name></Patient>`},
+		"many tags":  {`<Patient xmlns="http://hl7.org/fhir">`, `<name/>`, `</Patient>`},
+		"attributes": {`<Patient xmlns="http://hl7.org/fhir" `, `a="b" `, `/>`},
+		"not UTF-8":  {`<Patient xmlns="http://hl7.org/fhir"><name><family value="`, "\xff\xfe", `"/></name></Patient>`},
+	} {
+		for _, size := range []int{hostileSize, withinLimit} {
+			t.Run(fmt.Sprintf("POST XML/%s of %d MB", name, size>>20), func(t *testing.T) {
+				refusedWithin(t, http.MethodPost, p.URL+"/Patient", "application/fhir+xml", body, size)
 				bounded(t, mostResident)
 			})
 		}
@@ -233,11 +298,7 @@ func TestTheLargestDocumentsAreTakenWithinTheirMemory(t *testing.T) {
 		senders.Go(func() { taken(1 + n) })
 	}
 	senders.Wait()
-	bound := int64(3 * mostResident / 2)
-	if underRace {
-		bound = 3 * mostResident
-	}
-	within("four at once", bound) // one is taken after the other, and the store writes out what came before meanwhile
+	within("four at once", 3*mostResident/2) // one is taken after the other, and the store writes out what came before meanwhile
 }
 
 // Files to be imported may be as large as they like, and hold what they like.
@@ -274,14 +335,11 @@ func TestHostileFilesCostNoMemory(t *testing.T) {
 			if err := f.Close(); err != nil {
 				t.Fatal(err)
 			}
-			program := Program
-			if program == "" {
-				program = os.Args[0]
-			}
-			c := exec.CommandContext(t.Context(), program)
+			c := exec.CommandContext(t.Context(), os.Args[0])
 			c.Env = append(os.Environ(), envDir+"="+filepath.Join(dir, "data"), envImport+"="+file)
 			var said bytes.Buffer
-			c.Stdout, c.Stderr = &said, &said
+			both := lookout.Said(&said)
+			c.Stdout, c.Stderr = both, both
 			if err := c.Run(); err != nil {
 				t.Fatalf("the import ended with %v: %s", err, said.String())
 			}

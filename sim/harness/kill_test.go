@@ -150,6 +150,7 @@ func (v *victim) look(all bool) {
 func TestNothingAcknowledgedIsLostWhenTheNodeIsKilled(t *testing.T) {
 	for _, engine := range engines(t) {
 		t.Run(engine.name, func(t *testing.T) {
+			t.Parallel() // much of it is waiting
 			at, server := engine.place(t)
 			v, n := newVictim(t, at, server), rounds(t, 200, 5000)
 			began := time.Now()

@@ -105,6 +105,7 @@ var bothEngines = []string{"embedded", "postgres"}
 func TestNothingAcknowledgedIsLostInAPowerCut(t *testing.T) {
 	for _, engine := range bothEngines {
 		t.Run(engine, func(t *testing.T) {
+			t.Parallel() // much of it is waiting
 			p, n := powerUp(t, engine, disk.Options{Strict: engine == "embedded"}), rounds(t, 15, 500)
 			for round := range n {
 				p.round(p.cutPower)
@@ -132,6 +133,7 @@ func TestNothingAcknowledgedIsLostWhenThePowerGoesAtASync(t *testing.T) {
 	}
 	for _, engine := range bothEngines {
 		t.Run(engine, func(t *testing.T) {
+			t.Parallel() // much of it is waiting
 			p := powerUp(t, engine, disk.Options{Strict: engine == "embedded"})
 			base := p.base()
 			died, began := 0, time.Now()
@@ -238,6 +240,7 @@ func TestNothingIsAcknowledgedThatADiskFailedToSync(t *testing.T) {
 			{"now and then", func(n int) bool { return n%17 == 0 }},
 		} {
 			t.Run(engine+"/"+fault.name, func(t *testing.T) {
+				t.Parallel() // much of it is waiting
 				p := powerUp(t, engine, disk.Options{})
 				p.round(func() { time.Sleep(100 * time.Millisecond) }) // all is well
 				p.disk.SetSync(func(n int) disk.Fault {
@@ -347,6 +350,7 @@ func TestASyncOfFiveSecondsHoldsUpAcknowledgementsOnly(t *testing.T) {
 func TestAFullDiskIsWaitedFor(t *testing.T) {
 	for _, engine := range bothEngines {
 		t.Run(engine, func(t *testing.T) {
+			t.Parallel() // much of it is waiting
 			p := powerUp(t, engine, disk.Options{})
 			p.round(func() { time.Sleep(100 * time.Millisecond) })
 			room := int64(64 << 10) // a few pages: a database makes much of little room

@@ -15,15 +15,17 @@ import (
 	"time"
 
 	"tombolo/connector/hl7v2"
+	"tombolo/sim"
 )
 
 // inside runs a node in this process, and stops it when the function that it returns is called.
 func inside(t testing.TB, at Place) (addr string, stop func()) {
 	t.Helper()
-	addr, err := freeAddr()
+	addr, release, err := sim.ReserveAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(release)
 	n, err := open(context.Background(), at, addr)
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +96,7 @@ func TestMemoryStaysFlat(t *testing.T) {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(1 << 30)) // of which the store keeps an eighth of what it reads: full early on
 	addr, _ := inside(t, Place{Dir: t.TempDir()})
 	senders := NewSenders(connections)
-	began, sent, took := time.Now(), 0, processorTime()
+	began, sent, took := time.Now(), 0, sim.ProcessorTime()
 	send := func(n int) (heap, resident int64) {
 		for done := 0; done+connections <= n; { // in steps, so that what the senders remember is not what is measured
 			acked, err := sendAll(t, senders, addr, connections, min(step, n-done)/connections)
@@ -113,18 +115,17 @@ func TestMemoryStaysFlat(t *testing.T) {
 		return int64(m.HeapAlloc), residentBytes()
 	}
 	heap0, rss0 := send(n / 4)
-	first := (processorTime() - took) / time.Duration(max(sent, 1))
-	took, sent0 := processorTime(), sent
+	first := (sim.ProcessorTime() - took) / time.Duration(max(sent, 1))
+	took, sent0 := sim.ProcessorTime(), sent
 	heap1, rss1 := send(n - n/4)
-	t.Logf("processor a message, sending it included: %s in the first quarter, then %s", first, (processorTime()-took)/time.Duration(max(sent-sent0, 1)))
+	t.Logf("processor a message, sending it included: %s in the first quarter, then %s", first, (sim.ProcessorTime()-took)/time.Duration(max(sent-sent0, 1)))
 	t.Logf("heap %.1f MiB, then %.1f; resident %.0f MiB, then %.0f", mib(heap0), mib(heap1), mib(rss0), mib(rss1))
 	// The store's own buffers and caches, of a fixed size, may fill meanwhile: what is left is far less than the messages would take if they stayed. The
-	// soak sends ten million against the same bounds. The race detector never gives back what it keeps beside each address that was ever in use, so what
-	// is resident says nothing under it.
+	// soak sends ten million against the same bounds.
 	if heap1-heap0 > 192<<20 {
 		t.Errorf("the heap grew by %.1f MiB over %d messages", mib(heap1-heap0), n-n/4)
 	}
-	if !underRace && rss0 > 0 && rss1-rss0 > 384<<20 {
+	if rss0 > 0 && rss1-rss0 > 384<<20 {
 		t.Errorf("resident memory grew by %.0f MiB over %d messages", mib(rss1-rss0), n-n/4)
 	}
 }
@@ -157,17 +158,4 @@ func residentBytes() int64 {
 		return pages * int64(os.Getpagesize())
 	}
 	return 0
-}
-
-// processorTime is what this process has used of the processor so far; 0 where that cannot be told.
-func processorTime() time.Duration {
-	data, _ := os.ReadFile("/proc/self/stat") // proc(5): the 14th and 15th fields, in hundredths of a second
-	_, after, _ := strings.Cut(string(data), ") ")
-	f := strings.Fields(after)
-	if len(f) < 13 {
-		return 0
-	}
-	user, _ := strconv.ParseInt(f[11], 10, 64)
-	system, _ := strconv.ParseInt(f[12], 10, 64)
-	return time.Duration(user+system) * 10 * time.Millisecond
 }

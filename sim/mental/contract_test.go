@@ -24,7 +24,7 @@ func TestTheClientKeepsTheContract(t *testing.T) {
 	connectortest.RunAsker(t, connectortest.Fixture{
 		New: func(t testing.TB, address string, maxBytes int64) connector.Asker {
 			c, err := fhirapi.New(fhirapi.Options{Source: cast.Mental, Address: address, MaxBytes: maxBytes,
-				Token: func(context.Context) (string, error) { return token, nil }})
+				Token: func(context.Context, connector.Requester) (string, error) { return token, nil }})
 			if err != nil {
 				t.Fatal(err)
 			}

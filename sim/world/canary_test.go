@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/rand"
 	"fmt"
-	"io"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,11 +12,12 @@ import (
 
 	"tombolo/dataset"
 	"tombolo/sim/cast"
+	"tombolo/sim/lookout"
 )
 
-// Every fact that the region is seeded with bears a random word, and every answer that a test of this package gets, every log line and the
-// metrics are looked through for words that whoever reads them may not see. It is always on: a leak fails the run, whatever was tested.
-// What may be seen is told here anew, in the simplest words, and not by asking policy.
+// Every fact that the region is seeded with bears a random word, and every answer that a test of this package gets is looked through for words that whoever
+// reads it may not see. It is always on: a leak fails the run, whatever was tested. What may be seen is told here anew, in the simplest words, and not by asking
+// policy. Where nobody may see any, in logs, metrics, files, addresses and refusals, the lookout looks for them (package lookout).
 var canaries = aviary{words: map[string]canary{}}
 
 type canary struct {
@@ -33,7 +32,6 @@ type canary struct {
 type aviary struct {
 	mu    sync.Mutex
 	words map[string]canary
-	nhs   []string
 	seen  map[string]int // words seen by who may
 	leaks []string
 }
@@ -48,12 +46,13 @@ func (a *aviary) mark(people []cast.Person) {
 	for i := range people {
 		p := &people[i]
 		if p.NHS != "" {
-			a.nhs = append(a.nhs, p.NHS)
+			lookout.Hide(p.NHS)
 		}
 		put := func(text *string, c canary) {
 			c.person, c.objects = p.Key, p.Objects
 			w := "CNRY" + rand.Text()
 			a.words[w] = c
+			lookout.Hide(w)
 			*text = strings.TrimSpace(*text + " " + w)
 		}
 		if p.Restricted && len(p.Address) > 0 { // whoever writes of them may write where they live
@@ -152,39 +151,6 @@ func (a *aviary) see(user string, asked, answered []byte) {
 	}
 }
 
-// Write takes log lines: no content and no number belongs in any.
-func (a *aviary) Write(line []byte) (int, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.nothing("a log line", line)
-	return len(line), nil
-}
-
-func (a *aviary) nothing(where string, text []byte) {
-	if w := word.Find(text); w != nil {
-		a.leaks = append(a.leaks, "CANARY: "+where+" holds clinical content: "+string(text))
-	}
-	for _, n := range a.nhs {
-		if bytes.Contains(text, []byte(n)) {
-			a.leaks = append(a.leaks, "CANARY: "+where+" holds somebody's number")
-		}
-	}
-}
-
-func (a *aviary) scanMetrics(url string) {
-	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/fhir/metadata"} {
-		resp, err := http.Get(url + path)
-		if err != nil {
-			continue
-		}
-		body, _ := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		a.mu.Lock()
-		a.nothing(path, body)
-		a.mu.Unlock()
-	}
-}
-
 func (a *aviary) told() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -238,15 +204,13 @@ func TestCanariesNoticeEachKindOfLeak(t *testing.T) {
 		func() { a.see("receptionist", []byte("ETREAT"), []byte(people[0].Items[0].Text)) },
 		func() { a.see("citizen", nil, []byte(people[0].Items[0].Text)) },
 		func() { a.see("nobody", nil, []byte(people[0].Items[0].Text)) },
-		func() { _, _ = a.Write([]byte("level=ERROR msg=" + people[0].Items[0].Text)) },
-		func() { _, _ = a.Write([]byte("level=ERROR patient=9990000107")) },
 	} {
 		leak()
 		if len(a.leaks) != i+1 {
 			t.Errorf("leak %d was not noticed", i)
 		}
 	}
-	if a.see("doctor", []byte("ETREAT"), []byte(people[0].Items[0].Text)); len(a.leaks) != 7 || len(a.seen) != 1 {
+	if a.see("doctor", []byte("ETREAT"), []byte(people[0].Items[0].Text)); len(a.leaks) != 5 || len(a.seen) != 1 {
 		t.Errorf("what may be seen was taken for a leak: %v", a.leaks)
 	}
 }

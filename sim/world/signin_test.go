@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -23,6 +24,7 @@ import (
 	"tombolo/access/token/tokentest"
 	"tombolo/fhir"
 	"tombolo/policy"
+	"tombolo/sim"
 	"tombolo/sim/cast"
 	"tombolo/sim/idp"
 )
@@ -90,7 +92,7 @@ func startIdentityWith(t *testing.T, twist func(map[string]any), clients string)
 	t.Helper()
 	ours := tokentest.NewKey(t, "severn-1")
 	public := ours.Public()
-	at, err1 := freeAddress()
+	at, release, err1 := sim.ReserveAddress()
 	w := identityWorld{}
 	h1, h2 := &later{}, &later{}
 	holder := &World{}
@@ -99,7 +101,7 @@ func startIdentityWith(t *testing.T, twist func(map[string]any), clients string)
 	if err1 != nil || err2 != nil || err3 != nil {
 		t.Fatal(err1, err2, err3)
 	}
-	t.Cleanup(func() { _ = holder.Close() })
+	t.Cleanup(func() { _ = holder.Close(); release() })
 	back := "http://" + at + "/sign-in/back"
 	nhs := cast.Dozen(time.Now())[0].NHS
 	var err error
@@ -266,6 +268,61 @@ func TestIDTokensThatAreNotForThisSignInAreRefused(t *testing.T) {
 		if resp, _ := follow(t, w.World).signInAt("cis2", "555000000001"); resp.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s: %d at %s", what, resp.StatusCode, resp.Request.URL)
 		}
+	}
+}
+
+// The table of A23, at the two doors that take an identity provider's statements: where a gateway brings one, and where its user comes back with one.
+func TestForgedIDTokensAreRefused(t *testing.T) {
+	w := startIdentityWith(t, nil, "limits: {attempts: 100000}\n")
+	key := tokentest.NewKey(t, "gateway-1")
+	if err := os.WriteFile(filepath.Join(w.Dir(), "gateway.json"), fhir.JSON(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	exchange := func(raw string) int {
+		now := time.Now()
+		assertion := tokentest.Genuine{Key: key, Type: "JWT", Claims: map[string]any{"iss": "gateway", "sub": "gateway", "aud": w.URL() + "/oauth/token", "jti": rand.Text(), "iat": now.Unix(), "exp": now.Add(time.Minute).Unix()}}.Sign(t)
+		resp, err := http.PostForm(w.URL()+"/oauth/token", url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "subject_token": {raw}, "subject_token_type": {"urn:ietf:params:oauth:token-type:id_token"},
+			"scope": {"user/Observation.rs"}, "client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {assertion}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	forged := func(idp jose.JSONWebKey, claims map[string]any) []tokentest.Shape {
+		return tokentest.Forged(tokentest.Genuine{Key: idp, Type: "JWT", Now: time.Now(), Claims: claims})
+	}
+	var shapes []tokentest.Shape
+	doctor := cis2Person("555000000001", "Dr Sunita Rao", "200", "S8000:G8000:R8000", "RX1", "3")
+	maps.Copy(doctor.Claims, doctor.Info)
+	w.cis2.Forge(func(idp jose.JSONWebKey, claims map[string]any) string {
+		shapes = forged(idp, maps.Clone(claims))
+		return ""
+	})
+	good, err := w.cis2.IDToken(doctor, "")
+	if err != nil || len(shapes) < 60 {
+		t.Fatalf("%d shapes (%v)", len(shapes), err)
+	}
+	for _, s := range shapes {
+		if status := exchange(s.Raw); status != 400 && status != 401 {
+			t.Errorf("%s is exchanged: %d", s.Name, status)
+		}
+	}
+	if status := exchange(good); status != 200 {
+		t.Errorf("the genuine one: %d", status)
+	}
+	for i := 0; i < len(shapes); i += 13 { // each is made anew, with the nonce of its sign-in
+		if shapes[i].Raw == "" {
+			continue
+		}
+		w.cis2.Forge(func(idp jose.JSONWebKey, claims map[string]any) string { return forged(idp, claims)[i].Raw })
+		if resp, _ := follow(t, w.World).signInAt("cis2", "555000000001"); resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: %d at %s", shapes[i].Name, resp.StatusCode, resp.Request.URL)
+		}
+	}
+	w.cis2.Forge(nil)
+	if resp, _ := follow(t, w.World).signInAt("cis2", "555000000001"); resp.StatusCode != 200 {
+		t.Errorf("the genuine one: %d", resp.StatusCode)
 	}
 }
 

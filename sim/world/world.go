@@ -55,6 +55,7 @@ type World struct {
 	o         Options
 	temporary bool
 	servers   []*http.Server
+	reserved  []func() // releases each address that was reserved
 	stop      context.CancelFunc
 	stopped   chan struct{}
 }
@@ -106,7 +107,7 @@ func (w *World) defaults() (err error) {
 		w.o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if w.o.Listen == "" || strings.HasSuffix(w.o.Listen, ":0") { // others must know the address before the node is there
-		if w.o.Listen, err = freeAddress(); err != nil {
+		if w.o.Listen, err = w.address(); err != nil {
 			return err
 		}
 	}
@@ -134,7 +135,7 @@ func (w *World) sources() (a sim.Addresses, err error) {
 		return a, err
 	}
 	for _, at := range []*string{&a.MLLP, &a.Documents, &a.CommunityHTTP} {
-		if *at, err = freeAddress(); err != nil {
+		if *at, err = w.address(); err != nil {
 			return a, err
 		}
 	}
@@ -158,14 +159,13 @@ func (w *World) serve(h http.Handler) (string, error) {
 	return "http://" + l.Addr().String(), nil
 }
 
-// freeAddress finds a port that is free now; what is to listen there takes it in a moment.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// address is one that the node listens at later, as the region file says.
+func (w *World) address() (string, error) {
+	addr, release, err := sim.ReserveAddress()
+	if err == nil {
+		w.reserved = append(w.reserved, release)
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return addr, err
 }
 
 func (w *World) startNode(ctx context.Context, a sim.Addresses) (err error) {
@@ -327,6 +327,9 @@ func (w *World) Close() error {
 	}
 	for _, s := range w.servers {
 		errs = append(errs, s.Close())
+	}
+	for _, release := range w.reserved {
+		release()
 	}
 	if w.temporary {
 		errs = append(errs, os.RemoveAll(w.o.Dir))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -13,8 +12,10 @@ import (
 	"testing"
 
 	"tombolo/fhir"
+	"tombolo/gather"
 	"tombolo/sim"
 	"tombolo/sim/cast"
+	"tombolo/sim/lookout/nodes"
 )
 
 // One region serves all tests that only read; a test that changes it starts its own.
@@ -25,11 +26,7 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if shared.w != nil {
-		canaries.scanMetrics(shared.w.URL())
-		_ = shared.w.Close()
-	}
+	code := nodes.Main(closing{m})
 	if told := canaries.told(); told != "" {
 		fmt.Fprint(os.Stderr, told)
 		code = 1
@@ -37,10 +34,21 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// closing runs the tests and then closes what they shared.
+type closing struct{ m *testing.M }
+
+func (c closing) Run() int {
+	code := c.m.Run()
+	if shared.w != nil {
+		_ = shared.w.Close()
+	}
+	return code
+}
+
 func severn(t *testing.T) *checker {
 	t.Helper()
 	shared.once.Do(func() {
-		shared.w, shared.err = Start(nonTestContext, Options{Neighbour: true, People: 20, Seed: 7, Mark: canaries.mark, Logger: slog.New(slog.NewTextHandler(&canaries, nil))})
+		shared.w, shared.err = Start(nonTestContext, Options{Neighbour: true, People: 20, Seed: 7, Mark: canaries.mark})
 	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
@@ -55,6 +63,19 @@ func TestTheStory(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	t.Log("\n" + out.String())
+}
+
+// In the simulated region a general practitioner may have the plan of a gathering explained: of each source, which way each heading came, and why.
+func TestAGatheringIsExplainedToTheGeneralPractitioner(t *testing.T) {
+	c := severn(t)
+	explain := fhir.M{"name": "explain", "valueBoolean": true}
+	status, b, err := c.gather("gp", nhs(c.w.Person(cast.Main)), explain)
+	if err != nil || status != http.StatusOK || !bytes.Contains(b.raw, []byte(gather.ExtensionPlan)) {
+		t.Errorf("to the general practitioner: %d, %v, without the plan", status, err)
+	}
+	if status, b, err = c.gather("doctor", nhs(c.w.Person(cast.Main)), explain); err != nil || status != http.StatusBadRequest || bytes.Contains(b.raw, []byte(gather.ExtensionPlan)) {
+		t.Errorf("to a doctor of the trust: %d, %v", status, err)
+	}
 }
 
 func TestARefusalIsTheAnswerForSomebodyUnknown(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"tombolo/dataset"
 	"tombolo/fhir"
 	"tombolo/sim/cast"
+	"tombolo/sim/lookout"
 	"tombolo/sim/practice"
 )
 
@@ -41,7 +42,8 @@ func TestTheAcceptanceTestsOfTheSpecification(t *testing.T) {
 	o.People = append(o.People, secret)
 	srv := httptest.NewServer(practice.New(o))
 	defer srv.Close()
-	held, err := face.New(face.Options{Now: clock, Release: "1.2.7", ASID: o.ASID, Admit: gathered.Admit(&store{practice: client(t, srv.URL, 0)},
+	l := lookout.Over(t, lookout.Options{})
+	held, err := face.New(face.Options{Now: clock, Release: "1.2.7", ASID: o.ASID, Admit: gathered.Admit(&store{practice: watched(t, l, srv.URL)},
 		func(_ *http.Request, who face.Caller) (*access.Session, error) {
 			return &access.Session{User: who.UserID}, nil
 		}, clock)})
@@ -54,7 +56,7 @@ func TestTheAcceptanceTestsOfTheSpecification(t *testing.T) {
 	for name, p := range map[string]struct {
 		h   http.Handler
 		but map[string]string
-	}{"the gathered record": {held, noted}, "a simulated practice": {practice.New(o), nil}} {
+	}{"the gathered record": {l.Answers(held), noted}, "a simulated practice": {practice.New(o), nil}} {
 		t.Run(name, func(t *testing.T) {
 			passed, without := 0, map[string]int{}
 			for _, file := range []string{"JWT", "Http", "FHIR", "StructuredMultipleRequests", "AccessStructuredRecordMedications", "AccessStructuredRecordAllergies"} {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -21,8 +22,11 @@ import (
 	"tombolo/fhir"
 	"tombolo/gather"
 	"tombolo/sim/cast"
+	"tombolo/sim/lookout"
 	"tombolo/sim/practice"
 )
+
+func TestMain(m *testing.M) { os.Exit(lookout.Main(m)) }
 
 var now = time.Date(2026, 4, 15, 10, 0, 0, 0, time.UTC)
 
@@ -99,10 +103,11 @@ func (s *store) Record(ctx context.Context, session *access.Session, nhs fhir.NH
 
 func serve(t testing.TB, s *store) http.Handler {
 	t.Helper()
+	l := lookout.Over(t, lookout.Options{})
 	if s.practice == nil {
 		srv := httptest.NewServer(practice.New(practice.Options{Source: cast.GP2, People: cast.Dozen(now), Now: clock}))
 		t.Cleanup(srv.Close)
-		s.practice = client(t, srv.URL, 0)
+		s.practice = watched(t, l, srv.URL)
 	}
 	h, err := face.New(face.Options{Now: clock, Admit: gathered.Admit(s, func(r *http.Request, who face.Caller) (*access.Session, error) {
 		if r.Header.Get("X-Proven") == "no" {
@@ -113,12 +118,24 @@ func serve(t testing.TB, s *store) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h
+	return l.Answers(h)
 }
 
+// client asks as another system does.
 func client(t testing.TB, address string, maxBytes int64) *gpconnect.Client {
 	t.Helper()
-	c, err := gpconnect.New(gpconnect.Options{Source: "tombolo", Address: address, ASID: "200000000115", ToASID: "200000000116", MaxBytes: maxBytes, Now: clock})
+	return dialling(t, address, maxBytes, nil)
+}
+
+// watched asks a practice as whoever answers out of what it says does: under a lookout.
+func watched(t testing.TB, l *lookout.Lookout, practice string) *gpconnect.Client {
+	t.Helper()
+	return dialling(t, practice, 0, &http.Client{Transport: l.Outward(http.DefaultTransport)})
+}
+
+func dialling(t testing.TB, address string, maxBytes int64, by *http.Client) *gpconnect.Client {
+	t.Helper()
+	c, err := gpconnect.New(gpconnect.Options{Source: "tombolo", Address: address, ASID: "200000000115", ToASID: "200000000116", MaxBytes: maxBytes, HTTP: by, Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ async function fhirKit() {
   assert.equal((await c.resolve({ reference: page.entry[0].resource.subject.reference })).id, made.id);
 
   const answered = await c.transaction({ body: { resourceType: 'Bundle', type: 'transaction', entry: [
-    { fullUrl: 'urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0', resource: patient('Transaction'), request: { method: 'POST', url: 'Patient' } },
+    { fullUrl: 'urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0', resource: patient('Transactionsen'), request: { method: 'POST', url: 'Patient' } },
     { resource: observation('x', 1), request: { method: 'POST', url: 'Observation' } },
   ].map((e) => (e.resource.subject ? { ...e, resource: { ...e.resource, subject: { reference: 'urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0' } } } : e)) } });
   assert.deepEqual(answered.entry.map((e) => e.response.status.slice(0, 3)), ['201', '201']);

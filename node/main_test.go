@@ -1,0 +1,10 @@
+package node_test
+
+import (
+	"os"
+	"testing"
+
+	"tombolo/sim/lookout/nodes"
+)
+
+func TestMain(m *testing.M) { os.Exit(nodes.Main(m)) }
