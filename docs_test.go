@@ -183,3 +183,60 @@ func TestEveryDirectDependencyIsAccountedFor(t *testing.T) {
 		}
 	}
 }
+
+var (
+	bucketConst = regexp.MustCompile(`(?m)^\s*(?:const )?\w*[bB]ucket\w*\s*=\s*"([a-z][a-z-]*)"`)
+	bucketCall  = regexp.MustCompile(`\.(?:Bucket|View)\("([a-z][a-z-]*)"\)`)
+	bucketFunc  = regexp.MustCompile(`(?m)^func .*(?:[bB]ucket|files)\(.*string \{ return (?:fmt\.Sprintf\()?"([a-z-]+[-/])(?:%02d|" \+)`)
+)
+
+// Every bucket that a room keeps things in has its row in docs/storage.md's table of keys, and each row a room that keeps it.
+func TestEveryBucketIsInTheTableOfKeys(t *testing.T) {
+	kept := map[string]string{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, e := range []*regexp.Regexp{bucketConst, bucketCall} {
+			for _, m := range e.FindAllSubmatch(src, -1) {
+				kept[string(m[1])] = path
+			}
+		}
+		if strings.Contains(string(src), ".Bucket(") {
+			for _, m := range bucketFunc.FindAllSubmatch(src, -1) { // one for each of something
+				kept[string(m[1])] = path
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(kept) < 25 {
+		t.Fatalf("only %d buckets were found in the source: %v", len(kept), kept)
+	}
+	text, err := os.ReadFile("docs/storage.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`b/[^|]*) \\|").FindAllSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile("`b/([^`<]+)").FindAllSubmatch(row[1], -1) {
+			told[string(m[1])] = true
+		}
+	}
+	for name, path := range kept {
+		if !told[name] {
+			t.Errorf("docs/storage.md does not say what is kept in the bucket %s (%s)", name, path)
+		}
+	}
+	for name := range told {
+		if kept[name] == "" {
+			t.Errorf("docs/storage.md tells of a bucket %s that nobody keeps", name)
+		}
+	}
+}

@@ -5,12 +5,10 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"tombolo/audit"
-	"tombolo/fhir"
 	"tombolo/node"
 )
 
@@ -21,28 +19,53 @@ func auditCommand() *cobra.Command {
 	c.PersistentFlags().StringVar(&data, "data", "", "the data folder")
 	c.PersistentFlags().StringVar(&store, "store", "", storeHelp)
 	open := func(c *cobra.Command) (*node.Node, error) { return openNode(c, regionFile, data, store) }
-	c.AddCommand(auditVerify(open), auditShow(open), auditHead(open), auditExport(open), auditView(open))
+	ask := func(c *cobra.Command, a node.AuditAsk) (node.Kept, error) {
+		cfg, err := nodeConfig(c, regionFile, data, store)
+		if err != nil {
+			return node.Kept{}, err
+		}
+		a.By = operator()
+		return node.AskAudit(c.Context(), cfg, a)
+	}
+	c.Long = "Verify, show and head work while a node runs: on an embedded store the node itself does it. Export and view read an embedded store\n" +
+		"themselves, so its node has to be stopped for them; a database they read beside it."
+	c.AddCommand(auditVerify(ask), auditShow(ask), auditHead(ask), auditExport(open), auditView(open))
 	return c
 }
 
-// openNode opens a node that is there, for a command that reads what it keeps.
-func openNode(c *cobra.Command, regionFile, data, store string) (*node.Node, error) {
+// An asking has something asked of the audit log of the node that the flags name.
+type asking func(*cobra.Command, node.AuditAsk) (node.Kept, error)
+
+// nodeConfig is a node that is there, for a command that reads what it keeps.
+func nodeConfig(c *cobra.Command, regionFile, data, store string) (node.Config, error) {
 	if data == "" && store == "" {
-		return nil, usagef("whose? Give --data DIR, or --store postgres://…")
+		return node.Config{}, usagef("whose? Give --data DIR, or --store postgres://…")
 	}
 	if _, err := os.Stat(filepath.Join(data, "store")); store == "" && err != nil {
-		return nil, fmt.Errorf("there is no node's data in %s: give the --data that serve runs with", data)
+		return node.Config{}, fmt.Errorf("there is no node's data in %s: give the --data that serve runs with", data)
 	}
 	r, folder, err := mustRegion(c, regionFile)
 	if err != nil {
-		return nil, err
+		return node.Config{}, err
 	}
-	return node.New(c.Context(), node.Config{Region: r, Folder: folder, Data: data, Store: store, Logger: newLogger(c.ErrOrStderr(), false)})
+	return node.Config{Region: r, Folder: folder, Data: data, Store: store, Version: version, Logger: newLogger(c.ErrOrStderr(), false)}, nil
 }
 
-func auditVerify(open func(*cobra.Command) (*node.Node, error)) *cobra.Command {
-	var files, heads []string
-	var key string
+// openNode opens it, where an embedded store is not a running node's own.
+func openNode(c *cobra.Command, regionFile, data, store string) (*node.Node, error) {
+	cfg, err := nodeConfig(c, regionFile, data, store)
+	if err != nil {
+		return nil, err
+	}
+	if store == "" && node.Runs(data) {
+		return nil, fmt.Errorf("a node runs on %s, and this command reads an embedded store itself: stop the node first, or restore a backup of it (tombolo store backup) elsewhere and give that as --data", data)
+	}
+	return node.New(c.Context(), cfg)
+}
+
+func auditVerify(ask asking) *cobra.Command {
+	var files []string
+	var a node.AuditAsk
 	c := &cobra.Command{
 		Use: "verify", Short: "Check that no audit entry was changed, removed, added or reordered",
 		Long: "Reads the whole audit log and says where it is first not as it was written. By itself it cannot see that the log's end was cut off, or\n" +
@@ -51,67 +74,34 @@ func auditVerify(open func(*cobra.Command) (*node.Node, error)) *cobra.Command {
 		Example: "  tombolo audit verify --region region.yaml --data data\n  tombolo audit verify --region region.yaml --data data --heads from-wye/severn.heads",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			n, err := open(c)
+			for _, h := range a.Heads {
+				if _, err := audit.ParseHead(h); err != nil {
+					return usageError{err}
+				}
+			}
+			a.Do, a.Files = "verify", nil
+			for _, name := range files {
+				content, err := os.ReadFile(name)
+				if err != nil {
+					return err
+				}
+				a.Files = append(a.Files, node.HeadsFile{Name: name, Content: content})
+			}
+			k, err := ask(c, a)
 			if err != nil {
 				return err
 			}
-			defer n.Close()
-			expected, err := publishedHeads(n, key, files, heads)
-			if err != nil {
-				return err
-			}
-			rep, err := n.Audit.Verify(c.Context(), expected...)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(c.OutOrStdout(), rep)
-			fmt.Fprintf(c.OutOrStdout(), "held to %d published heads\n", len(expected))
-			if !rep.OK() {
+			fmt.Fprint(c.OutOrStdout(), k.Text)
+			if !k.OK {
 				return fmt.Errorf("the audit log is not as it was written")
 			}
 			return nil
 		},
 	}
 	c.Flags().StringArrayVar(&files, "heads", nil, "a file of signed heads that somebody else kept (may be given again)")
-	c.Flags().StringArrayVar(&heads, "head", nil, "a head as NUMBER:HASH (may be given again)")
-	c.Flags().StringVar(&key, "key", "", "the public key that the heads must be signed with, as whoever kept them wrote it down (this node's own if not given)")
+	c.Flags().StringArrayVar(&a.Heads, "head", nil, "a head as NUMBER:HASH (may be given again)")
+	c.Flags().StringVar(&a.Key, "key", "", "the public key that the heads must be signed with, as whoever kept them wrote it down (this node's own if not given)")
 	return c
-}
-
-// publishedHeads are the heads that the log is held to: those given, and those that this node wrote itself.
-func publishedHeads(n *node.Node, key string, files, heads []string) ([]audit.Head, error) {
-	var out []audit.Head
-	for _, h := range heads {
-		head, err := audit.ParseHead(h)
-		if err != nil {
-			return nil, usageError{err}
-		}
-		out = append(out, head)
-	}
-	own := n.HeadsFile()
-	if _, err := os.Stat(own); err == nil {
-		files = append(files, own)
-	}
-	if len(files) > 0 && key == "" {
-		k, err := n.Signer()
-		if err != nil {
-			return nil, err
-		}
-		key = k.Public
-	}
-	for _, file := range files {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		got, err := audit.ReadHeads(f, key)
-		_ = f.Close()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		out = append(out, got...)
-	}
-	return out, nil
 }
 
 // operator is who runs a command, as the audit log names them.
@@ -124,10 +114,11 @@ func operator() audit.Agent {
 	return audit.Agent{User: "command-line/" + name, Name: name + ", at the command line", Device: "tombolo " + version, Address: host}
 }
 
-func auditShow(open func(*cobra.Command) (*node.Node, error)) *cobra.Command {
+func auditShow(ask asking) *cobra.Command {
 	var person string
 	show := &cobra.Command{
 		Use: "show", Short: "Who looked at a person's record, when and why",
+		Long:    "That it was asked is itself recorded, and is the last line.",
 		Example: "  tombolo audit show --region region.yaml --data data --person 3k9…",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -137,31 +128,12 @@ func auditShow(open func(*cobra.Command) (*node.Node, error)) *cobra.Command {
 			if err := noNumber(person); err != nil {
 				return err
 			}
-			n, err := open(c)
+			k, err := ask(c, node.AuditAsk{Do: "show", Person: person})
 			if err != nil {
 				return err
 			}
-			defer n.Close()
-			used := audit.Event{Kind: audit.Verified, Agent: operator(), PersonID: person, What: []string{"audit log: shown"}}
-			if _, err := n.Audit.Append(c.Context(), used); err != nil {
-				return err
-			}
-			count := 0
-			for e, err := range n.Audit.Show(c.Context(), person, 0, 0) {
-				if err != nil {
-					return err
-				}
-				count++
-				look, err := e.Summary()
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(c.OutOrStdout(), "%s  %-12s %s, %s, %s (%s)\n", look.At.In(fhir.London).Format(time.DateTime), look.Kind, look.Who, look.Role, look.Organisation, look.Purpose)
-			}
-			if count == 0 {
-				fmt.Fprintln(c.OutOrStdout(), "Nobody has looked, or there is no such person.")
-			}
-			return nil
+			_, err = fmt.Fprint(c.OutOrStdout(), k.Text)
+			return err
 		},
 	}
 	show.Flags().StringVar(&person, "person", "", "the person's id on this node")

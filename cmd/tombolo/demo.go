@@ -34,6 +34,12 @@ func demoCommand() *cobra.Command {
 					o.Logger = nil // the story provokes faults; their log lines would only alarm
 				}
 			}
+			if o.Dir != "" { // a folder that the region file names is looked for beside that file, which lies in this one
+				var err error
+				if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+					return err
+				}
+			}
 			out := c.OutOrStdout()
 			fmt.Fprintln(out, "Starting the region of Severn …")
 			w, err := world.Start(c.Context(), o)

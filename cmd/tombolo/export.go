@@ -143,7 +143,7 @@ func (f *exportFlags) run(c *cobra.Command) (err error) {
 		fmt.Fprintln(c.ErrOrStderr(), d)
 	}
 	if len(given.Damaged) > 0 {
-		return fmt.Errorf("%d resources are damaged and could not be given: restore a checkpoint, or have their sources send them again", len(given.Damaged))
+		return fmt.Errorf("%d resources are damaged and could not be given: restore a backup, or have their sources send them again", len(given.Damaged))
 	}
 	return nil
 }

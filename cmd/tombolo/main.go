@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -30,14 +31,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	var usage usageError
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "tombolo: %v\nSee: tombolo --help\n", err)
+		fmt.Fprintf(stderr, "tombolo: %v\nSee: %s --help\n", err, c.CommandPath())
 		return 2
+	case ctx.Err() != nil:
+		fmt.Fprintf(stderr, "tombolo: interrupted before it was done: %v\n", err)
+		return 1
 	}
 	fmt.Fprintf(stderr, "tombolo: %v\n", err)
 	return 1
@@ -74,14 +78,26 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// refuseExtra turns cobra's complaint about arguments into a usage error, for a command and those below it.
+// refuseExtra makes wrong arguments a usage error, for a command and those below it. What was given is not said again: it may be a patient's number.
 func refuseExtra(c *cobra.Command) {
 	if args := c.Args; args != nil {
 		c.Args = func(c *cobra.Command, given []string) error {
-			if err := args(c, given); err != nil {
-				return usageError{err}
+			if args(c, given) != nil {
+				return usagef("this is written %s (arguments given beside the flags: %d)", c.UseLine(), len(given))
 			}
 			return nil
+		}
+	}
+	if len(c.Commands()) > 0 && c.RunE == nil { // cobra shows help for a misspelt one and exits 0, which a script takes for done
+		c.RunE = func(c *cobra.Command, given []string) error {
+			if len(given) == 0 {
+				return c.Help()
+			}
+			var names []string
+			for _, sub := range c.Commands() {
+				names = append(names, sub.Name())
+			}
+			return usagef("there is no such command: those of %s are %s", c.CommandPath(), strings.Join(names, ", "))
 		}
 	}
 	for _, sub := range c.Commands() {

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"fmt"
-	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -25,20 +22,17 @@ func policyCommand() *cobra.Command {
 	return c
 }
 
-// dayOf reads --on; the whole of that day has passed in what is explained, the present day up to now.
+// dayOf reads --on: the end of that day, but the present day up to now.
 func dayOf(s string) (time.Time, error) {
 	now := time.Now()
-	if s == "" {
+	if s == "" || s == now.In(fhir.London).Format(time.DateOnly) {
 		return now, nil
 	}
 	d, err := time.ParseInLocation(time.DateOnly, s, fhir.London)
 	if err != nil {
-		return now, usagef("--on is a day, such as 2026-05-01")
+		return now, usagef("--on is a day, written year-month-day, such as 2026-05-01")
 	}
-	if end := d.AddDate(0, 0, 1).Add(-time.Second); end.Before(now) {
-		return end, nil
-	}
-	return now, nil
+	return d.AddDate(0, 0, 1).Add(-time.Second), nil
 }
 
 func policyExplain() *cobra.Command {
@@ -49,7 +43,8 @@ func policyExplain() *cobra.Command {
 		Use: "explain", Short: "Who could see what of a person's record on a day, and by which agreement",
 		Long: "Decides again, as it would have been decided on the day, and says why. With --as for one user, with the relationships that are known now;\n" +
 			"without it for every role at every organisation. The person is named by their id on this node, or with --person - by an identifier on\n" +
-			"standard input (system|value, or an NHS number): a person's number does not belong on a command line. That it was asked is in the audit log.",
+			"standard input (system|value, or an NHS number): a person's number does not belong on a command line. That it was asked is in the audit log.\n" +
+			"It works while a node runs: on an embedded store the node itself answers, by the region file that is in force there.",
 		Example: "  tombolo policy explain --region region.yaml --data data --as doctor --person 3k9…\n" +
 			"  tombolo policy explain --region region.yaml --data data --person - --on 2026-05-01 --heading care-plans",
 		Args: cobra.NoArgs,
@@ -60,10 +55,13 @@ func policyExplain() *cobra.Command {
 			if _, err := fhir.ParseNHSNumber(person); err == nil {
 				return usagef("that is an NHS number, which does not belong on a command line: give --person - and the number on standard input")
 			}
-			ask := node.ExplainAsk{By: operator(), Person: person, User: as}
+			ask := node.ExplainAsk{By: operator(), Person: person, User: as, Refused: refused}
 			var err error
 			if ask.On, err = dayOf(on); err != nil {
 				return err
+			}
+			if ask.On.After(time.Now()) {
+				return usagef("%s is still to come: what a region file opens on a later day, tombolo policy simulate tells", on)
 			}
 			if purpose != "" {
 				var ok bool
@@ -73,25 +71,27 @@ func policyExplain() *cobra.Command {
 			}
 			for _, h := range headings {
 				if !dataset.Heading(h).Valid() {
-					return usagef("%q is not a heading of the data set", h)
+					return usagef("%q is not a heading of the data set: those are %s", h, headingList())
 				}
 				ask.Headings = append(ask.Headings, dataset.Heading(h))
 			}
-			n, err := openNode(c, regionFile, data, store)
-			if err != nil {
-				return err
-			}
-			defer n.Close()
 			if person == "-" {
-				if ask.Person, err = personFrom(c, n); err != nil {
+				id, err := readIdentifier(c.InOrStdin(), "-")
+				if err != nil {
 					return err
 				}
+				ask.Person, ask.Identifier = "", &id
 			}
-			e, err := n.Explain(c.Context(), ask)
+			cfg, err := nodeConfig(c, regionFile, data, store)
 			if err != nil {
 				return err
 			}
-			return writeExplanation(c.OutOrStdout(), e, ask, refused)
+			k, err := node.ExplainRegion(c.Context(), cfg, ask)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprint(c.OutOrStdout(), k.Text)
+			return err
 		},
 	}
 	f := c.Flags()
@@ -107,136 +107,13 @@ func policyExplain() *cobra.Command {
 	return c
 }
 
-// personFrom reads an identifier from standard input and finds whose it is.
-func personFrom(c *cobra.Command, n *node.Node) (string, error) {
-	line, err := bufio.NewReader(io.LimitReader(c.InOrStdin(), 1<<10)).ReadString('\n')
-	if err != nil && err != io.EOF {
-		return "", err
+// headingList is what --heading may be.
+func headingList() string {
+	var names []string
+	for _, h := range dataset.AllHeadings() {
+		names = append(names, string(h))
 	}
-	id := fhir.Identifier{System: fhir.SystemNHSNumber, Value: strings.TrimSpace(line)}
-	if system, value, ok := strings.Cut(id.Value, "|"); ok {
-		id = fhir.Identifier{System: system, Value: value}
-	}
-	return n.PersonFor(c.Context(), operator(), id)
-}
-
-func writeExplanation(out io.Writer, e *node.Explanation, ask node.ExplainAsk, refused bool) error {
-	chosen := map[int]string{0: "the person had made no choice about sharing", 1: "one choice of the person's stood"}[e.Choices]
-	if chosen == "" {
-		chosen = fmt.Sprintf("%d choices of the person's stood", e.Choices)
-	}
-	fmt.Fprintf(out, "On %s, %s. Decided by rules %s and agreements %s.\n", ask.On.In(fhir.London).Format("2 January 2006"), chosen, policy.Version, e.Agreed)
-	if e.Opening != nil {
-		may := "could not open the record"
-		if e.Opening.Permit {
-			may = "could open the record"
-		}
-		fmt.Fprintf(out, "%s %s: %s.\n", ask.User, may, because(*e.Opening))
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	shown := 0
-	for _, g := range together(e.Rows) {
-		if !g.Decision.Permit && ask.User == "" && !refused {
-			continue
-		}
-		shown++
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", g.who+" of "+organisation(e.Region, g.Organisation), g.headings, "held by "+holder(e.Region, g.System)+madeBy(g.Unit), inWords(g.Decision))
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if shown == 0 {
-		fmt.Fprintln(out, "Nobody could see anything of it.")
-	}
-	for _, u := range e.Unsure {
-		fmt.Fprintln(out, "Not known: "+u+".")
-	}
-	return nil
-}
-
-// A group is rows that were decided alike, on one line.
-type group struct {
-	node.Explained
-	who, headings string
-}
-
-// together puts headings, and then roles, of which the same is said on one line.
-func together(rows []node.Explained) []group {
-	type key struct{ who, org, system, unit, said string }
-	var order []key
-	first := map[key]node.Explained{}
-	headings := map[key][]string{}
-	for _, r := range rows {
-		info, _ := r.Role.Info()
-		who := info.Name
-		if r.Who != "" {
-			who = r.Who
-		}
-		k := key{who, r.Organisation, r.System, r.Unit, inWords(r.Decision)}
-		if _, ok := first[k]; !ok {
-			first[k] = r
-			order = append(order, k)
-		}
-		headings[k] = append(headings[k], r.Heading.Title())
-	}
-	var out []group
-	at := map[string]int{}
-	for _, k := range order {
-		hs := strings.Join(headings[k], ", ")
-		same := strings.Join([]string{k.org, k.system, k.unit, k.said, hs}, "\x00")
-		if i, ok := at[same]; ok {
-			out[i].who += ", " + k.who
-			continue
-		}
-		at[same] = len(out)
-		out = append(out, group{first[k], k.who, hs})
-	}
-	slices.SortStableFunc(out, func(a, b group) int { return strings.Compare(a.Organisation, b.Organisation) })
-	return out
-}
-
-// organisation is one as people know it, with its code.
-func organisation(r *region.Region, ods string) string {
-	if o, ok := r.Organisation(ods); ok {
-		return o.Name + " (" + ods + ")"
-	}
-	return ods
-}
-
-// holder is who holds what a system gives, with the system's id.
-func holder(r *region.Region, id string) string {
-	s, ok := r.System(id)
-	if o, known := r.Organisation(s.Organisation); ok && known {
-		return o.Name + " (" + id + ")"
-	}
-	return id
-}
-
-// madeBy is which unit made it, where that decides.
-func madeBy(unit string) string {
-	if unit == "" {
-		return ""
-	}
-	return ", made by " + unit
-}
-
-func inWords(d policy.Decision) string {
-	if d.Permit {
-		return "permitted: " + because(d)
-	}
-	return "refused: " + because(d)
-}
-
-// because are a decision's reasons, and what had to be done with it.
-func because(d policy.Decision) string {
-	var words []string
-	for _, r := range d.Reasons {
-		words = append(words, r.Text)
-	}
-	for _, o := range d.Obligations {
-		words = append(words, o.Words())
-	}
-	return strings.Join(words, "; ")
+	return strings.Join(names, ", ")
 }
 
 func policySimulate() *cobra.Command {
@@ -274,7 +151,11 @@ func policySimulate() *cobra.Command {
 			for _, ch := range changes {
 				fmt.Fprintln(out, ch.Words(is, was))
 			}
-			if len(changes) == 0 {
+			believing := policy.Believing(was, is)
+			for _, text := range believing {
+				fmt.Fprintln(out, text)
+			}
+			if len(changes)+len(believing) == 0 {
 				fmt.Fprintln(out, "Nothing opens and nothing closes.")
 			}
 			return nil
@@ -312,7 +193,7 @@ func policyStages() *cobra.Command {
 			if on != "" {
 				var err error
 				if at, err = time.ParseInLocation(time.DateOnly, on, fhir.London); err != nil {
-					return usagef("--on is a day, such as 2026-05-01")
+					return usagef("--on is a day, written year-month-day, such as 2026-05-01")
 				}
 			}
 			r, _, err := mustRegion(c, args[0])

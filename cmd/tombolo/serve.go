@@ -45,6 +45,9 @@ func serveCommand() *cobra.Command {
 				cfg.Dev = devUser
 				fmt.Fprintf(c.ErrOrStderr(), "\n*** DEVELOPER MODE: NOBODY SIGNS IN. Every request acts as %q. Loopback only. Never with real records. ***\n\n", devUser)
 			}
+			if err := node.Durable(cfg); err != nil {
+				return err
+			}
 			n, err := node.New(c.Context(), cfg)
 			if err != nil {
 				return err

@@ -23,12 +23,6 @@ func storeCommand() *cobra.Command {
 		Long: "All of these work while a node runs: on a database beside it; on an embedded store the node itself does it, asked over the socket\n" +
 			"upkeep.sock in its data folder, which only those who may use the folder can reach.",
 		Example: "  tombolo store verify --data data\n  tombolo store backup --data data /backups/monday\n  tombolo store stats --store postgres://tombolo@db.example/tombolo --json",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("there is no command store %q: there are verify, reindex, pointers, backup, restore and stats", args[0])
-			}
-			return cmd.Help()
-		},
 	}
 	parent.PersistentFlags().StringVar(&c.Data, "data", "", "the data folder")
 	parent.PersistentFlags().StringVar(&c.Store, "store", "", storeHelp)
