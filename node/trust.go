@@ -213,7 +213,7 @@ func (n *Node) lease(what string) *lease {
 func (n *Node) keep(ctx context.Context, k keeper) {
 	for {
 		if err := k.do(ctx); err != nil && ctx.Err() == nil {
-			n.c.Logger.Warn("could not "+k.what, "error", err)
+			n.c.Logger.Warn("could not "+k.what+", and will try again", "after", k.every, "error", err)
 		}
 		select {
 		case <-ctx.Done():
