@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"tombolo/audit"
 	"tombolo/fhir"
 )
 
@@ -113,6 +114,31 @@ func TestEveryReadingAndWritingIsAudited(t *testing.T) {
 		if kinds[k] == 0 {
 			t.Errorf("no %s was audited: %v", k, kinds)
 		}
+	}
+}
+
+// That there was something, and is no more, is told to whose it was and stands in the person's log, like all that is told of a record.
+func TestThatSomethingWasDeletedIsAuditedToo(t *testing.T) {
+	s := open(t)
+	s.do("PUT", "Patient/ann", `{"resourceType":"Patient","id":"ann","birthDate":"1950-01-01"}`).want(t, 201)
+	s.do("PUT", "Observation/gone", `{"resourceType":"Observation","id":"gone","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/ann"}}`).want(t, 201)
+	s.do("DELETE", "Observation/gone", nil).want(t, 204)
+	entries := func() (n int, last audit.Entry) {
+		for e, err := range s.audit.All(t.Context(), 0, 0) {
+			must(t, err)
+			n, last = n+1, e
+		}
+		return n, last
+	}
+	before, _ := entries()
+	s.do("GET", "Observation/gone", nil).want(t, 410)
+	after, last := entries()
+	if after != before+1 || last.PersonID == "" || !strings.Contains(string(last.Body), "Observation/gone/_history/2") {
+		t.Errorf("%d entries were written, the last of %q: %s", after-before, last.PersonID, last.Body)
+	}
+	s.as("other", "GET", "Observation/gone", nil).want(t, 404)
+	if again, _ := entries(); again != after {
+		t.Errorf("that there was something is told to somebody else, or recorded so: %d entries", again-after)
 	}
 }
 

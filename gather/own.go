@@ -173,7 +173,7 @@ func (o *Own) Read(ctx context.Context, ref fhir.Ref) (store.Stored, error) {
 	return s, o.show(ctx, audit.Read, string(ref), s)
 }
 
-// gone is how a deletion is told: to those whose it was.
+// gone is how a deletion is told: to those whose it was, and remembered like anything that is told of a record.
 func (o *Own) gone(ctx context.Context, ref fhir.Ref, deleted error) error {
 	all, err := o.history(ctx, ref, scope.Read)
 	switch {
@@ -181,6 +181,19 @@ func (o *Own) gone(ctx context.Context, ref fhir.Ref, deleted error) error {
 		return err
 	case len(all) == 0:
 		return notHere(ref)
+	}
+	d := Doing{Kind: audit.Read, Query: string(ref), Refs: []string{string(ref) + "/_history/" + strconv.Itoa(all[0].Version)}}
+	for _, s := range all {
+		if s.Deleted {
+			continue
+		}
+		if r, err := s.Resource(); err == nil && PatientOf(r) != "" {
+			d.Patients = []string{PatientOf(r)}
+		}
+		break
+	}
+	if err := o.Remember(ctx, d); err != nil {
+		return err
 	}
 	return deleted
 }
