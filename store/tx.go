@@ -29,7 +29,8 @@ const maxAttempts = 20
 
 // Update runs fn and then writes all that it asked for, or nothing. It may run fn several times, each time with a fresh Tx, when
 // somebody else changed meanwhile what fn had read; so fn must have no other effects, and must start afresh whatever it
-// fills in outside. An error of fn ends the Update and is returned as it is.
+// fills in outside. An error of fn ends the Update and is returned as it is, if what fn read stands together and is durable: who is told that something may
+// not be done, because of what somebody else has written, may act on it.
 //
 // When Update returns nil, all is durable, also what fn merely read; the Seq is that of the last event, or of the last
 // event before it if nothing changed. An error of type fhir.NoStore leaves open whether it was written: doing it again is
@@ -46,6 +47,8 @@ func (db *DB) update(ctx context.Context, lazy bool, fn func(Tx) error) (events.
 		var at kv.Position
 		if err == nil {
 			at, err = t.commit(ctx)
+		} else {
+			err = t.refuse(ctx, err)
 		}
 		if err == nil {
 			return events.Seq(at), nil

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"tombolo/events"
 	"tombolo/fhir"
 	"tombolo/kv"
+	"tombolo/kv/enginetest"
 	"tombolo/search"
 )
 
@@ -38,6 +40,84 @@ func TestUpdateIsAllOrNothing(t *testing.T) {
 		t.Errorf("bucket: there %v, %v", ok, err)
 	}
 	wantLines(t, "events", told(t, db))
+}
+
+// An early engine shows what is committed before it is kept; what is committed after it is kept after it.
+type early struct {
+	kv.Engine
+	kept atomic.Pointer[chan struct{}] // closed when all is; nil: at once
+}
+
+func (e *early) Commit(ctx context.Context, b kv.Batch) (kv.Position, error) {
+	at, err := e.Engine.Commit(ctx, b)
+	if kept := e.kept.Load(); kept != nil && err == nil {
+		<-*kept
+	}
+	return at, err
+}
+
+// Whoever is refused because of what somebody else has written may act on it, so it is not told while that may yet go with the process.
+func TestARefusalIsToldOnceWhatItRestsOnIsDurable(t *testing.T) {
+	engine := &early{Engine: enginetest.Open(t, t.TempDir())}
+	db, err := Open(Options{Engine: engine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	ctx, stale := t.Context(), errors.New("it is another version by now")
+	put(t, db, annAtPAS, fhir.New("Observation", "a", fhir.M{"status": "preliminary"}))
+	kept := make(chan struct{})
+	engine.kept.Store(&kept)
+	var both sync.WaitGroup
+	both.Go(func() { put(t, db, annAtPAS, fhir.New("Observation", "a", fhir.M{"status": "final"})) })
+	for {
+		r, err := db.Read(ctx, "Observation/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Text("status") == "final" {
+			break
+		}
+	}
+	told := make(chan error)
+	both.Go(func() {
+		_, err := db.Update(ctx, func(tx Tx) error {
+			if r, err := tx.Get(ctx, "Observation/a"); err != nil || r.Text("meta.versionId") == "1" {
+				return err
+			}
+			return stale
+		})
+		told <- err
+	})
+	select {
+	case err := <-told:
+		t.Fatalf("told before it was kept: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(kept)
+	if err := <-told; !errors.Is(err, stale) {
+		t.Errorf("Update: %v, want fn's own error", err)
+	}
+	both.Wait()
+}
+
+// What is read one after the other may not have stood together, and no longer stand: nobody is refused by that.
+func TestARefusalIsDecidedByWhatStands(t *testing.T) {
+	db, ctx := fresh(t)
+	put(t, db, annAtPAS, fhir.New("Observation", "a", fhir.M{"status": "preliminary"}))
+	runs := 0
+	_, err := db.Update(ctx, func(tx Tx) error {
+		runs++
+		r, err := tx.Get(ctx, "Observation/a")
+		if err != nil || r.Text("status") == "final" {
+			return err
+		}
+		put(t, db, annAtPAS, fhir.New("Observation", "a", fhir.M{"status": "final"}))
+		return errors.New("not final")
+	})
+	if err != nil || runs != 2 {
+		t.Errorf("Update: %v after %d runs, want none after 2", err, runs)
+	}
 }
 
 // A transaction that puts more than is kept in trees sees what it put all the same, and stores it whole.

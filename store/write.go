@@ -66,10 +66,7 @@ func (t *transaction) commit(ctx context.Context) (kv.Position, error) {
 			w.batch.Add = append(w.batch.Add, kv.Sum{Key: k, By: by})
 		}
 	}
-	for _, k := range sortedKeys(t.reads) {
-		r := t.reads[k]
-		w.batch.Expect = append(w.batch.Expect, kv.Precondition{Key: k, Value: r.value, Absent: !r.ok})
-	}
+	w.batch.Expect = t.expected()
 	at, err := t.db.engine.Commit(ctx, w.batch)
 	if err == nil {
 		t.db.listed.learn(w.known)
@@ -78,6 +75,33 @@ func (t *transaction) commit(ctx context.Context) (kv.Position, error) {
 		return 0, fhir.Errorf(fhir.NoStore, "it is not certain that this was stored: %w", err)
 	}
 	return at, err
+}
+
+// expected is what a transaction has read.
+func (t *transaction) expected() []kv.Precondition {
+	var out []kv.Precondition
+	for _, k := range sortedKeys(t.reads) {
+		r := t.reads[k]
+		out = append(out, kv.Precondition{Key: k, Value: r.value, Absent: !r.ok})
+	}
+	return out
+}
+
+// refuse gives the error with which a transaction ends, once what it has read is as it was and durable: an engine may show a commit before it lasts. kv.ErrConflict if it has changed.
+func (t *transaction) refuse(ctx context.Context, why error) error {
+	if errors.Is(why, kv.ErrConflict) {
+		return why
+	}
+	_, err := t.db.engine.Commit(ctx, kv.Batch{Since: t.since, Expect: t.expected()})
+	switch {
+	case err == nil:
+		return why
+	case errors.Is(err, kv.ErrConflict):
+		return err
+	case ctx.Err() != nil:
+		return readError(ctx.Err())
+	}
+	return fhir.Errorf(fhir.Transient, "what this was decided by may not last, so it is not told: try again: %w", err)
 }
 
 func sortedKeys[V any](m map[kv.Key]V) []kv.Key {
