@@ -396,7 +396,7 @@ func (n *leaky) write(t *testing.T, name, text string, mode os.FileMode) {
 
 // What a feed of a node answers is seen before it is sent.
 func TestWhatIsAnsweredOverMLLPIsSeen(t *testing.T) {
-	for beside, leaks := range map[string]int{"": 0, "ERR|1|HERON77": 1} {
+	for beside, leaks := range map[string]bool{"": false, "ERR|1|HERON77": true} {
 		free, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -408,14 +408,22 @@ func TestWhatIsAnsweredOverMLLPIsSeen(t *testing.T) {
 		n := open(t, func(leak string) { mu.Lock(); told = append(told, leak); mu.Unlock() }, nil, false, at)
 		n.beside = beside
 		c := &hl7v2.Client{Addr: at}
-		ack, err := c.Send(t.Context(), []byte("MSH|^~\\&|PAS|RX1|T|N|20260301101500||ADT^A28|Q1|P|2.4\rEVN||20260301101500\rPID|1||RX1^^^RX1^PI||Quintrell^Peter||19480312|1\r"))
+		const messages = 10 // one may be answered just when something else is written into the audit log, as at a node's start: anything may be in it then
+		var acks []string
+		for i := range messages {
+			ack, err := c.Send(t.Context(), fmt.Appendf(nil, "MSH|^~\\&|PAS|RX1|T|N|20260301101500||ADT^A28|Q%d|P|2.4\rEVN||20260301101500\rPID|1||RX1^^^RX1^PI||Quintrell^Peter||19480312|1\r", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			acks = append(acks, string(ack.Raw))
+		}
 		_ = c.Close()
 		if err := n.Close(); err != nil {
 			t.Fatal(err)
 		}
 		mu.Lock()
-		if err != nil || len(n.exchanged) != 1 || n.exchanged[0] != string(ack.Raw) || len(told) != leaks || leaks > 0 && !strings.Contains(told[0], "an answer over MLLP holds a canary") {
-			t.Errorf("with %q: answered %q (%v), saw %q, said %q", beside, ack.Raw, err, n.exchanged, told)
+		if !slices.Equal(n.exchanged, acks) || (len(told) > 0) != leaks || leaks && !strings.Contains(told[0], "an answer over MLLP holds a canary") {
+			t.Errorf("with %q: answered %q, saw %q, said %q", beside, acks, n.exchanged, told)
 		}
 		mu.Unlock()
 	}
